@@ -1,0 +1,187 @@
+"""What a claim is, and the registry that collects the claims of `ufm.theory`.
+
+A claim is a published or derived statement with its hypotheses, a prediction that a run can be
+held against, and a perturbed prediction (the control) that the same judgement must refuse.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ufm.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a statement comes from, and whether its text was read.
+
+    Parameters
+    ----------
+    paper : str
+        Paper and version, for example ``"Zhao et al., arXiv 2602.16642v3"``.
+    place : str
+        Number of the statement in it, for example ``"theorem 3.2"``.
+    access : str
+        ``"read in full"``, ``"recalled"`` or ``"derived here"``.
+    """
+
+    paper: str
+    place: str
+    access: str
+
+    def __str__(self) -> str:
+        return f"{self.paper}, {self.place} ({self.access})"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the theory sees it: its description, and its trajectory once it exists.
+
+    Parameters
+    ----------
+    problem, optimizer, decay : object
+        What is minimised, how a step is taken, where weight decay acts (None: nowhere).
+    init : object, optional
+        The start: an initialiser, or a mapping of block names to arrays.
+    steps : int, optional
+        Number of updates.
+    dtype : str
+        ``"float64"`` or ``"float32"``.
+    batch : int, optional
+        Mini-batch size; None means full batch.
+    trajectory : Trajectory, optional
+        The recorded run; needed to predict, not to ask whether a claim applies.
+    """
+
+    problem: Any
+    optimizer: Any
+    decay: Any = None
+    init: Any = None
+    steps: int | None = None
+    dtype: str = "float64"
+    batch: int | None = None
+    trajectory: Trajectory | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def coupled(self) -> Mapping[str, float]:
+        """Coupled rate of every trained block by name; 0 where there is none."""
+        return self._rates_of_decay[0]
+
+    @property
+    def decoupled(self) -> Mapping[str, float]:
+        """Decoupled rate of every trained block by name; 0 where there is none."""
+        return self._rates_of_decay[1]
+
+    @cached_property
+    def _rates_of_decay(self) -> tuple[Mapping[str, float], Mapping[str, float]]:
+        from ufm.decay import per_block
+
+        return per_block(self.decay, self.problem.trained)
+
+    @cached_property
+    def rates(self) -> np.ndarray:
+        """Learning rate of every step, shape (steps,)."""
+        from ufm.schedules import rates
+
+        if self.steps is None:
+            raise ValueError("Run.steps is None; the rates of a schedule need the number of steps.")
+        return rates(self.optimizer.lr, self.steps)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted and observed values of one quantity with the error that round-off may cause.
+
+    Parameters
+    ----------
+    quantity : str
+        What is compared, as a formula in words.
+    predicted, observed : ndarray, shape (records, ...)
+        Values at the recorded steps.
+    bound : ndarray, shape (records,)
+        Largest absolute error that the error model allows at each record.
+    headline : float, optional
+        The one number a table shows (for the row sum: predicted final alpha).
+    """
+
+    quantity: str
+    predicted: np.ndarray
+    observed: np.ndarray
+    bound: np.ndarray
+    headline: float | None = None
+
+    @property
+    def error(self) -> np.ndarray:
+        """Largest absolute deviation at each record, shape (records,)."""
+        difference = np.abs(np.asarray(self.observed) - np.asarray(self.predicted))
+        return difference.reshape(len(self.bound), -1).max(axis=1)
+
+    @property
+    def ratio(self) -> float:
+        """Largest error in units of its bound; below 1 the claim holds."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            quotient = np.where(self.error == 0, 0.0, self.error / self.bound)
+        return float(np.max(np.where(np.isnan(quotient), np.inf, quotient)))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about a run, with its hypotheses and its control.
+
+    Parameters
+    ----------
+    name : str
+        Unique, for example ``"zhao2026.thm3.2"``.
+    statement : str
+        One sentence with the formula.
+    source : Source
+        Paper, place and whether it was read.
+    room : str
+        Name of the module in `ufm.theory`, `proofs_check` and `tests.theory` that holds it.
+    figure : str, optional
+        Name of the figure that shows it.
+    layers : mapping of str to str
+        Status by layer: ``symbolic``, ``simulation``, ``published``, with the tolerance reached.
+    applies : callable, optional
+        ``applies(run)`` is None, or the sentence that says which hypothesis fails. None for a
+        statement about formulas alone.
+    predict : callable, optional
+        ``predict(run) -> Prediction`` for a run with a trajectory.
+    control : callable, optional
+        ``control(run) -> Prediction``: the perturbed statement that must be refused.
+    rank : int
+        Among claims that apply, tables show the one of highest rank (the most specific).
+    """
+
+    name: str
+    statement: str
+    source: Source
+    room: str
+    figure: str | None = None
+    layers: Mapping[str, str] = field(default_factory=dict, hash=False)
+    applies: Callable[[Run], str | None] | None = None
+    predict: Callable[[Run], Prediction] | None = None
+    control: Callable[[Run], Prediction] | None = None
+    rank: int = 0
+
+
+@lru_cache(maxsize=1)
+def registry() -> Mapping[str, Claim]:
+    """All claims by name, collected from the ``CLAIMS`` tuple of every module in `ufm.theory`."""
+    import ufm.theory
+
+    found: dict[str, Claim] = {}
+    for module in pkgutil.iter_modules(ufm.theory.__path__):
+        for claim in importlib.import_module(f"ufm.theory.{module.name}").CLAIMS:
+            if claim.name in found:
+                raise RuntimeError(f"two claims are named {claim.name}")
+            found[claim.name] = claim
+    return found

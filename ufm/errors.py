@@ -1,0 +1,66 @@
+"""Every error a user can meet, and the sentences a run's status speaks in.
+
+A message names the object and field, the value given and what is allowed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ufm.trajectory import Trajectory
+
+
+class UfmError(Exception):
+    """Root of all errors raised by this package."""
+
+
+class InvalidProblemError(UfmError, ValueError):
+    """A field holds a value that is not allowed."""
+
+
+class IncompatibleError(UfmError, TypeError):
+    """Two valid objects cannot be used together, or an option would be ignored."""
+
+
+class StorageError(UfmError, OSError):
+    """A file cannot be read, is not ours, or cannot be written."""
+
+
+class _RunEndedError(UfmError):
+    """A run that ended early; `trajectory` holds everything recorded until then."""
+
+    def __init__(self, message: str, trajectory: Trajectory) -> None:
+        super().__init__(message)
+        self.trajectory = trajectory
+
+
+class DivergedError(_RunEndedError, ArithmeticError):
+    """The run left the finite numbers."""
+
+
+class InterruptedRunError(_RunEndedError, KeyboardInterrupt):
+    """Ctrl-C stopped the run; it can be continued with `error.trajectory.resume()`."""
+
+
+def invalid(where: str, value: Any, allowed: str) -> InvalidProblemError:
+    """Build the one sentence a bad value is answered with.
+
+    Parameters
+    ----------
+    where : str
+        Object and field, for example ``"UFM.classes"``.
+    value : Any
+        What was given.
+    allowed : str
+        What is allowed, as the end of the sentence.
+
+    Examples
+    --------
+    >>> str(invalid("GD.lr", -1, "a finite number >= 0"))
+    'GD.lr is -1; allowed: a finite number >= 0.'
+    """
+    text = repr(value)
+    if len(text) > 120:
+        text = text[:117] + "..."
+    return InvalidProblemError(f"{where} is {text}; allowed: {allowed}.")
