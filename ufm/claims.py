@@ -10,13 +10,11 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from ufm.trajectory import Trajectory
+from ufm.run import Run
 
 
 @dataclass(frozen=True)
@@ -39,61 +37,6 @@ class Source:
 
     def __str__(self) -> str:
         return f"{self.paper}, {self.place} ({self.access})"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as the theory sees it: its description, and its trajectory once it exists.
-
-    Parameters
-    ----------
-    problem, optimizer, decay : object
-        What is minimised, how a step is taken, where weight decay acts (None: nowhere).
-    init : object, optional
-        The start: an initialiser, or a mapping of block names to arrays.
-    steps : int, optional
-        Number of updates.
-    dtype : str
-        ``"float64"`` or ``"float32"``.
-    batch : int, optional
-        Mini-batch size; None means full batch.
-    trajectory : Trajectory, optional
-        The recorded run; needed to predict, not to ask whether a claim applies.
-    """
-
-    problem: Any
-    optimizer: Any
-    decay: Any = None
-    init: Any = None
-    steps: int | None = None
-    dtype: str = "float64"
-    batch: int | None = None
-    trajectory: Trajectory | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def coupled(self) -> Mapping[str, float]:
-        """Coupled rate of every trained block by name; 0 where there is none."""
-        return self._rates_of_decay[0]
-
-    @property
-    def decoupled(self) -> Mapping[str, float]:
-        """Decoupled rate of every trained block by name; 0 where there is none."""
-        return self._rates_of_decay[1]
-
-    @cached_property
-    def _rates_of_decay(self) -> tuple[Mapping[str, float], Mapping[str, float]]:
-        from ufm.decay import per_block
-
-        return per_block(self.decay, self.problem.trained)
-
-    @cached_property
-    def rates(self) -> np.ndarray:
-        """Learning rate of every step, shape (steps,)."""
-        from ufm.schedules import rates
-
-        if self.steps is None:
-            raise ValueError("Run.steps is None; the rates of a schedule need the number of steps.")
-        return rates(self.optimizer.lr, self.steps)
 
 
 @dataclass(frozen=True)

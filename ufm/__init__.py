@@ -1,0 +1,62 @@
+"""Discrete-time training dynamics of unconstrained features models, judged against the theory of neural collapse."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ufm.decay import Coupled, Decoupled, Mixed
+from ufm.errors import (
+    DivergedError,
+    IncompatibleError,
+    InterruptedRunError,
+    InvalidProblemError,
+    StorageError,
+    UfmError,
+)
+from ufm.initial import Gaussian, Given, LinearDefault, SimplexETF, Start, Zeros, simplex_etf
+from ufm.losses import MSE, CrossEntropy, UserLoss
+from ufm.optimizers import GD, Adam, Blockwise, Elementwise, Momentum, NormalisedGD, SignGD, Signum
+from ufm.problems import DUFM, UFM
+from ufm.record import At, Every, LogSpaced
+from ufm.schedules import Cosine, Rates, StepDecay
+from ufm.simulate import simulate
+from ufm.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from ufm import claims, metrics, plotting, theory
+    from ufm.compare import compare
+    from ufm.environment import environment, version
+    from ufm.storage import load
+
+# imported when first used: modules, and functions whose modules are not needed to describe a run
+_MODULES = ("claims", "metrics", "plotting", "theory")
+_FUNCTIONS = {"load": "ufm.storage"}
+
+# a lazy attribute would be shadowed by the module of the same name, so these two come at once
+from ufm.compare import compare  # noqa: E402
+from ufm.environment import environment  # noqa: E402
+
+__all__ = [
+    "DUFM", "GD", "MSE", "UFM", "Adam", "At", "Blockwise", "Cosine", "Coupled", "CrossEntropy", "Decoupled",
+    "DivergedError", "Elementwise", "Every", "Gaussian", "Given", "IncompatibleError", "InterruptedRunError",
+    "InvalidProblemError", "LinearDefault", "LogSpaced", "Mixed", "Momentum", "NormalisedGD", "Rates", "SignGD",
+    "Signum", "SimplexETF", "Start", "StepDecay", "StorageError", "Trajectory", "UfmError", "UserLoss", "Zeros",
+    "claims", "compare", "environment", "load", "metrics", "plotting", "simplex_etf", "simulate", "theory",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from ufm.environment import version
+
+        return version()
+    if name in _MODULES:
+        return importlib.import_module(f"ufm.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+    raise AttributeError(f"module 'ufm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,238 @@
+"""What a result was computed with: versions, processor and threads; never who or where."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import sys
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ufm.run import Run
+
+_PACKAGE = Path(__file__).resolve().parent
+_LIBRARIES = ("numpy", "scipy", "numba", "llvmlite", "sympy", "xarray", "matplotlib", "tqdm", "threadpoolctl")
+_HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+
+SCHEMA = 1
+
+
+class Environment(dict[str, Any]):
+    """A dictionary that prints as two columns."""
+
+    def __str__(self) -> str:
+        width = max(map(len, self), default=0)
+        return "\n".join(f"{key:{width}s}  {_text(value)}" for key, value in self.items())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(_text(item) for item in value) or "none found"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+    return "unknown" if value is None else str(value)
+
+
+@lru_cache(maxsize=1)
+def version() -> str:
+    """Version of this package; ``"0+unknown"`` in a source tree that is not installed."""
+    return _version("ufm") or "0+unknown"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@lru_cache(maxsize=1)
+def _software() -> dict[str, str | None]:
+    found: dict[str, str | None] = {"ufm": version(), "commit": commit(), "source": source()}
+    found["python"] = f"{platform.python_implementation()} {platform.python_version()}"
+    return found | {library: _version(library) for library in _LIBRARIES}
+
+
+@lru_cache(maxsize=1)
+def source() -> str:
+    """Digest of the package's Python files: tells apart source trees of one version or commit."""
+    key = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        key.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
+    return key.hexdigest()[:16]
+
+
+def commit(root: Path | None = None) -> str | None:
+    """Git commit of a source checkout, read from its files; None where there is none.
+
+    Parameters
+    ----------
+    root : Path, optional
+        Folder that holds ``.git``; by default the one around this package.
+    """
+    root = _PACKAGE.parent if root is None else root
+    try:
+        git = _git_folder(root / ".git")
+        head = (git / "HEAD").read_text(encoding="ascii").strip()
+        found = _reference(git, head[5:]) if head.startswith("ref: ") else head
+    except (OSError, ValueError):
+        return None
+    return found if found and _HASH.fullmatch(found) else None
+
+
+def _git_folder(git: Path) -> Path:
+    """The folder itself, or the one that a worktree's ``.git`` file points to."""
+    if git.is_dir():
+        return git
+    return git.parent / git.read_text(encoding="utf-8").strip().removeprefix("gitdir: ")
+
+
+def _reference(git: Path, name: str) -> str | None:
+    folders = [git]
+    if (git / "commondir").is_file():
+        folders.append(git / (git / "commondir").read_text(encoding="utf-8").strip())
+    for folder in folders:
+        if (folder / name).is_file():
+            return (folder / name).read_text(encoding="ascii").strip()
+        if (folder / "packed-refs").is_file():
+            for line in (folder / "packed-refs").read_text(encoding="utf-8").splitlines():
+                value, _, reference = line.partition(" ")
+                if reference == name:
+                    return value
+    return None
+
+
+@lru_cache(maxsize=1)
+def _machine() -> dict[str, Any]:
+    return {
+        "platform": " ".join(filter(None, (platform.system(), platform.machine(), *_libc()))),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
+
+
+def _libc() -> tuple[str, str]:
+    try:
+        return platform.libc_ver() if platform.system() == "Linux" else ("", "")
+    except (OSError, ValueError):
+        return "", ""
+
+
+def _processor() -> str:
+    """Model name of the processor, without starting another process."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+        if found:
+            return found.group(1).strip()
+    except OSError:
+        pass
+    return os.environ.get("PROCESSOR_IDENTIFIER") or platform.machine() or "unknown"
+
+
+def _usable_cores() -> int | None:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _blas() -> list[dict[str, Any]]:
+    """BLAS libraries loaded in this process and their threads, without the paths of their files."""
+    try:
+        from threadpoolctl import threadpool_info
+
+        pools = threadpool_info()
+    except (ImportError, OSError, RuntimeError):
+        return []
+    kept = {
+        "internal_api": "name",
+        "version": "version",
+        "architecture": "architecture",
+        "num_threads": "threads",
+    }
+    found = []
+    for pool in pools:
+        entry = {new: pool[old] for old, new in kept.items() if pool.get(old) is not None}
+        if pool.get("user_api") == "blas" and entry not in found:
+            found.append(entry)
+    return found
+
+
+def _cache_folder() -> str | None:
+    """Where compiled functions are kept, with the home folder written as ~."""
+    try:
+        from ufm.kernels.cache import folder
+
+        path = Path(folder())
+    except Exception:  # a report about the environment must not fail because of one of its lines
+        return None
+    try:
+        return str(Path("~") / path.relative_to(Path.home()))
+    except (ValueError, RuntimeError):
+        return str(path)
+
+
+def environment() -> Environment:
+    """Versions, processor, BLAS and threads of this process; `print` shows one line each.
+
+    No library is imported for it: versions come from the installed metadata.
+
+    Returns
+    -------
+    Environment
+        A dict; unknown entries are None.
+
+    Examples
+    --------
+    >>> "numpy" in environment()
+    True
+    """
+    import numpy as _loads_blas  # noqa: F401
+
+    found = Environment(_software())
+    found |= _machine() | {"usable cores": _usable_cores(), "blas": _blas()}
+    threads = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
+    found["thread variables"] = threads or "none set"
+    found["numba cache"] = _cache_folder()
+    return found
+
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def provenance(run: Run) -> dict[str, Any]:
+    """What a run was computed with and what is needed to repeat it, as plain values.
+
+    Names of machines and people, and paths, are not part of it.
+
+    Parameters
+    ----------
+    run : Run
+        The run about to be simulated.
+
+    Returns
+    -------
+    dict
+        ``schema``, ``software`` and ``environment`` (versions, machine), ``run`` (its table, array-valued fields
+        by digest), ``rerun`` (None, or why the table cannot be repeated as it stands) and ``time`` (UTC).
+    """
+    from ufm.config import describe
+
+    table, reason = describe(run, {})
+    return {
+        "schema": SCHEMA,
+        "software": dict(_software()),
+        "environment": {
+            **_machine(),
+            "usable cores": _usable_cores(),
+            "blas": _blas(),
+            "byte order": sys.byteorder,
+        },
+        "run": table,
+        "rerun": reason,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

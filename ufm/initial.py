@@ -1,0 +1,321 @@
+"""Where a trajectory starts, block by block.
+
+An initialiser draws one block from its `Place` and a random generator of its own, so that a block's start
+depends on the seed and its name alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ufm.arrays import Content
+from ufm.checks import choice, real, whole
+from ufm.errors import IncompatibleError, invalid
+
+if TYPE_CHECKING:
+    from ufm.problems import Problem
+
+
+@dataclass(frozen=True)
+class Place:
+    """What an initialiser may know of the block it fills."""
+
+    name: str
+    shape: tuple[int, ...]
+    classes: int
+    labels: np.ndarray
+
+
+class Initialiser(Protocol):
+    """Anything with `draw(place, rng)`, which returns an array of `place.shape`."""
+
+    def draw(self, place: Place, rng: np.random.Generator) -> np.ndarray:
+        """Return the start of one block."""
+        ...
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """All entries 0."""
+
+    def draw(self, place: Place, rng: np.random.Generator) -> np.ndarray:
+        """Return zeros."""
+        return np.zeros(place.shape)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Independent normal entries with mean 0 and standard deviation `scale`.
+
+    Examples
+    --------
+    >>> Gaussian(0.1)
+    Gaussian(scale=0.1)
+    """
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", real("Gaussian.scale", self.scale, 0.0))
+
+    def draw(self, place: Place, rng: np.random.Generator) -> np.ndarray:
+        """Return scale times standard normal numbers."""
+        return self.scale * rng.standard_normal(place.shape)
+
+
+@dataclass(frozen=True)
+class LinearDefault:
+    """PyTorch's default for a linear layer: uniform in +-1/sqrt(fan in), for weights and bias.
+
+    The expected ||W^T 1||_2 of a K-class head is about sqrt(K/3) at any width.
+    """
+
+    def draw(self, place: Place, rng: np.random.Generator) -> np.ndarray:
+        """Return uniform numbers; the fan in of the bias is not known here, so it must be given apart."""
+        if not place.name.startswith("W"):
+            raise IncompatibleError(
+                f"init.{place.name} is LinearDefault(); allowed: weights W1, W2, ... "
+                f"(for example Start(W=LinearDefault(), H=Gaussian(0.1)))."
+            )
+        half = place.shape[1] ** -0.5
+        return rng.uniform(-half, half, place.shape)
+
+
+def simplex_etf(K: int, norm: str = "frobenius") -> np.ndarray:
+    """Simplex equiangular tight frame of K vectors in R^K, from the projection Pi = I - J/K.
+
+    Parameters
+    ----------
+    K : int
+        Number of classes >= 2.
+    norm : {"frobenius", "columns"}
+        Pi/sqrt(K-1), of unit Frobenius norm (the M* of theorems 3.3 and 3.4 of Zhao et al., arXiv 2602.16642v3),
+        or sqrt(K/(K-1)) Pi, with unit columns.
+
+    Returns
+    -------
+    ndarray, shape (K, K)
+
+    Raises
+    ------
+    InvalidProblemError
+        For K < 2 or an unknown norm.
+
+    Examples
+    --------
+    >>> simplex_etf(2, norm="columns").round(4).tolist()
+    [[0.7071, -0.7071], [-0.7071, 0.7071]]
+    """
+    K = whole("simplex_etf.K", K, 2)
+    choice("simplex_etf.norm", norm, ("frobenius", "columns"))
+    scale = (1.0 if norm == "frobenius" else np.sqrt(K)) / np.sqrt(K - 1.0)
+    return scale * (np.eye(K) - 1.0 / K)
+
+
+@dataclass(frozen=True)
+class SimplexETF:
+    """Class means (for H) or rows (for W) at a simplex equiangular tight frame.
+
+    A width above K is filled with zeros, a width of K - 1 holds the frame in a Helmert basis.
+
+    Parameters
+    ----------
+    norm : {"frobenius", "columns"}
+        Scale as in `simplex_etf`.
+    """
+
+    norm: str = "frobenius"
+
+    def __post_init__(self) -> None:
+        choice("SimplexETF.norm", self.norm, ("frobenius", "columns"))
+
+    def draw(self, place: Place, rng: np.random.Generator) -> np.ndarray:
+        """Return the frame; every sample of a class sits at its vector."""
+        K = place.classes
+        if place.name == "b" or (place.name != "H" and place.shape[0] != K):
+            raise IncompatibleError(f"init.{place.name} is {self!r}; allowed: H and the last layer.")
+        width = place.shape[0] if place.name == "H" else place.shape[1]
+        if width < K - 1:
+            raise invalid("width", width, f"at least classes - 1 = {K - 1} for a simplex ETF")
+        frame = simplex_etf(K, self.norm)
+        if width == K - 1:
+            from scipy.linalg import helmert
+
+            frame = helmert(K) @ frame
+        columns = np.zeros((width, K))
+        columns[: frame.shape[0]] = frame
+        return columns[:, place.labels] if place.name == "H" else np.ascontiguousarray(columns.T)
+
+
+class Given:
+    """The arrays given: one for a single block, or several by block name for a whole start.
+
+    Parameters
+    ----------
+    values : array_like, optional
+        The block's values.
+    **blocks : array_like
+        Or values by block name (``W`` is the last layer).
+
+    Raises
+    ------
+    InvalidProblemError
+        For arrays that are not finite real numbers, or both or neither form.
+
+    Examples
+    --------
+    >>> Given([[1.0, 2.0]])
+    Given([[1.0, 2.0]])
+    """
+
+    __slots__ = ("blocks", "values")
+
+    values: Content | None
+    blocks: tuple[tuple[str, Content], ...]
+
+    def __init__(self, values: Any = None, **blocks: Any) -> None:
+        if (values is None) == (not blocks):
+            raise invalid("Given", blocks or None, "one array, or arrays by block name, not both")
+        one = None if values is None else values if isinstance(values, Content) else Content("Given", values)
+        several = tuple(
+            (name, array if isinstance(array, Content) else Content(f"Given.{name}", array))
+            for name, array in sorted(blocks.items())
+        )
+        object.__setattr__(self, "values", one)
+        object.__setattr__(self, "blocks", several)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("Given cannot be changed; build a new one")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _given, (self.values, self.blocks)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Given) and (self.values, self.blocks) == (other.values, other.blocks)
+
+    def __hash__(self) -> int:
+        return hash((self.values, self.blocks))
+
+    def __repr__(self) -> str:
+        if self.values is not None:
+            return f"Given({self.values!r})"
+        return f"Given({', '.join(f'{name}={array!r}' for name, array in self.blocks)})"
+
+    def draw(self, place: Place, rng: np.random.Generator) -> np.ndarray:
+        """Return the array, if its shape is that of the block."""
+        if self.values is None:
+            raise IncompatibleError(f"init.{place.name} is {self!r}; allowed: an initialiser of one block.")
+        if self.values.shape != place.shape:
+            raise invalid(
+                f"Given for block {place.name}", f"an array of shape {self.values.shape}", f"shape {place.shape}"
+            )
+        return np.array(self.values.array)
+
+
+def _given(values: Content | None, blocks: tuple[tuple[str, Content], ...]) -> Given:
+    return Given(values) if values is not None else Given(**dict(blocks))
+
+
+class Start:
+    """An initialiser for each trained block, and one for the others.
+
+    Parameters
+    ----------
+    default : initialiser, optional
+        For the blocks that are not named.
+    **blocks : initialiser
+        By block name (``W`` is the last layer). A bias that nothing names starts at 0.
+
+    Examples
+    --------
+    >>> Start(W=Zeros(), H=Gaussian(0.1))
+    Start(H=Gaussian(scale=0.1), W=Zeros())
+    """
+
+    __slots__ = ("blocks", "default")
+
+    default: Initialiser | None
+    blocks: tuple[tuple[str, Initialiser], ...]
+
+    def __init__(self, default: Initialiser | None = None, **blocks: Initialiser) -> None:
+        for name, initialiser in {"default": default, **blocks}.items():
+            if initialiser is not None and not hasattr(initialiser, "draw"):
+                raise invalid(f"Start.{name}", initialiser, "an initialiser such as Gaussian(0.1) or Zeros()")
+        object.__setattr__(self, "default", default)
+        object.__setattr__(self, "blocks", tuple(sorted(blocks.items())))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("Start cannot be changed; build a new one")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _start, (self.default, self.blocks)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Start) and (self.default, self.blocks) == (other.default, other.blocks)
+
+    def __hash__(self) -> int:
+        return hash((self.default, self.blocks))
+
+    def __repr__(self) -> str:
+        parts = [] if self.default is None else [repr(self.default)]
+        return f"Start({', '.join(parts + [f'{name}={value!r}' for name, value in self.blocks])})"
+
+
+def _start(default: Initialiser | None, blocks: tuple[tuple[str, Initialiser], ...]) -> Start:
+    return Start(default, **dict(blocks))
+
+
+def block_rng(seed: int, purpose: int, index: int) -> np.random.Generator:
+    """Random generator of one purpose and index, independent of every other."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(purpose, index))))
+
+
+def draw_block(problem: Problem, name: str, initialiser: Initialiser, seed: int) -> np.ndarray:
+    """Start of one block, shape `problem.shapes[name]`."""
+    place = Place(name, problem.shapes[name], problem.classes, problem.labels)
+    values = np.asarray(initialiser.draw(place, block_rng(seed, 0, problem.blocks.index(name))), dtype=np.float64)
+    if values.shape != place.shape:
+        raise invalid(f"init.{name}", f"an array of shape {values.shape}", f"shape {place.shape}")
+    return values
+
+
+def draw(problem: Problem, init: Any, seed: int) -> dict[str, np.ndarray]:
+    """Start of every trained block by name.
+
+    Raises
+    ------
+    IncompatibleError
+        For a block that is named but not trained, or trained but not named.
+    """
+    if isinstance(init, Mapping):
+        init = Given(**init)
+    if isinstance(init, Given) and init.blocks:
+        init = Start(**{name: Given(values) for name, values in init.blocks})
+    if not isinstance(init, Start):
+        if not hasattr(init, "draw"):
+            raise invalid("init", init, "an initialiser such as Gaussian(0.1), or Start(W=..., H=...)")
+        init = Start(init)
+    chosen: dict[str, Initialiser] = {}
+    for block, initialiser in init.blocks:
+        name = problem.last if block == "W" else block
+        if name not in problem.trained:
+            raise IncompatibleError(
+                f"init.{block} is {initialiser!r}; allowed: trained blocks, {', '.join(problem.trained)}."
+            )
+        if name in chosen:
+            raise IncompatibleError(f"init.{block} is {initialiser!r}, but block {name} has a start already.")
+        chosen[name] = initialiser
+    for name in problem.trained:
+        if name in chosen:
+            continue
+        if init.default is not None:
+            chosen[name] = init.default
+        elif name == "b":
+            chosen[name] = Zeros()
+        else:
+            raise IncompatibleError(f"init.{name} is missing; allowed: an initialiser for every trained block.")
+    return {name: draw_block(problem, name, chosen[name], seed) for name in problem.trained}

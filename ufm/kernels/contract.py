@@ -1,0 +1,134 @@
+"""Signatures of the kernels, the tuple they read a problem from, and the one way they are compiled.
+
+Kernels are first-class functions with explicit signatures, so that any loss meets any update rule without
+compiling the loop again, and everything comes warm from the disk cache in the next process.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import float32, float64, int64, types
+
+from ufm.kernels import cache
+
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
+
+FINE, EXPONENTS, NOT_FINITE = 0, 1, 2  # what a head reports of the logits
+
+inline = numba.njit(forceinline=True, no_cpython_wrapper=True, **OPTIONS)
+helper = numba.njit(no_cpython_wrapper=True, **OPTIONS)
+
+
+class Chain(NamedTuple):
+    """A problem as the kernels see it; `table` rows are H, W1 ... WL."""
+
+    table: np.ndarray  # int64 (L + 1, 3): offset, rows, columns
+    trained: np.ndarray  # int64 (L + 2,): 1 where H, W1 ... WL, b is trained
+    bias: int  # offset of b, -1 without
+    relu: int
+    segments: np.ndarray  # int64 (K + 1,): samples of class k are segments[k] ... segments[k+1] - 1
+    labels: np.ndarray  # int64 (N,)
+    targets: np.ndarray  # (K, N), or (0, 0) where labels are enough
+    parameters: np.ndarray  # of the loss
+    scale: float  # factor of the sum over samples; 0 means 1/(samples of the batch)
+
+
+class Step(NamedTuple):
+    """What the loop needs to take steps: hyper-parameters, decay, and the block table of the trained blocks."""
+
+    hyper: np.ndarray
+    coupled: np.ndarray  # per trained coordinate
+    decoupled: np.ndarray
+    has_coupled: int
+    has_decoupled: int
+    shrink_after: int
+    scale_free: int
+    elementwise: int
+    table: np.ndarray  # int64 (trained blocks, 3)
+
+
+class Records(NamedTuple):
+    """Where recorded steps go."""
+
+    when: np.ndarray  # int64: steps to record
+    states: np.ndarray  # (records, trained size)
+    fit: np.ndarray  # float64 (records,)
+    penalty: np.ndarray
+
+
+REALS = {"float64": float64, "float32": float32}
+
+
+class Signatures(NamedTuple):
+    """Signatures of all kernels at one precision."""
+
+    head: Any
+    value: Any
+    update: Any
+    run: Any
+    evaluate: Any
+
+
+@lru_cache(maxsize=2)
+def signatures(dtype: str) -> Signatures:
+    """Signatures at a precision, built from examples of the tuples."""
+    real = REALS[dtype]
+    vec, mat, ints, table = real[::1], real[:, ::1], int64[::1], int64[:, ::1]
+    some = np.zeros(1, dtype)
+    index, indices = np.zeros(1, np.int64), np.zeros((1, 3), np.int64)
+    scalar = np.dtype(dtype).type(0)
+    # numba types a plain float as float64; scale is cast by the reader
+    chain = numba.typeof(Chain(indices, index, 0, 0, index, index, some[None], some, 0.0))
+    step = numba.typeof(Step(some, some, some, 0, 0, 0, 0, 0, indices))
+    records = numba.typeof(Records(index, some[None], np.zeros(1), np.zeros(1)))
+    assert numba.typeof(scalar) == real
+    head = int64(mat, ints, mat, vec, real, mat, vec)
+    value = float64(mat, ints, mat, vec, real)
+    update = types.void(vec, vec, vec, vec, real, int64, vec, table)
+    function = types.FunctionType
+    run = types.void(
+        function(head), function(value), function(update), chain, step, records,
+        vec, vec, vec, vec, vec, vec, table, int64, int64, ints,
+    )  # fmt: skip
+    evaluate = float64(function(head), function(value), chain, vec, vec)
+    return Signatures(head, value, update, run, evaluate)
+
+
+compile_seconds = {"total": 0.0}
+_lock = threading.RLock()
+
+
+@lru_cache(maxsize=None)
+def compiled(function: Callable[..., Any], kind: str, dtype: str, keep: bool = True) -> Any:
+    """Compile one kernel at one precision, or load it from the disk cache.
+
+    Parameters
+    ----------
+    function : callable
+        Plain Python function.
+    kind : str
+        Field of `Signatures`.
+    dtype : str
+        Precision.
+    keep : bool
+        Whether to use the disk cache; a user's function is compiled anew in each process.
+    """
+    begin = time.perf_counter()
+    signature = getattr(signatures(dtype), kind)
+    with _lock:
+        place = cache.folder() if keep else None
+        before = numba.config.CACHE_DIR
+        try:
+            if place is not None:
+                numba.config.CACHE_DIR = str(place)
+            return numba.njit(signature, cache=place is not None, **OPTIONS)(function)
+        finally:
+            numba.config.CACHE_DIR = before
+            compile_seconds["total"] += time.perf_counter() - begin

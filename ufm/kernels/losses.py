@@ -1,0 +1,238 @@
+"""Heads: the residual R = d fit / d Z of each loss, and its value at recorded steps.
+
+A head gets logits Z (classes, columns), the segment of columns of each class, targets, parameters and the
+factor `scale` of the sum over columns; it fills R and says whether Z was finite and whether an exponent must be
+carried. No residual is computed by subtracting one from a probability.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ufm.kernels.contract import EXPONENTS, FINE, NOT_FINITE, compiled, helper
+from ufm.kernels.exponential import exp
+
+HUGE = 1e300
+
+
+@helper
+def _softmax_unscaled(Z, R, top, low, total):
+    """Fill R with exp(z - max) by columns, `total` with its column sums, `low` with min(z) - max."""
+    K, B = Z.shape
+    for i in range(B):
+        top[i] = Z[0, i]
+        low[i] = Z[0, i]
+        total[i] = 0.0
+    for k in range(1, K):
+        for i in range(B):
+            z = Z[k, i]
+            top[i] = z if z > top[i] else top[i]
+            low[i] = z if z < low[i] else low[i]
+    for k in range(K):
+        for i in range(B):
+            R[k, i] = Z[k, i] - top[i]
+    flat = R.ravel()
+    for j in range(flat.size):
+        flat[j] = exp(flat[j])
+    for k in range(K):
+        for i in range(B):
+            total[i] += R[k, i]
+
+
+@helper
+def _state_of_logits(top, low, total, threshold):
+    flag = FINE
+    for i in range(top.size):
+        gap = low[i] - top[i]
+        if not (gap > -HUGE and total[i] < HUGE):
+            return NOT_FINITE
+        if gap < threshold:
+            flag = EXPONENTS
+    return flag
+
+
+def cross_entropy_head(Z, segments, targets, parameters, scale, R, work):
+    """Residual softmax - onehot, its true entry as minus the sum of the others."""
+    K, B = Z.shape
+    top, low, total = work[:B], work[B : 2 * B], work[2 * B : 3 * B]
+    _softmax_unscaled(Z, R, top, low, total)
+    flag = _state_of_logits(top, low, total, parameters[1])
+    for i in range(B):
+        total[i] = scale / total[i]
+        top[i] = 0.0
+    for k in range(K):
+        for i in range(segments[k], segments[k + 1]):
+            R[k, i] = 0.0
+    for k in range(K):
+        for i in range(B):
+            r = R[k, i] * total[i]
+            R[k, i] = r
+            top[i] -= r
+    for k in range(K):
+        for i in range(segments[k], segments[k + 1]):
+            R[k, i] = top[i]
+    return flag
+
+
+def smoothed_head(Z, segments, targets, parameters, scale, R, work):
+    """Residual softmax - (1 - s) onehot - s/K, its true entry as minus the sum of the others."""
+    K, B = Z.shape
+    top, low, total = work[:B], work[B : 2 * B], work[2 * B : 3 * B]
+    _softmax_unscaled(Z, R, top, low, total)
+    flag = _state_of_logits(top, low, total, parameters[1])
+    floor = scale * parameters[0] / K
+    for i in range(B):
+        total[i] = scale / total[i]
+        top[i] = 0.0
+    for k in range(K):
+        for i in range(B):
+            R[k, i] = R[k, i] * total[i] - floor
+        for i in range(segments[k], segments[k + 1]):
+            R[k, i] = 0.0
+    for k in range(K):
+        for i in range(B):
+            top[i] -= R[k, i]
+    for k in range(K):
+        for i in range(segments[k], segments[k + 1]):
+            R[k, i] = top[i]
+    return FINE if flag == EXPONENTS else flag  # smoothed residuals do not vanish with the probabilities
+
+
+def soft_head(Z, segments, targets, parameters, scale, R, work):
+    """Residual softmax(z) sum(y) - y for soft targets."""
+    K, B = Z.shape
+    top, low, total = work[:B], work[B : 2 * B], work[2 * B : 3 * B]
+    _softmax_unscaled(Z, R, top, low, total)
+    flag = _state_of_logits(top, low, total, parameters[1])
+    for i in range(B):
+        mass = 0.0
+        for k in range(K):
+            mass += targets[k, i]
+        total[i] = mass * scale / total[i]
+    for k in range(K):
+        for i in range(B):
+            R[k, i] = R[k, i] * total[i] - scale * targets[k, i]
+    return FINE if flag == EXPONENTS else flag
+
+
+def mse_head(Z, segments, targets, parameters, scale, R, work):
+    """Residual Z - onehot."""
+    K, B = Z.shape
+    for i in range(B):
+        work[i] = 0.0
+    for k in range(K):
+        for i in range(B):
+            R[k, i] = scale * Z[k, i]
+            work[i] += 0.0 * Z[k, i]
+        for i in range(segments[k], segments[k + 1]):
+            R[k, i] = scale * (Z[k, i] - 1.0)
+    for i in range(B):
+        if not (work[i] == 0.0):
+            return NOT_FINITE
+    return FINE
+
+
+@helper
+def _log_sum_exp_above(Z, i, k):
+    """log(sum_j exp(z_j)) - z_k of column i, without cancellation where z_k is the largest."""
+    top = Z[0, i]
+    for j in range(Z.shape[0]):
+        top = max(top, Z[j, i])
+    others = 0.0
+    for j in range(Z.shape[0]):
+        if j != k:
+            others += math.exp(Z[j, i] - top)
+    own = math.exp(Z[k, i] - top)
+    if own == 1.0:
+        return math.log1p(others)
+    return (top - Z[k, i]) + math.log(own + others)
+
+
+def cross_entropy_value(Z, segments, targets, parameters, scale):
+    """Sum of (1 - s) (lse - z_true) + (s/K) sum_k (lse - z_k), times scale."""
+    K = Z.shape[0]
+    s = parameters[0]
+    total = 0.0
+    for k in range(K):
+        for i in range(segments[k], segments[k + 1]):
+            total += (1.0 - s) * _log_sum_exp_above(Z, i, k)
+            if s > 0.0:
+                for j in range(K):
+                    total += s / K * _log_sum_exp_above(Z, i, j)
+    return scale * total
+
+
+def soft_value(Z, segments, targets, parameters, scale):
+    """Sum of y_k (lse - z_k), times scale."""
+    total = 0.0
+    for i in range(Z.shape[1]):
+        for k in range(Z.shape[0]):
+            if targets[k, i] > 0.0:
+                total += targets[k, i] * _log_sum_exp_above(Z, i, k)
+    return scale * total
+
+
+def mse_value(Z, segments, targets, parameters, scale):
+    """Half the squared distance to onehot, times scale."""
+    total = 0.0
+    for k in range(Z.shape[0]):
+        for i in range(Z.shape[1]):
+            target = 1.0 if segments[k] <= i < segments[k + 1] else 0.0
+            total += (Z[k, i] - target) ** 2
+    return 0.5 * scale * total
+
+
+def user_pair(residual: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Head and value of a user's ``residual(Z, targets, R) -> value``."""
+
+    def head(Z, segments, targets, parameters, scale, R, work):
+        value = residual(Z, targets, R)
+        if not (abs(value) < HUGE):
+            return NOT_FINITE
+        return FINE
+
+    def value(Z, segments, targets, parameters, scale):
+        return residual(Z, targets, np.empty_like(Z))
+
+    return head, value
+
+
+def pair(loss: Any, dtype: str) -> tuple[Any, Any]:
+    """Compiled head and value of a loss."""
+    from ufm.losses import MSE, CrossEntropy
+
+    if isinstance(loss, MSE):
+        head, value = mse_head, mse_value
+    elif isinstance(loss, CrossEntropy) and loss.targets is not None:
+        head, value = soft_head, soft_value
+    elif isinstance(loss, CrossEntropy):
+        head = smoothed_head if loss.smoothing else cross_entropy_head
+        value = cross_entropy_value
+    else:
+        return _user_pair_compiled(loss.residual, dtype)
+    return compiled(head, "head", dtype), compiled(value, "value", dtype)
+
+
+def _user_pair_compiled(residual: Callable[..., Any], dtype: str) -> tuple[Any, Any]:
+    key = (residual, dtype)
+    if key not in _user_pairs:
+        import numba
+
+        inner = residual if hasattr(residual, "py_func") else numba.njit(residual)
+        head, value = user_pair(inner)
+        _user_pairs[key] = compiled(head, "head", dtype, False), compiled(value, "value", dtype, False)
+    return _user_pairs[key]
+
+
+_user_pairs: dict[Any, tuple[Any, Any]] = {}
+
+
+def parameters(loss: Any, dtype: str) -> np.ndarray:
+    """What the head reads: smoothing, and the logit gap below which exponents are carried."""
+    # squares of the residuals (Adam) must stay normal: e^-300 in float64, e^-30 in float32
+    threshold = -300.0 if dtype == "float64" else -30.0
+    return np.array([getattr(loss, "smoothing", 0.0), threshold], dtype)

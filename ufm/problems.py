@@ -1,0 +1,467 @@
+"""What is minimised: chains of linear layers on top of free or frozen features.
+
+    H_1 = H (d x N),   H_{l+1} = W_l s(H_l),   Z = W_L s(H_L) + b 1^T,   fit = (1/N) sum_i ell(z_i, y_i)
+
+with s the identity or ReLU, never on H_1 and never on Z. Samples are sorted by class. Blocks are named
+``H``, ``W1`` ... ``WL`` and ``b``; ``W`` is the last layer at any depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ufm.checks import choice, finite_array, flag, whole
+from ufm.errors import IncompatibleError, invalid
+from ufm.initial import Given, draw_block
+from ufm.losses import MSE, CrossEntropy, UserLoss, as_loss
+
+if TYPE_CHECKING:
+    from ufm.decay import Decay
+
+
+class Blocks(Mapping[str, np.ndarray]):
+    """Named blocks of one state; ``W`` is another name of the last layer.
+
+    Examples
+    --------
+    >>> state = Blocks({"H": np.zeros((2, 4)), "W1": np.ones((4, 2))}, last="W1")
+    >>> sorted(state), state["W"].shape
+    (['H', 'W1'], (4, 2))
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], last: str) -> None:
+        self._arrays = dict(arrays)
+        self._last = last
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        name = self._last if name == "W" else name
+        if name not in self._arrays:
+            raise KeyError(f"{name}; blocks are {', '.join(self._arrays)}")
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"Blocks({', '.join(f'{name}: {value.shape}' for name, value in self._arrays.items())})"
+
+
+class Problem:
+    """What every chain has in common; build a `UFM` or a `DUFM`.
+
+    Attributes
+    ----------
+    depth : int
+        Number L of weight matrices.
+    widths : tuple of int
+        Rows of H_1 ... H_L.
+    samples : int
+        Number N of samples.
+    labels : ndarray, shape (samples,)
+        Class of each sample, in increasing order.
+    blocks, trained, last
+        Names of all blocks, of the trained ones, and of the last layer.
+    """
+
+    classes: int
+    per_class: int | Sequence[int]
+    loss: Any
+    bias: bool
+    features: Any
+    classifier: Any
+    frozen: Any
+    activation: str
+    depth: int
+    widths: tuple[int, ...]
+
+    def _check(self, depth: int) -> None:
+        """Validate and normalise the fields that all chains share."""
+        name = type(self).__name__
+        put = object.__setattr__
+        put(self, "classes", whole(f"{name}.classes", self.classes, 2))
+        if isinstance(self.per_class, Sequence | np.ndarray) and not isinstance(self.per_class, str):
+            sizes = tuple(whole(f"{name}.per_class", size) for size in self.per_class)
+            if len(sizes) != self.classes:
+                raise invalid(f"{name}.per_class", sizes, f"one size, or {self.classes} sizes (one per class)")
+            put(self, "per_class", sizes)
+        else:
+            put(self, "per_class", whole(f"{name}.per_class", self.per_class))
+        put(self, "bias", flag(f"{name}.bias", self.bias))
+        put(self, "loss", as_loss(f"{name}.loss", self.loss))
+        targets = getattr(self.loss, "targets", None)
+        allowed = ((self.classes, self.classes), (self.classes, self.samples))
+        if targets is not None and targets.shape not in allowed:
+            raise invalid(
+                f"{name}.loss.targets",
+                f"an array of shape {targets.shape}",
+                f"shape {allowed[0]} (by class) or {allowed[1]} (by sample)",
+            )
+        fixed = self.frozen
+        if fixed is not None:
+            pairs = fixed.items() if isinstance(fixed, Mapping) else fixed
+            put(self, "frozen", tuple(sorted((str(block), value) for block, value in pairs)) or None)
+        _ = self.frozen_values
+        if not self.trained:
+            raise IncompatibleError(f"{name}: every block is frozen; allowed: at least one trained block.")
+        if isinstance(self.loss, UserLoss):
+            from ufm.kernels.probe import check_residual
+
+            check_residual(self.loss)
+
+    @cached_property
+    def class_sizes(self) -> tuple[int, ...]:
+        """Number of samples of each class."""
+        if isinstance(self.per_class, int):
+            return (self.per_class,) * self.classes
+        return tuple(self.per_class)
+
+    @cached_property
+    def samples(self) -> int:
+        """Number N of samples."""
+        return sum(self.class_sizes)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Class of each sample, shape (samples,)."""
+        labels = np.repeat(np.arange(self.classes), self.class_sizes)
+        labels.setflags(write=False)
+        return labels
+
+    @cached_property
+    def last(self) -> str:
+        """Name of the last layer's weights."""
+        return f"W{self.depth}"
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of every block by name."""
+        sizes = (*self.widths, self.classes)
+        found: dict[str, tuple[int, ...]] = {"H": (sizes[0], self.samples)}
+        for layer in range(1, self.depth + 1):
+            found[f"W{layer}"] = (sizes[layer], sizes[layer - 1])
+        if self.bias:
+            found["b"] = (self.classes,)
+        return found
+
+    @cached_property
+    def blocks(self) -> tuple[str, ...]:
+        """Names of all blocks."""
+        return tuple(self.shapes)
+
+    @cached_property
+    def frozen_values(self) -> Mapping[str, np.ndarray]:
+        """Values of the frozen blocks by name."""
+        name = type(self).__name__
+        given = [("H", "features", self.features), (self.last, "classifier", self.classifier)]
+        given += [
+            (self.last if block == "W" else block, f"frozen[{block!r}]", value)
+            for block, value in self.frozen or ()
+        ]
+        found: dict[str, np.ndarray] = {}
+        for block, field, initialiser in given:
+            if initialiser is None:
+                continue
+            if block not in self.shapes:
+                raise invalid(f"{name}.{field}", block, f"blocks {', '.join(self.blocks)}")
+            if block in found:
+                raise IncompatibleError(f"{name}.{field}: block {block} is frozen already.")
+            if not hasattr(initialiser, "draw"):
+                try:
+                    initialiser = Given(finite_array(f"{name}.{field}", initialiser))
+                except ValueError:
+                    raise invalid(f"{name}.{field}", initialiser, "an array, Given(array) or SimplexETF()") from None
+            value = draw_block(self, block, initialiser, 0)
+            if not np.array_equal(value, draw_block(self, block, initialiser, 1)):
+                raise invalid(f"{name}.{field}", initialiser, "a start without randomness, such as Given(array)")
+            value.setflags(write=False)
+            found[block] = value
+        return found
+
+    @cached_property
+    def trained(self) -> tuple[str, ...]:
+        """Names of the trained blocks."""
+        return tuple(block for block in self.blocks if block not in self.frozen_values)
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """Order of the blocks in the flat state: trained ones first."""
+        return self.trained + tuple(self.frozen_values)
+
+    @cached_property
+    def offsets(self) -> Mapping[str, int]:
+        """Where each block begins in the flat state."""
+        ends = np.cumsum([0] + [int(np.prod(self.shapes[block])) for block in self.order])
+        return dict(zip(self.order, map(int, ends[:-1]), strict=True))
+
+    @cached_property
+    def size(self) -> int:
+        """Length of the flat state of the trained blocks."""
+        return sum(int(np.prod(self.shapes[block])) for block in self.trained)
+
+    @cached_property
+    def targets(self) -> np.ndarray | None:
+        """Targets by sample, shape (classes, samples); None where class labels are enough."""
+        given = getattr(self.loss, "targets", None)
+        if given is not None:
+            columns = given.array
+            if columns.shape[1] != self.samples:
+                columns = columns[:, self.labels]
+            return np.ascontiguousarray(columns)
+        if isinstance(self.loss, UserLoss):
+            return np.ascontiguousarray(np.eye(self.classes)[:, self.labels])
+        return None
+
+    def pack(self, state: Mapping[str, Any]) -> np.ndarray:
+        """Flat float64 vector of all blocks, trained ones first.
+
+        Parameters
+        ----------
+        state : mapping of str to array_like
+            Every trained block by name; frozen blocks may be left out.
+
+        Raises
+        ------
+        InvalidProblemError
+            For a block that is missing, unknown, frozen at another value, or of another shape.
+        """
+        named = {self.last if name == "W" else name: value for name, value in state.items()}
+        for name in named:
+            if name not in self.shapes:
+                raise invalid("state", name, f"blocks {', '.join(self.blocks)}")
+        parts = []
+        for block in self.order:
+            if block not in named:
+                if block not in self.frozen_values:
+                    raise invalid(f"state.{block}", None, f"an array of shape {self.shapes[block]}")
+                parts.append(self.frozen_values[block].ravel())
+                continue
+            value = finite_array(f"state.{block}", named[block])
+            if value.shape != self.shapes[block]:
+                raise invalid(f"state.{block}", f"an array of shape {value.shape}", f"shape {self.shapes[block]}")
+            if block in self.frozen_values and not np.array_equal(value, self.frozen_values[block]):
+                raise IncompatibleError(f"state.{block} differs from the value at which {block} is frozen.")
+            parts.append(value.ravel())
+        return np.concatenate(parts)
+
+    def unpack(self, theta: np.ndarray) -> Blocks:
+        """Named blocks as views of flat vectors with any leading axes, shape (..., size or more).
+
+        Blocks that lie beyond the end of the vector (frozen ones) are not included.
+        """
+        arrays = {}
+        for block in self.blocks:
+            start = self.offsets[block]
+            stop = start + int(np.prod(self.shapes[block]))
+            if stop <= theta.shape[-1]:
+                arrays[block] = theta[..., start:stop].reshape(*theta.shape[:-1], *self.shapes[block])
+        return Blocks(arrays, self.last)
+
+    def value(self, state: Mapping[str, Any], decay: Decay | None = None) -> float:
+        """Objective at a state: fit plus the penalty of the coupled decay.
+
+        Parameters
+        ----------
+        state : mapping of str to array_like
+            Trained blocks by name.
+        decay : Coupled, Decoupled or Mixed, optional
+            Only its coupled part is an objective.
+
+        Returns
+        -------
+        float
+        """
+        from ufm.kernels.evaluate import evaluate
+
+        fit, _ = evaluate(self, self.pack(state))
+        return fit + self.penalty(state, decay)
+
+    def penalty(self, state: Mapping[str, Any], decay: Decay | None = None) -> float:
+        """Sum of lam/2 ||B||_F^2 over the blocks with coupled decay."""
+        from ufm.decay import per_block
+
+        coupled, _ = per_block(decay, self)
+        blocks = self.unpack(self.pack(state))
+        return sum(0.5 * lam * float(np.sum(blocks[name] ** 2)) for name, lam in coupled.items() if lam)
+
+    def gradient(self, state: Mapping[str, Any], decay: Decay | None = None) -> Blocks:
+        """Gradient of `value` at a state, for the trained blocks by name.
+
+        Parameters
+        ----------
+        state : mapping of str to array_like
+            Trained blocks by name.
+        decay : Coupled, Decoupled or Mixed, optional
+            Only its coupled part is an objective.
+
+        Returns
+        -------
+        Blocks
+            Arrays of the shapes of the trained blocks.
+        """
+        from ufm.decay import per_block
+        from ufm.kernels.evaluate import evaluate
+
+        theta = self.pack(state)
+        coupled, _ = per_block(decay, self)
+        _, gradient = evaluate(self, theta)
+        found, blocks = self.unpack(gradient), self.unpack(theta)
+        return Blocks({name: found[name] + coupled[name] * blocks[name] for name in self.trained}, self.last)
+
+    def formula(self, decay: Decay | None = None) -> str:
+        """The objective with every 1/N, 1/2 and lambda where it stands.
+
+        Examples
+        --------
+        >>> from ufm.decay import Coupled
+        >>> UFM(classes=10, width=64, per_class=5).formula(Coupled(W=5e-4))
+        'F = (1/50) sum_i CE(z_i, y_i) + (0.0005/2) ||W1||_F^2,  Z = W1 H'
+        """
+        from ufm.decay import per_block
+
+        coupled, decoupled = per_block(decay, self)
+        chain = "H"
+        for layer in range(1, self.depth + 1):
+            inner = f"relu({chain})" if layer > 1 and self.activation == "relu" else chain
+            chain = f"W{layer} {inner}"
+        chain += " + b 1^T" if self.bias else ""
+        if isinstance(self.loss, MSE):
+            fit = "||Z - Y||_F^2" if self.loss.reduction == "sum" else f"(1/{self.samples}) ||Z - Y||_F^2"
+            fit = f"(1/2) {fit}"
+        elif isinstance(self.loss, CrossEntropy):
+            fit = "sum_i CE(z_i, y_i)"
+            if self.loss.reduction == "mean":
+                fit = f"(1/{self.samples}) {fit}"
+            if self.loss.smoothing:
+                s = self.loss.smoothing
+                fit = fit.replace("y_i", f"{1 - s:g} y_i + {s:g}/{self.classes}")
+        else:
+            fit = f"{getattr(self.loss.residual, '__name__', 'residual')}(Z)"
+        terms = [f"({lam:g}/2) ||{name}||{'_2' if name == 'b' else '_F'}^2" for name, lam in coupled.items() if lam]
+        text = f"F = {' + '.join([fit, *terms])},  Z = {chain}"
+        shrink = [f"{name} <- (1 - {lam:g} lr) {name}" for name, lam in decoupled.items() if lam]
+        return text + (f";  decoupled: {', '.join(shrink)}" if shrink else "")
+
+
+@dataclass(frozen=True)
+class UFM(Problem):
+    """Unconstrained features model: logits Z = W H (+ b 1^T) with free features H.
+
+    Parameters
+    ----------
+    classes : int
+        Number K of classes >= 2.
+    width : int
+        Feature dimension d (the p of Zhao et al.).
+    per_class : int or sequence of int
+        Samples per class, one size or one for each class.
+    loss : {"ce", "mse"}, loss object or function
+        See `CrossEntropy`, `MSE`, `UserLoss`.
+    bias : bool
+        Whether the logits have a bias b.
+    features, classifier : initialiser or array_like, optional
+        Freeze H, or W, at this value.
+    frozen : mapping of str to initialiser, optional
+        Freeze any blocks by name.
+
+    Raises
+    ------
+    InvalidProblemError, IncompatibleError
+        For sizes, targets or frozen blocks that are not allowed.
+
+    Examples
+    --------
+    >>> problem = UFM(classes=3, width=4, per_class=(2, 1, 1))
+    >>> problem.trained, problem.labels.tolist()
+    (('H', 'W1'), [0, 0, 1, 2])
+    """
+
+    classes: int
+    width: int
+    per_class: int | Sequence[int] = 1
+    loss: Any = "ce"
+    bias: bool = False
+    features: Any = None
+    classifier: Any = None
+    frozen: Any = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", whole("UFM.width", self.width))
+        self._check(1)
+
+    @property
+    def activation(self) -> str:  # type: ignore[override]
+        """No activation acts in a model of one layer."""
+        return "identity"
+
+    @property
+    def depth(self) -> int:  # type: ignore[override]
+        """One layer."""
+        return 1
+
+    @property
+    def widths(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Rows of H."""
+        return (self.width,)
+
+
+@dataclass(frozen=True)
+class DUFM(Problem):
+    """Deep unconstrained features model: L layers on top of free features, ReLU or linear between them.
+
+    Parameters
+    ----------
+    classes : int
+        Number K of classes >= 2.
+    width : int or sequence of int
+        Rows of H_1 ... H_L, one width or one for each.
+    depth : int
+        Number L of weight matrices.
+    per_class : int or sequence of int
+        Samples per class, one size or one for each class.
+    activation : {"relu", "identity"}
+        s in H_{l+1} = W_l s(H_l) for l >= 2; never on H_1 or on the logits.
+    loss, bias, features, classifier, frozen
+        As for `UFM`.
+
+    Examples
+    --------
+    >>> DUFM(classes=10, width=30, depth=3).blocks
+    ('H', 'W1', 'W2', 'W3')
+    """
+
+    classes: int
+    width: int | Sequence[int]
+    depth: int
+    per_class: int | Sequence[int] = 1
+    activation: str = "relu"
+    loss: Any = "mse"
+    bias: bool = False
+    features: Any = None
+    classifier: Any = None
+    frozen: Any = None
+
+    def __post_init__(self) -> None:
+        depth = whole("DUFM.depth", self.depth)
+        object.__setattr__(self, "depth", depth)
+        if isinstance(self.width, Sequence | np.ndarray) and not isinstance(self.width, str):
+            widths = tuple(whole("DUFM.width", width) for width in self.width)
+            if len(widths) != depth:
+                raise invalid("DUFM.width", widths, f"one width, or {depth} widths (of H_1 ... H_{depth})")
+            object.__setattr__(self, "width", widths)
+        else:
+            object.__setattr__(self, "width", whole("DUFM.width", self.width))
+        choice("DUFM.activation", self.activation, ("relu", "identity"))
+        self._check(depth)
+
+    @property
+    def widths(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Rows of H_1 ... H_L."""
+        return (self.width,) * self.depth if isinstance(self.width, int) else tuple(self.width)

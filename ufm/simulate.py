@@ -1,0 +1,294 @@
+"""simulate(problem, optimizer, ...) -> Trajectory: the one entry function."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ufm.checks import choice, flag, whole
+from ufm.decay import Decay, per_block
+from ufm.errors import DivergedError, IncompatibleError, InterruptedRunError, invalid
+from ufm.initial import Gaussian, block_rng, draw
+from ufm.problems import Problem
+from ufm.record import Every
+from ufm.run import Run
+from ufm.trajectory import End, Status, Trajectory
+
+CHUNK_SECONDS = 0.2  # how long compiled code runs before Python looks at Ctrl-C and the progress bar
+BATCH_PURPOSE = 1  # stream of random numbers that orders mini-batches
+BLOCK_OF_EPOCHS = 2**16  # shuffled indices drawn at once
+
+
+def simulate(
+    problem: Problem,
+    optimizer: Any,
+    decay: Decay | None = None,
+    *,
+    steps: int,
+    init: Any = Gaussian(0.1),
+    seed: int = 0,
+    record: Any = Every(1),
+    batch: int | None = None,
+    dtype: str = "float64",
+    throw: bool = True,
+    progress: bool | None = None,
+    callback: Callable[[int, Any], Any] | None = None,
+) -> Trajectory:
+    """Integrate the discrete-time training dynamics of a problem.
+
+    Parameters
+    ----------
+    problem : UFM or DUFM
+        What is minimised.
+    optimizer : GD, Momentum, SignGD, Signum, Adam, NormalisedGD, Elementwise or Blockwise
+        How a step is taken.
+    decay : Coupled, Decoupled or Mixed, optional
+        Where weight decay acts.
+    steps : int
+        Number of updates >= 0.
+    init : initialiser or Start
+        Where the trained blocks start.
+    seed : int
+        Root of all random numbers: starts and batch order.
+    record : Every, LogSpaced or At
+        Which steps are kept; the first and the last always are.
+    batch : int, optional
+        Mini-batch size: shuffled epochs, the smaller last batch kept. Columns of H that are not in a batch have
+        zero gradient but feel momentum and decay.
+    dtype : {"float64", "float32"}
+        Precision; float32 exists to study its rounding floors.
+    throw : bool
+        Raise when the run diverges or is interrupted; otherwise return the trajectory with its status.
+    progress : bool, optional
+        Show a progress bar.
+    callback : callable, optional
+        ``callback(step, blocks)``, called a few times per second; the run stops when it returns True.
+
+    Returns
+    -------
+    Trajectory
+
+    Raises
+    ------
+    InvalidProblemError, IncompatibleError
+        For arguments that are not allowed, each in one sentence.
+    DivergedError
+        When logits are no longer finite; `error.trajectory` holds the records so far.
+    InterruptedRunError
+        On Ctrl-C; `error.trajectory` holds the records so far and can be resumed.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> traj = ufm.simulate(ufm.UFM(classes=3, width=4), ufm.GD(0.1), ufm.Coupled(0.01), steps=100)
+    >>> traj["W"].shape, traj.status.name
+    ((101, 3, 4), 'completed')
+    """
+    _check_arguments(problem, optimizer, record, batch, dtype)
+    run = Run(
+        problem=problem,
+        optimizer=optimizer,
+        decay=decay,
+        init=init,
+        steps=whole("simulate.steps", steps, 0),
+        seed=whole("simulate.seed", seed, 0),
+        record=record,
+        batch=batch,
+        dtype=dtype,
+    )
+    start = draw(problem, init, run.seed)
+    theta = problem.pack(start).astype(dtype)
+    size = problem.size
+    end = End(0, theta, np.zeros(size, dtype), np.zeros(size, dtype), np.zeros(0, dtype))
+    return _integrate(run, end, None, flag("simulate.throw", throw), progress, callback)
+
+
+def resume(
+    trajectory: Trajectory,
+    steps: int | None = None,
+    *,
+    throw: bool = True,
+    progress: bool | None = None,
+    callback: Callable[[int, Any], Any] | None = None,
+) -> Trajectory:
+    """Continue a run; see `Trajectory.resume`."""
+    old = trajectory.run
+    if trajectory.status.name == "diverged":
+        raise IncompatibleError(f"the run {trajectory.status}; allowed: runs whose state is finite.")
+    done = trajectory.end.step
+    assert old.steps is not None
+    total = old.steps if steps is None else whole("resume.steps", steps, 0)
+    if total < done:
+        raise invalid("resume.steps", total, f"a total of at least the {done} steps already taken")
+    run = replace(old, steps=total, trajectory=None)
+    if not np.array_equal(run.rates[:done], old.rates[:done]):
+        raise IncompatibleError(
+            f"resume.steps is {total}, but {old.optimizer.lr!r} gives other rates to the {done} steps already taken "
+            f"when the run is longer; allowed: the {old.steps} steps first asked for, or rates given per step."
+        )
+    return _integrate(run, trajectory.end, trajectory, throw, progress, callback)
+
+
+def _check_arguments(problem: Any, optimizer: Any, record: Any, batch: Any, dtype: Any) -> None:
+    if not isinstance(problem, Problem):
+        raise invalid("simulate.problem", problem, "a problem such as UFM(classes=10, width=64)")
+    if not all(hasattr(optimizer, name) for name in ("lr", "rule", "hyper", "scale_free", "elementwise")):
+        raise invalid("simulate.optimizer", optimizer, "an optimizer such as GD(0.1)")
+    if isinstance(record, type) or not callable(getattr(record, "steps", None)):
+        raise invalid("simulate.record", record, "Every(n), LogSpaced(count) or At(steps)")
+    choice("simulate.dtype", dtype, ("float64", "float32"))
+    if batch is not None and whole("simulate.batch", batch) > problem.samples:
+        raise invalid("simulate.batch", batch, f"at most the {problem.samples} samples of the problem")
+
+
+def batch_order(run: Run, start: int, stop: int) -> np.ndarray:
+    """Sorted sample indices of the batches of steps start ... stop - 1, shape (steps, batch); -1 fills short ones.
+
+    The order of an epoch depends on the seed and the number of the epoch alone.
+    """
+    if run.batch is None or run.batch == run.problem.samples:
+        return np.zeros((0, 0), np.int64)
+    N, m = run.problem.samples, run.batch
+    per_epoch = -(-N // m)
+    epochs = max(1, BLOCK_OF_EPOCHS // N)
+    steps = np.arange(start, max(stop, start + 1))
+    found = np.empty((len(steps), m), np.int64)
+    number = steps // per_epoch
+    for block in np.unique(number // epochs):
+        rng = block_rng(run.seed, BATCH_PURPOSE, int(block))
+        order = rng.permuted(np.tile(np.arange(N), (epochs, 1)), axis=1)
+        padded = np.full((epochs, per_epoch * m), N)
+        padded[:, :N] = order
+        batches = np.sort(padded.reshape(epochs * per_epoch, m), axis=1)
+        here = number // epochs == block
+        found[here] = batches[steps[here] - block * epochs * per_epoch]
+    found[found == N] = -1
+    return found
+
+
+@contextmanager
+def _bar(progress: bool | None, total: int, start: int) -> Iterator[Callable[[int], None]]:
+    if not progress:
+        yield lambda step: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, initial=start, unit="step", unit_scale=True) as bar:
+        yield lambda step: bar.update(step - bar.n) and None
+
+
+def _integrate(
+    run: Run,
+    begin: End,
+    previous: Trajectory | None,
+    throw: bool,
+    progress: bool | None,
+    callback: Callable[[int, Any], Any] | None,
+) -> Trajectory:
+    """Run from `begin` to the end of `run`, in chunks of compiled steps."""
+    from ufm.kernels import contract, extended, loop, losses, updates
+    from ufm.kernels.layout import chain_of, step_of
+
+    problem, dtype, total = run.problem, run.dtype, run.steps
+    assert total is not None
+    per_block(run.decay, problem)
+    started, compiled_before = time.perf_counter(), contract.compile_seconds["total"]
+    rates = run.rates.astype(dtype)
+    planned = run.record.steps(total)
+    first = begin.step if previous is None else begin.step + 1
+    when = planned[planned >= first]
+    theta, m, v = begin.theta.copy(), begin.m.copy(), begin.v.copy()
+    unit = begin.unit.copy()
+    grad = np.zeros(problem.size, dtype)
+    records = contract.Records(when, np.empty((len(when), problem.size), dtype), np.empty(len(when)), np.empty(len(when)))
+    cursor = np.array([begin.step, 0, contract.FINE, 0, -1], np.int64)
+
+    chain, step = chain_of(problem, dtype), step_of(problem, run.optimizer, run.decay, dtype)
+    head, value = losses.pair(problem.loss, dtype)
+    update = updates.rule(run.optimizer, dtype)
+    kernel = contract.compiled(loop.run if unit.size == 0 else extended.run, "run", dtype)
+    exponents_from = -1 if unit.size == 0 else begin.step
+    compile_seconds = contract.compile_seconds["total"] - compiled_before
+
+    def advance(records: Any, stop: int) -> None:
+        start = int(cursor[loop.AT])
+        batches = batch_order(run, start, stop)
+        kernel(
+            head, value, update, chain, step, records, theta, grad, m, v, unit,
+            rates[start:stop], batches, start, stop, cursor,
+        )  # fmt: skip
+
+    name, reason = "completed", f"all {total} steps were taken"
+    stepping = time.perf_counter()
+    chunk = 64
+    try:
+        with _bar(progress, total, begin.step) as show:
+            while True:
+                before, clock = int(cursor[loop.AT]), time.perf_counter()
+                advance(records, min(before + chunk, total))
+                at, why = int(cursor[loop.AT]), int(cursor[loop.WHY])
+                show(at)
+                if why == contract.EXPONENTS:
+                    cursor[loop.WHY] = contract.FINE
+                    unit, exponents_from = np.zeros(problem.size, dtype), at
+                    kernel = contract.compiled(extended.run, "run", dtype)
+                    continue
+                if why == contract.NOT_FINITE:
+                    name, reason = "diverged", f"logits or loss are not finite; {_rates_hint(run, at)}"
+                    break
+                if callback is not None and callback(at, problem.unpack(theta.copy())):
+                    name, reason = "stopped", "the callback returned True"
+                    break
+                if at >= total:
+                    break
+                seconds = max(time.perf_counter() - clock, 1e-6)
+                limit = max(1, 2**20 // (run.batch or 1))
+                chunk = int(np.clip((at - before) * CHUNK_SECONDS / seconds, 1, min(8 * chunk, limit)))
+    except KeyboardInterrupt:
+        name, reason = "interrupted", "Ctrl-C was pressed"
+
+    at, kept = int(cursor[loop.AT]), int(cursor[loop.KEPT])
+    parts = [(when[:kept], records.states[:kept], records.fit[:kept], records.penalty[:kept])]
+    if previous is not None:
+        known = np.isin(previous.steps, planned) | (previous.steps < begin.step)
+        parts.insert(0, tuple(a[known] for a in (previous.steps, previous.states, previous.fit, previous.penalty)))
+    last = max((int(part[0][-1]) for part in parts if len(part[0])), default=-1)
+    if name in ("stopped", "interrupted") and last != at:
+        extra = contract.Records(np.array([at]), np.empty((1, problem.size), dtype), np.empty(1), np.empty(1))
+        cursor[loop.KEPT] = 0
+        advance(extra, at)
+        if cursor[loop.KEPT] == 1:
+            parts.append(tuple(extra))
+    steps_, states, fit, penalty = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    seconds = time.perf_counter() - stepping
+    stats = {
+        "steps": at - begin.step,
+        "seconds": seconds,
+        "steps_per_second": (at - begin.step) / max(seconds, 1e-9),
+        "prepare_seconds": stepping - started,
+        "compile_seconds": compile_seconds,
+        "exponents_from": exponents_from,
+        "undecided_signs": int(cursor[loop.UNDECIDED]),
+        "first_undecided_step": int(cursor[loop.FIRST_UNDECIDED]),
+    }
+    from ufm.environment import provenance
+
+    trajectory = Trajectory(
+        run, steps_, states, fit, penalty, Status(name, at, reason), stats, provenance(run), End(at, theta, m, v, unit)
+    )
+    if throw and name == "diverged":
+        raise DivergedError(f"{run.optimizer!r} {trajectory.status}", trajectory)
+    if throw and name == "interrupted":
+        raise InterruptedRunError(f"the run was {trajectory.status}; continue with error.trajectory.resume()", trajectory)
+    return trajectory
+
+
+def _rates_hint(run: Run, at: int) -> str:
+    lr = float(run.rates[max(at - 1, 0)]) if len(run.rates) else 0.0
+    largest = max([0.0, *run.coupled.values(), *run.decoupled.values()])
+    return f"the last learning rate was {lr:g} and the largest lr * decay {lr * largest:g}; try smaller ones"

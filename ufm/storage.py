@@ -1,0 +1,323 @@
+"""Trajectories on disk: one ``.npz`` file, written whole or not at all, checked in full when read.
+
+The file is an uncompressed zip of ``.npy`` members that `numpy.load` opens without pickle. The member ``header``
+is a JSON text: format, schema, a checksum over everything, and a body with the run's table, status, stats and
+provenance. The other members are the arrays of the trajectory, of the integrator's end, and the array-valued
+fields of the description (``content.<digest>``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ufm.config import describe, run_from_table
+from ufm.errors import IncompatibleError, InvalidProblemError, StorageError
+from ufm.run import Run
+from ufm.trajectory import End, Status, Trajectory
+
+FORMAT = "ufm trajectory"
+SCHEMA = 1
+
+_NEXT = "simulate the run again, or load another copy"
+_RECORDS = ("steps", "states", "fit", "penalty")
+_END = ("theta", "m", "v", "unit")
+_STATUSES = ("completed", "diverged", "stopped", "interrupted")
+# What numpy, zipfile and json raise for bytes that are not what they should be.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    OverflowError,
+    MemoryError,
+)
+
+
+def save(trajectory: Trajectory, path: str | Path) -> Path:
+    """Write a trajectory to a file, whole or not at all.
+
+    The bytes go to a temporary file in the same folder, which replaces `path` once they are on disk. Whatever
+    goes wrong, an older file at `path` stays as it was and nothing half-written is left.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        What is written, its integrator's end included, so that a loaded run resumes bit for bit.
+    path : str or Path
+        The file; by convention it ends in ``.npz``.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written, or the trajectory holds something that a file cannot.
+    """
+    path = Path(path)
+    header, arrays = _packed(trajectory)
+    with _replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in {"header": np.array(header), **arrays}.items():
+            # A fixed date makes equal trajectories equal files.
+            member = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            with archive.open(member, "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=False)
+    return path
+
+
+def _packed(trajectory: Trajectory) -> tuple[str, dict[str, np.ndarray]]:
+    """Header and arrays of the file."""
+    content: dict[str, np.ndarray] = {}
+    table, _ = describe(trajectory.run, content)
+    status, end = trajectory.status, trajectory.end
+    body = {
+        "run": table,
+        "status": {"name": status.name, "step": int(status.step), "reason": status.reason},
+        "stats": _jsonable(trajectory.stats, "stats"),
+        "provenance": _jsonable(trajectory.provenance, "provenance"),
+        "end": {"step": int(end.step)},
+    }
+    arrays = {name: np.asarray(getattr(trajectory, name)) for name in _RECORDS}
+    arrays |= {f"end.{name}": np.asarray(getattr(end, name)) for name in _END}
+    arrays |= {f"content.{digest}": array for digest, array in sorted(content.items())}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "iuf":
+            raise StorageError(f"Trajectory.{name} has dtype {array.dtype}; allowed: real numbers.")
+    header = {"format": FORMAT, "schema": SCHEMA, "checksum": _checksum(body, arrays), "body": body}
+    return json.dumps(header), arrays
+
+
+def _jsonable(value: Any, where: str) -> Any:
+    """Plain values of a mapping: numpy numbers become Python's, arrays and tuples become lists."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, np.generic | np.ndarray) and value.dtype.kind in "biuf":
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item, where) for item in value]
+    raise StorageError(f"Trajectory.{where} is {value!r}; allowed: numbers, texts, lists and dicts of them.")
+
+
+def _checksum(body: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    key = hashlib.sha256(json.dumps(body, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        key.update(f"\0{name} {array.dtype.str} {array.shape}\0".encode())
+        key.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return key.hexdigest()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file that takes the place of `path` when the block ends without an error."""
+    # A link keeps pointing to the file it points to.
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise StorageError(f"{path} is a folder; allowed: the name of a file, such as {path / 'run.npz'}.")
+    if not target.parent.is_dir():
+        raise StorageError(f"{path} cannot be written: there is no folder {target.parent}; create it first.")
+    part = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.part")
+    try:
+        with open(part, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        detail = error.strerror or error
+        raise StorageError(
+            f"{path} cannot be written ({detail}); allowed: a place with room and access."
+        ) from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name durable, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def load(
+    path: str | Path, *, problem: Any = None, optimizer: Any = None, init: Any = None, record: Any = None
+) -> Trajectory:
+    """Read a trajectory that `save` wrote, and check all of it.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    problem, optimizer, init, record : optional
+        Needed for the parts of the run that hold a function or a class of your own, which a file cannot: give
+        the same objects again. The file holds their description, and other objects are refused.
+
+    Returns
+    -------
+    Trajectory
+        Equal to the saved one bit for bit; `Trajectory.resume` continues it.
+
+    Raises
+    ------
+    StorageError
+        If the file is missing, damaged, not ours or of a newer schema.
+    IncompatibleError
+        If a part is needed but not given, given but not needed, or not the one the file was made with.
+    """
+    path = Path(path)
+    header, arrays = _read(path)
+    body = _verified(path, header, arrays)
+    given = {"problem": problem, "optimizer": optimizer, "init": init, "record": record}
+    try:
+        run = _run(body, arrays, given)
+    except IncompatibleError as error:
+        raise IncompatibleError(f"{path}: {error}") from None
+    except InvalidProblemError as error:
+        raise StorageError(f"{path} describes a run that is not allowed: {error} Next: {_NEXT}.") from None
+    try:
+        return _trajectory(run, body, arrays)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise StorageError(f"{path} does not fit together: {_sentence(error)}; next: {_NEXT}.") from error
+
+
+def _run(body: Mapping[str, Any], arrays: Mapping[str, np.ndarray], given: Mapping[str, Any]) -> Run:
+    content = {name.partition(".")[2]: array for name, array in arrays.items() if name.startswith("content.")}
+    return run_from_table(body.get("run"), content, given)
+
+
+def _trajectory(run: Run, body: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Trajectory:
+    _check_shapes(run, arrays)
+    status = Status(str(body["status"]["name"]), int(body["status"]["step"]), str(body["status"]["reason"]))
+    if status.name not in _STATUSES:
+        raise ValueError(f"the status is {status.name!r} instead of {', '.join(_STATUSES)}")
+    return Trajectory(
+        run=run,
+        **{name: arrays[name] for name in _RECORDS},
+        status=status,
+        stats=dict(body["stats"]),
+        provenance=dict(body["provenance"]),
+        end=End(int(body["end"]["step"]), **{name: arrays[f"end.{name}"] for name in _END}),
+    )
+
+
+def _check_shapes(run: Run, arrays: Mapping[str, np.ndarray]) -> None:
+    problem = run.problem
+    records = arrays["steps"].size
+    total = sum(int(np.prod(shape)) for shape in problem.shapes.values())
+    trained = ((problem.size,), (0,))
+    allowed = {
+        "steps": ((records,),),
+        "states": ((records, problem.size),),
+        "fit": ((records,),),
+        "penalty": ((records,),),
+        "end.theta": ((total,),),
+        "end.m": trained,
+        "end.v": trained,
+        "end.unit": trained,
+    }
+    for name, shapes in allowed.items():
+        if arrays[name].shape not in shapes:
+            raise ValueError(f"{name} has shape {arrays[name].shape} instead of {shapes[0]}")
+    steps = arrays["steps"]
+    if records == 0 or steps.dtype.kind not in "iu" or steps[0] < 0 or (np.diff(steps) <= 0).any():
+        raise ValueError("the steps are not whole numbers in increasing order")
+    if arrays["states"].dtype != np.dtype(run.dtype):
+        raise ValueError(f"states have dtype {arrays['states'].dtype} instead of {run.dtype}")
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Header and arrays of a file, not verified yet."""
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder; allowed: a file written by Trajectory.save.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            header = _header(path, archive)
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            arrays = {name: _member(archive, name) for name in names if name != "header"}
+    except StorageError:
+        raise
+    except FileNotFoundError:
+        raise StorageError(f"{path} does not exist; allowed: a file written by Trajectory.save.") from None
+    except OSError as error:
+        detail = error.strerror or error
+        raise StorageError(
+            f"{path} cannot be read ({detail}); allowed: a file written by Trajectory.save."
+        ) from None
+    except _DAMAGE as error:
+        text = f"{path} is damaged or not a file of this package ({_sentence(error)}); next: {_NEXT}."
+        raise StorageError(text) from error
+    return header, arrays
+
+
+def _header(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
+    """The header, if this program can read the rest."""
+    foreign = f"{path} was not written by Trajectory.save; allowed: a file that was."
+    if "header.npy" not in archive.namelist():
+        raise StorageError(foreign)
+    header = json.loads(str(_member(archive, "header")))
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise StorageError(foreign)
+    schema = header.get("schema")
+    if not isinstance(schema, int) or schema < 1:
+        raise ValueError(f"its schema is {schema!r}")
+    if schema > SCHEMA:
+        raise StorageError(
+            f"{path} has schema {schema}; allowed: up to {SCHEMA} in this version; next: install a newer ufm."
+        )
+    return header
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(f"{name}.npy") as stream:
+        array = np.lib.format.read_array(stream, allow_pickle=False)
+        if stream.read(1):
+            raise ValueError(f"{name} is longer than its shape")
+    return array
+
+
+def _verified(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+    """The header's body, if all members are there and the checksum is right."""
+    body = header.get("body")
+    names = {name for name in arrays if not name.startswith("content.")}
+    if not isinstance(body, dict) or names != {*_RECORDS, *(f"end.{name}" for name in _END)}:
+        raise StorageError(f"{path} does not hold the arrays of a trajectory; next: {_NEXT}.")
+    if any(array.dtype.kind not in "iuf" for array in arrays.values()):
+        raise StorageError(f"{path} holds arrays that are not real numbers; next: {_NEXT}.")
+    if header.get("checksum") != _checksum(body, arrays):
+        raise StorageError(f"{path} was changed after it was written (its checksum differs); next: {_NEXT}.")
+    return body
+
+
+def _sentence(error: BaseException) -> str:
+    """The first line of an error without its full stop, or its class."""
+    lines = str(error).splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

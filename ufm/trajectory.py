@@ -1,0 +1,227 @@
+"""The result of a run: recorded states, losses, how it ended, and what is needed to go on or to repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ufm.problems import Blocks, Problem
+from ufm.run import Run
+
+if TYPE_CHECKING:
+    import xarray
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run ended.
+
+    Parameters
+    ----------
+    name : {"completed", "diverged", "stopped", "interrupted"}
+        In one word.
+    step : int
+        Updates taken when it ended.
+    reason : str
+        In one sentence.
+    """
+
+    name: str
+    step: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} at step {self.step}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class End:
+    """Full state of the integrator after the last update, from which a run continues bit for bit.
+
+    Parameters
+    ----------
+    step : int
+        Updates taken.
+    theta : ndarray, shape (size of all blocks,)
+        Flat state, trained blocks first.
+    m, v : ndarray, shape (trained size,)
+        Buffers of the optimizer.
+    unit : ndarray, shape (trained size,) or (0,)
+        Natural logarithm of the unit in which m is held; empty while every unit is 1.
+    """
+
+    step: int
+    theta: np.ndarray
+    m: np.ndarray
+    v: np.ndarray
+    unit: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """A simulated run.
+
+    Record i is the state after ``steps[i]`` updates; step 0 is the start; the first and the last step reached
+    are always recorded. ``loss[i]`` belongs to record i and is taken over all samples.
+
+    Parameters
+    ----------
+    run : Run
+        What was simulated.
+    steps : ndarray of int, shape (records,)
+        Recorded steps.
+    states : ndarray, shape (records, trained size)
+        Trained blocks, flat.
+    fit, penalty : ndarray, shape (records,)
+        Loss over the data, and sum of lam/2 ||B||_F^2 of the coupled decay.
+    status : Status
+        How the run ended.
+    stats : mapping
+        Seconds, steps per second, compile seconds, counts of the sign arithmetic.
+    provenance : mapping
+        Versions and machine, and what is needed to rerun.
+    end : End
+        State of the integrator after the last update.
+
+    Examples
+    --------
+    ``traj["W"]`` has shape (records, classes, width); ``traj.loss`` has shape (records,).
+    """
+
+    run: Run
+    steps: np.ndarray
+    states: np.ndarray
+    fit: np.ndarray
+    penalty: np.ndarray
+    status: Status
+    stats: Mapping[str, Any] = field(repr=False)
+    provenance: Mapping[str, Any] = field(repr=False)
+    end: End = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for array in (self.steps, self.states, self.fit, self.penalty):
+            array.setflags(write=False)
+        object.__setattr__(self, "run", replace(self.run, trajectory=self))
+
+    @property
+    def problem(self) -> Problem:
+        """What was minimised."""
+        return self.run.problem
+
+    @property
+    def optimizer(self) -> Any:
+        """How steps were taken."""
+        return self.run.optimizer
+
+    @property
+    def loss(self) -> np.ndarray:
+        """Objective at each record: fit + penalty, shape (records,)."""
+        return self.fit + self.penalty
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """Recorded blocks by name, each of shape (records, ...); frozen ones are repeated without a copy."""
+        trained = self.problem.unpack(self.states)
+        frozen = {
+            name: np.broadcast_to(value.astype(self.states.dtype), (len(self.steps), *value.shape))
+            for name, value in self.problem.frozen_values.items()
+        }
+        arrays = {**trained, **frozen}
+        return Blocks({name: arrays[name] for name in self.problem.blocks}, self.problem.last)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.blocks[name]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def state(self, i: int) -> Blocks:
+        """All blocks at record i by name."""
+        return Blocks({name: value[i] for name, value in self.blocks.items()}, self.problem.last)
+
+    def features(self, layer: int | None = None) -> np.ndarray:
+        """Input of a layer: s(H_l) for layer l (the last by default), shape (records, d_l, samples)."""
+        layer = self.problem.depth if layer is None else layer
+        if layer not in range(1, self.problem.depth + 1):
+            from ufm.errors import invalid
+
+            raise invalid("Trajectory.features.layer", layer, f"1 ... {self.problem.depth}")
+        X = self["H"]
+        for below in range(1, layer):
+            X = self[f"W{below}"] @ X
+            if self.problem.activation == "relu":
+                X = np.maximum(X, 0.0)
+        return X
+
+    def logits(self) -> np.ndarray:
+        """Logits at each record, shape (records, classes, samples)."""
+        Z = self["W"] @ self.features()
+        return Z + self["b"][..., None] if self.problem.bias else Z
+
+    def resume(self, steps: int | None = None, **options: Any) -> Trajectory:
+        """Continue where the run ended, bit for bit as if it had never stopped.
+
+        Parameters
+        ----------
+        steps : int, optional
+            Total number of updates, those already taken included; by default those first asked for.
+        **options
+            ``progress``, ``throw`` and ``callback`` of `simulate`.
+
+        Raises
+        ------
+        IncompatibleError
+            If the run diverged, or a schedule given in fractions would change steps already taken.
+        """
+        from ufm.simulate import resume
+
+        return resume(self, steps, **options)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the run to an ``.npz`` file, whole or not at all; see `ufm.load`."""
+        from ufm.storage import save
+
+        return save(self, path)
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Blocks, losses and NC0 as a labelled dataset over the recorded steps."""
+        import xarray
+
+        from ufm.metrics import nc0
+
+        variables: dict[str, Any] = {
+            "fit": ("step", self.fit),
+            "penalty": ("step", self.penalty),
+            "loss": ("step", self.loss),
+            "nc0": ("step", nc0(self)),
+        }
+        for name, values in self.blocks.items():
+            if name == "H":
+                axes = ["feature1", "sample"]
+            elif name == "b":
+                axes = ["class"]
+            else:
+                layer = int(name[1:])
+                axes = ["class" if layer == self.problem.depth else f"feature{layer + 1}", f"feature{layer}"]
+            variables[name] = (["step", *axes], values)
+        coordinates = {"step": self.steps, "label": ("sample", self.problem.labels)}
+        attributes = {"status": str(self.status), "run": repr(self.run), "scale": "dimensionless"}
+        return xarray.Dataset(variables, coordinates, attributes)
+
+    def __str__(self) -> str:
+        lines = [
+            f"Trajectory of {self.run.optimizer!r}, {self.run.decay!r}",
+            f"  {self.run.problem!r}",
+            f"  {self.status}",
+            f"  {len(self)} records of steps {self.steps[0]} ... {self.steps[-1]}, "
+            f"loss {self.loss[0]:.6g} -> {self.loss[-1]:.6g}",
+        ]
+        for name, value in self.blocks.items():
+            kind = "frozen" if name in self.problem.frozen_values else f"{value.nbytes / 2**20:.3g} MiB"
+            lines.append(f"  {name:3s} {value.dtype} {value.shape}, {kind}")
+        return "\n".join(lines)
