@@ -167,9 +167,12 @@ def _cache_folder() -> str | None:
     try:
         from ufm.kernels.cache import folder
 
-        path = Path(folder())
+        found = folder()
     except Exception:  # a report about the environment must not fail because of one of its lines
         return None
+    if found is None:
+        return None
+    path = Path(found)
     try:
         return str(Path("~") / path.relative_to(Path.home()))
     except (ValueError, RuntimeError):
@@ -217,8 +220,8 @@ def provenance(run: Run) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``schema``, ``software`` and ``environment`` (versions, machine), ``run`` (its table, array-valued fields
-        by digest), ``rerun`` (None, or why the table cannot be repeated as it stands) and ``time`` (UTC).
+        ``schema``, ``software`` and ``environment`` (versions, machine), ``run`` (its table, array-valued
+        fields by digest), ``rerun`` (None, or why the table alone cannot repeat the run), ``time`` (UTC).
     """
     from ufm.config import describe
 

@@ -191,8 +191,8 @@ def _integrate(
     callback: Callable[[int, Any], Any] | None,
 ) -> Trajectory:
     """Run from `begin` to the end of `run`, in chunks of compiled steps."""
-    from ufm.kernels import contract, extended, loop, losses, updates
-    from ufm.kernels.layout import chain_of, step_of
+    from ufm.kernels import batches, contract, extended, loop, losses, updates
+    from ufm.kernels.layout import buffers_of, chain_of, step_of
 
     problem, dtype, total = run.problem, run.dtype, run.steps
     assert total is not None
@@ -209,18 +209,19 @@ def _integrate(
     cursor = np.array([begin.step, 0, contract.FINE, 0, -1], np.int64)
 
     chain, step = chain_of(problem, dtype), step_of(problem, run.optimizer, run.decay, dtype)
+    buffers = buffers_of(problem, dtype)
     head, value = losses.pair(problem.loss, dtype)
     update = updates.rule(run.optimizer, dtype)
-    kernel = contract.compiled(loop.run if unit.size == 0 else extended.run, "run", dtype)
+    plain = batches.run if run.batch is not None and run.batch < problem.samples else loop.run
+    kernel = contract.compiled(plain if unit.size == 0 else extended.run, "run", dtype)
     exponents_from = -1 if unit.size == 0 else begin.step
     compile_seconds = contract.compile_seconds["total"] - compiled_before
 
     def advance(records: Any, stop: int) -> None:
         start = int(cursor[loop.AT])
-        batches = batch_order(run, start, stop)
         kernel(
-            head, value, update, chain, step, records, theta, grad, m, v, unit,
-            rates[start:stop], batches, start, stop, cursor,
+            head, value, update, chain, step, records, buffers, theta, grad, m, v, unit,
+            rates[start:stop], batch_order(run, start, stop), start, stop, cursor,
         )  # fmt: skip
 
     name, reason = "completed", f"all {total} steps were taken"

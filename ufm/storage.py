@@ -1,9 +1,9 @@
 """Trajectories on disk: one ``.npz`` file, written whole or not at all, checked in full when read.
 
-The file is an uncompressed zip of ``.npy`` members that `numpy.load` opens without pickle. The member ``header``
-is a JSON text: format, schema, a checksum over everything, and a body with the run's table, status, stats and
-provenance. The other members are the arrays of the trajectory, of the integrator's end, and the array-valued
-fields of the description (``content.<digest>``).
+The file is an uncompressed zip of ``.npy`` members that `numpy.load` opens without pickle. Its member
+``header`` is a JSON text: format, schema, a checksum over everything, and a body with the run's table, its
+status, its stats and its provenance. The other members are arrays: those of the trajectory, those of the
+integrator's end, and the array-valued fields of the description (``content.<digest>``).
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _checksum(body: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     key = hashlib.sha256(json.dumps(body, sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
         key.update(f"\0{name} {array.dtype.str} {array.shape}\0".encode())
-        key.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        key.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return key.hexdigest()
 
 

@@ -38,6 +38,17 @@ class Chain(NamedTuple):
     targets: np.ndarray  # (K, N), or (0, 0) where labels are enough
     parameters: np.ndarray  # of the loss
     scale: float  # factor of the sum over samples; 0 means 1/(samples of the batch)
+    lowest: int  # layers that the backward pass leaves out: 0 if H is trained
+
+
+class Buffers(NamedTuple):
+    """Room for inputs X and derivatives D of all layers; Z and R are the logits' part of each for all samples."""
+
+    X: np.ndarray
+    D: np.ndarray
+    Z: np.ndarray  # (K, N)
+    R: np.ndarray  # (K, N)
+    work: np.ndarray  # (3 N,)
 
 
 class Step(NamedTuple):
@@ -85,7 +96,8 @@ def signatures(dtype: str) -> Signatures:
     index, indices = np.zeros(1, np.int64), np.zeros((1, 3), np.int64)
     scalar = np.dtype(dtype).type(0)
     # numba types a plain float as float64; scale is cast by the reader
-    chain = numba.typeof(Chain(indices, index, 0, 0, index, index, some[None], some, 0.0))
+    chain = numba.typeof(Chain(indices, index, 0, 0, index, index, some[None], some, 0.0, 0))
+    buffers = numba.typeof(Buffers(some, some, some[None], some[None], some))
     step = numba.typeof(Step(some, some, some, 0, 0, 0, 0, 0, indices))
     records = numba.typeof(Records(index, some[None], np.zeros(1), np.zeros(1)))
     assert numba.typeof(scalar) == real
@@ -94,10 +106,10 @@ def signatures(dtype: str) -> Signatures:
     update = types.void(vec, vec, vec, vec, real, int64, vec, table)
     function = types.FunctionType
     run = types.void(
-        function(head), function(value), function(update), chain, step, records,
+        function(head), function(value), function(update), chain, step, records, buffers,
         vec, vec, vec, vec, vec, vec, table, int64, int64, ints,
     )  # fmt: skip
-    evaluate = float64(function(head), function(value), chain, vec, vec)
+    evaluate = float64(function(head), function(value), chain, buffers, vec, vec)
     return Signatures(head, value, update, run, evaluate)
 
 

@@ -8,12 +8,13 @@ import numpy as np
 
 from ufm.kernels import loop, losses
 from ufm.kernels.contract import compiled
-from ufm.kernels.layout import chain_of
+from ufm.kernels.layout import buffers_of, chain_of
 
 
 def evaluate(problem: Any, theta: np.ndarray) -> tuple[float, np.ndarray]:
     """Fit over all samples and its gradient by the trained blocks, shape (problem.size,)."""
     head, value = losses.pair(problem.loss, "float64")
     grad = np.zeros(problem.size)
-    fit = compiled(loop.evaluate, "evaluate", "float64")(head, value, chain_of(problem, "float64"), theta, grad)
+    chain, buffers = chain_of(problem, "float64"), buffers_of(problem, "float64")
+    fit = compiled(loop.evaluate, "evaluate", "float64")(head, value, chain, buffers, theta, grad)
     return float(fit), grad

@@ -11,11 +11,19 @@ import math
 
 import numpy as np
 
-from ufm.kernels.chain import forward, gather, layers, lowest_trained, views
+from ufm.kernels.batches import record
+from ufm.kernels.chain import forward, gather, logits_offset
 from ufm.kernels.contract import NOT_FINITE, helper
-from ufm.kernels.loop import AT, FIRST_UNDECIDED, KEPT, UNDECIDED, WHY, keep, shrink
+from ufm.kernels.loop import AT, FIRST_UNDECIDED, KEPT, UNDECIDED, WHY, shrink
+from ufm.kernels.product import product
 
 NOTHING = -np.inf  # logarithm of zero
+
+
+@helper
+def logarithm(x):
+    """log |x|, with log 0 = -inf."""
+    return math.log(abs(x)) if x != 0.0 else NOTHING
 
 
 @helper
@@ -46,87 +54,84 @@ def log_residual(Z, segments, sign, size):
 
 
 @helper
-def scaled_by_rows(sign, size, out, exponents):
-    """Each row in units of its largest entry; False entries (all zero) get exponent 0."""
-    for k in range(size.shape[0]):
-        top = NOTHING
-        for i in range(size.shape[1]):
-            top = max(top, size[k, i])
-        exponents[k] = top if top > NOTHING else 0.0
-        for i in range(size.shape[1]):
-            out[k, i] = sign[k, i] * math.exp(size[k, i] - exponents[k])
+def scaled(sign, size, by_rows, out, exponents):
+    """Fill `out` with sign exp(size), each row or each column in units exp(exponent) of its largest entry."""
+    rows, B = size.shape
+    lines = rows if by_rows else B
+    for line in range(lines):
+        exponents[line] = NOTHING
+    for k in range(rows):
+        for i in range(B):
+            line = k if by_rows else i
+            exponents[line] = max(exponents[line], size[k, i])
+    for line in range(lines):
+        if exponents[line] == NOTHING:
+            exponents[line] = 0.0
+    for k in range(rows):
+        for i in range(B):
+            out[k * B + i] = sign[k, i] * math.exp(size[k, i] - exponents[k if by_rows else i])
 
 
 @helper
-def scaled_by_columns(sign, size, out, exponents):
-    """Each column in units of its largest entry."""
-    for i in range(size.shape[1]):
-        top = NOTHING
-        for k in range(size.shape[0]):
-            top = max(top, size[k, i])
-        exponents[i] = top if top > NOTHING else 0.0
-        for k in range(size.shape[0]):
-            out[k, i] = sign[k, i] * math.exp(size[k, i] - exponents[i])
+def magnitudes(x, start, stop):
+    """Absolute values of a part of a vector."""
+    out = np.empty(stop - start, x.dtype)
+    for j in range(out.size):
+        out[j] = abs(x[start + j])
+    return out
 
 
 @helper
-def gradient(chain, weights, X, sign, size, slack, grad, exponent, doubt):
+def gradient(chain, theta, X, columns, sign, size, slack, grad, exponent, doubt):
     """Gradient in units exp(exponent), one per coordinate, and how much of it round-off may be.
 
-    `sign`, `size` hold the derivative by the logits and are consumed; `slack` is the relative error of an entry.
+    `sign`, `size` hold the derivative by the logits of these columns; `slack` is the relative error of an entry.
     """
-    depth = len(weights) - 1
-    B = size.shape[1]
-    for layer in range(depth, -1, -1):
-        rows = size.shape[0]
-        scaled = np.empty((rows, B), X[0].dtype)
-        exponents = np.empty(max(rows, B), X[0].dtype)
+    depth, B, N = chain.table.shape[0] - 1, columns.size, chain.table[0, 2]
+    here = logits_offset(chain, B)
+    for layer in range(depth, 0, -1):
+        start, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
+        below = here - inner * B
+        out, exponents = np.empty(rows * B, X.dtype), np.empty(max(rows, B))
+        scaled(sign, size, True, out, exponents)
         if layer == depth and chain.bias >= 0 and chain.trained[depth + 1] == 1:
-            scaled_by_rows(sign, size, scaled, exponents)
             for k in range(rows):
                 total, terms = 0.0, 0.0
                 for i in range(B):
-                    total += scaled[k, i]
-                    terms += abs(scaled[k, i])
-                grad[chain.bias + k] = total
-                exponent[chain.bias + k] = exponents[k]
-                doubt[chain.bias + k] = slack * terms
-        if layer == 0:
-            break
+                    total += out[k * B + i]
+                    terms += abs(out[k * B + i])
+                j = chain.bias + k
+                grad[j], exponent[j], doubt[j] = total, exponents[k], slack * terms
         if chain.trained[layer] == 1:
-            scaled_by_rows(sign, size, scaled, exponents)
-            product = np.dot(scaled, X[layer - 1].T)
-            terms = np.dot(np.abs(scaled), np.abs(X[layer - 1]).T)
-            j = chain.table[layer, 0]
-            for k in range(rows):
-                for c in range(product.shape[1]):
-                    grad[j], exponent[j], doubt[j] = product[k, c], exponents[k], slack * terms[k, c]
-                    j += 1
+            terms_w = np.empty(rows * inner, X.dtype)
+            product(out, 0, 0, X, below, 1, grad, start, rows, B, inner)
+            product(
+                magnitudes(out, 0, out.size), 0, 0, magnitudes(X, below, here), 0, 1, terms_w, 0, rows, B, inner
+            )
+            for j in range(rows * inner):
+                exponent[start + j], doubt[start + j] = exponents[j // inner], slack * terms_w[j]
         # derivative by the inputs of this layer, before its ReLU
-        scaled_by_columns(sign, size, scaled, exponents)
-        below = np.dot(weights[layer].T, scaled)
-        terms = np.dot(np.abs(weights[layer]).T, np.abs(scaled))
+        scaled(sign, size, False, out, exponents)
+        back, terms_x = np.empty(inner * B, X.dtype), np.empty(inner * B, X.dtype)
+        product(theta, start, 1, out, 0, 0, back, 0, inner, rows, B)
+        weights = magnitudes(theta, start, start + rows * inner)
+        product(weights, 0, 1, magnitudes(out, 0, out.size), 0, 0, terms_x, 0, inner, rows, B)
         if layer == 1 and chain.trained[0] == 1:
-            j = chain.table[0, 0]
-            for c in range(below.shape[0]):
+            for j in range(chain.table[0, 0], chain.table[0, 0] + inner * N):
+                grad[j], exponent[j], doubt[j] = 0.0, 0.0, 0.0
+            for c in range(inner):
                 for i in range(B):
-                    grad[j], exponent[j], doubt[j] = below[c, i], exponents[i], slack * terms[c, i]
-                    j += 1
-        sign = np.sign(below)
-        size = np.empty_like(below)
-        for c in range(below.shape[0]):
+                    j, s = chain.table[0, 0] + c * N + columns[i], c * B + i
+                    grad[j], exponent[j], doubt[j] = back[s], exponents[i], slack * terms_x[s]
+        sign, size = np.ones((inner, B)), np.empty((inner, B))
+        for c in range(inner):
             for i in range(B):
-                dead = chain.relu == 1 and layer > 1 and not (X[layer - 1][c, i] > 0.0)
-                if dead or below[c, i] == 0.0:
-                    size[c, i] = NOTHING
-                else:
-                    size[c, i] = math.log(abs(below[c, i])) + exponents[i]
-
-
-@helper
-def logarithm(x):
-    """log |x|, with log 0 = -inf."""
-    return math.log(abs(x)) if x != 0.0 else NOTHING
+                x = back[c * B + i]
+                dead = chain.relu == 1 and layer > 1 and not (X[below + c * B + i] > 0.0)
+                size[c, i] = NOTHING if dead else logarithm(x) + exponents[i]
+                if x < 0.0:
+                    sign[c, i] = -1.0
+        here = below
 
 
 @helper
@@ -165,57 +170,48 @@ def common_units(step, theta, grad, exponent, doubt, m, v, unit):
 
 
 def run(
-    head, value, update, chain, step, records, theta, grad, m, v, unit, rates, batches, start, stop, cursor
-):
-    """As `loop.run`, for cross-entropy with one-hot targets, with exponents carried."""
-    N = chain.table[0, 2]
-    weights = views(chain, theta, False)
-    full = batches.shape[0] == 0
-    whole = layers(chain, theta, N)
-    whole[0] = weights[0]
-    size = batches.shape[1]
-    tail = N % size if size > 0 else 0
-    batch_X, tail_X = layers(chain, theta, size), layers(chain, theta, tail)
-    segments = chain.segments.copy()
+    head, value, update, chain, step, records, buffers,
+    theta, grad, m, v, unit, rates, batches, start, stop, cursor,
+):  # fmt: skip
+    """As the other loops, for cross-entropy with one-hot targets, with exponents carried."""
+    K, N, size = chain.table[-1, 1], chain.table[0, 2], batches.shape[1]
+    X = buffers.X
+    everything = np.arange(N)
+    segments = np.zeros_like(chain.segments)
+    targets = np.zeros((0, 0), theta.dtype)
     exponent, doubt = np.zeros(grad.size), np.zeros(grad.size)
     epsilon = np.finfo(theta.dtype).eps
     kept = cursor[KEPT]
     for t in range(start, stop + 1):
         cursor[AT] = t
-        due = kept < records.when.size and records.when[kept] == t
-        if full or due:
-            forward(chain, theta, weights, whole)
-        if due:
-            scale = theta.dtype.type(chain.scale if chain.scale > 0.0 else 1.0 / N)
-            fit = value(whole[-1], chain.segments, chain.targets, chain.parameters, scale)
-            if not (abs(fit) < np.inf):
-                cursor[WHY] = NOT_FINITE
+        if kept < records.when.size and records.when[kept] == t:
+            kept = record(value, chain, step, records, buffers, kept, theta, cursor)
+            if cursor[WHY] == NOT_FINITE:
                 return
-            keep(step, records, kept, theta, fit)
-            kept += 1
-            cursor[KEPT] = kept
         if t == stop:
             return
-        X, count = whole, N
-        if not full:
+        columns = everything
+        if size > 0:
             columns = batches[t - start]
-            count = size if columns[size - 1] >= 0 else tail
-            X = batch_X if count == size else tail_X
-            gather(weights[0], chain.labels, columns, count, X[0], segments)
-            forward(chain, theta, weights, X)
-        sign, magnitude = np.empty_like(X[-1]), np.empty_like(X[-1])
-        if not log_residual(X[-1], segments, sign, magnitude):
+            columns = columns if columns[size - 1] >= 0 else columns[: N % size]
+        B = columns.size
+        gather(chain, theta, columns, B, X, segments, targets)
+        forward(chain, theta, X, 0, X, B)
+        begin = logits_offset(chain, B)
+        Z = X[begin : begin + K * B].reshape((K, B))
+        sign, magnitude = np.empty((K, B)), np.empty((K, B))
+        if not log_residual(Z, segments, sign, magnitude):
             cursor[WHY] = NOT_FINITE
             return
-        if chain.scale == 0.0:
-            magnitude -= math.log(count)
-        largest = np.max(np.abs(X[-1]))
+        largest = 0.0
+        for k in range(K):
+            for i in range(B):
+                largest = max(largest, abs(Z[k, i]))
+                if chain.scale == 0.0:
+                    magnitude[k, i] -= math.log(B)
         # an entry of the residual carries the absolute error of its logits as a relative one
-        slack = epsilon * (count + 16.0 + 4.0 * largest)
-        if full or chain.trained[0] == 0:
-            gradient(chain, weights, X, sign, magnitude, slack, grad, exponent, doubt)
-        else:
-            scatter_gradient(chain, weights, X, sign, magnitude, slack, grad, exponent, doubt, columns, count)
+        slack = epsilon * (B + 16.0 + 4.0 * largest)
+        gradient(chain, theta, X, columns, sign, magnitude, slack, grad, exponent, doubt)
         found = common_units(step, theta, grad, exponent, doubt, m, v, unit)
         if found > 0:
             if cursor[UNDECIDED] == 0:
@@ -227,28 +223,3 @@ def run(
         update(theta, grad, m, v, lr, t + 1, step.hyper, step.table)
         if step.has_decoupled == 1 and step.shrink_after == 1:
             shrink(step, theta, lr)
-
-
-@helper
-def scatter_gradient(chain, weights, X, sign, magnitude, slack, grad, exponent, doubt, columns, count):
-    """Gradient of a batch: columns of H that are not in it get 0."""
-    d, N = chain.table[0, 1], chain.table[0, 2]
-    offset = chain.table[0, 0]
-    room = grad.size - d * N + d * count
-    small_grad, small_exponent, small_doubt = np.zeros(room), np.zeros(room), np.zeros(room)
-    # H stands first among the trained blocks, so that a batch only shortens it
-    table = chain.table.copy()
-    for i in range(1, table.shape[0]):
-        table[i, 0] -= d * (N - count)
-    shorter = chain._replace(table=table, bias=chain.bias - d * (N - count) if chain.bias >= 0 else -1)
-    gradient(shorter, weights, X, sign, magnitude, slack, small_grad, small_exponent, small_doubt)
-    grad[:] = 0.0
-    exponent[:] = 0.0
-    doubt[:] = 0.0
-    for c in range(d):
-        for i in range(count):
-            j, s = offset + c * N + columns[i], c * count + i
-            grad[j], exponent[j], doubt[j] = small_grad[s], small_exponent[s], small_doubt[s]
-    grad[d * N :] = small_grad[d * count :]
-    exponent[d * N :] = small_exponent[d * count :]
-    doubt[d * N :] = small_doubt[d * count :]

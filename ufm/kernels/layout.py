@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ufm.decay import per_block, shrinks_after
-from ufm.kernels.contract import Chain, Step
+from ufm.kernels.contract import Buffers, Chain, Step
 from ufm.kernels.losses import parameters
 
 
@@ -27,7 +27,16 @@ def chain_of(problem: Any, dtype: str) -> Chain:
         targets=np.ascontiguousarray(targets, dtype),
         parameters=parameters(problem.loss, dtype),
         scale=float(getattr(problem.loss, "reduction", "mean") == "sum"),
+        lowest=(trained[: problem.depth] + [True]).index(True),
     )
+
+
+def buffers_of(problem: Any, dtype: str) -> Buffers:
+    """Room for one forward and backward pass over all samples."""
+    K, N = problem.classes, problem.samples
+    length = (sum(problem.widths) + K) * N
+    X, D = np.zeros(length, dtype), np.zeros(length, dtype)
+    return Buffers(X, D, X[-K * N :].reshape(K, N), D[-K * N :].reshape(K, N), np.zeros(3 * N, dtype))
 
 
 def per_coordinate(problem: Any, rates: Any, dtype: str) -> np.ndarray:

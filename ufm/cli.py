@@ -1,0 +1,385 @@
+"""The command ``ufm``. Each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ufm.errors import IncompatibleError, InvalidProblemError, StorageError, UfmError
+
+if TYPE_CHECKING:
+    from ufm.claims import Claim
+    from ufm.trajectory import Trajectory
+
+_OK, _DIFFERENT, _REFUSED, _INTERRUPTED, _PIPE = 0, 1, 2, 130, 141
+
+
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from ufm.environment import version
+
+        print(f"ufm {version()}")
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ufm",
+        description="Training dynamics of unconstrained features models, judged against the theory.",
+        epilog="Exit codes: 0 fine; 1 a comparison failed or a run diverged; 2 refused, with one sentence; "
+        "130 interrupted. 'ufm COMMAND --help' shows an example of each command.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str, example: str) -> Any:
+        found = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}")
+        found.set_defaults(run=run)
+        return found
+
+    demo = command(
+        "demo",
+        _demo,
+        "Simulate a few runs, compare them with theory, draw figures.",
+        "ufm demo --out ufm-demo",
+    )
+    demo.add_argument("--out", type=Path, default=Path("ufm-demo"), help="folder for figures (%(default)s)")
+    demo.add_argument("--quick", action="store_true", help="smaller runs")
+
+    run = command(
+        "run",
+        _run,
+        "Simulate the run that a TOML file describes, compare it with theory, save it.",
+        "ufm run signum.toml --out signum.npz",
+    )
+    run.add_argument("file", type=Path, help="TOML file")
+    run.add_argument("--out", type=Path, help="file to save to (by default FILE with the ending .npz)")
+    run.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+    compare = command(
+        "compare",
+        _compare,
+        "Judge a saved run by every claim that applies; exit code 1 if one fails.",
+        "ufm compare signum.npz --json",
+    )
+    compare.add_argument("file", type=Path, help="saved run")
+    compare.add_argument("--json", action="store_true", help="print the rows as JSON")
+
+    claims = command(
+        "claims", _claims, "List the claims, or show one of them in full.", "ufm claims zhao2026.thm3.2"
+    )
+    claims.add_argument("name", nargs="?", help="name of one claim")
+
+    command("environment", _environment, "Show versions, processor, BLAS and threads.", "ufm environment")
+
+    rerun = command(
+        "rerun",
+        _rerun,
+        "Simulate a saved run again and compare every number bit for bit; exit code 1 if one differs.",
+        "ufm rerun signum.npz",
+    )
+    rerun.add_argument("file", type=Path, help="saved run")
+    rerun.add_argument("--out", type=Path, help="file to save the new run to")
+    rerun.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+    resume = command(
+        "resume",
+        _resume,
+        "Continue a saved run where it ended.",
+        "ufm resume signum.npz --steps 20000 --out longer.npz",
+    )
+    resume.add_argument("file", type=Path, help="saved run")
+    resume.add_argument(
+        "--steps", type=int, help="total steps, those taken included (by default as first asked)"
+    )
+    resume.add_argument("--out", type=Path, help="file to save to (by default the same file)")
+    resume.add_argument(
+        "--overwrite", action="store_true", help="replace an existing file other than the same"
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Without the program's name; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0 fine; 1 a comparison failed or a run diverged; 2 refused; 130 interrupted.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        if not hasattr(options, "run"):
+            parser.print_help()
+            code = _OK
+        else:
+            code = options.run(options)
+        # What is still buffered may meet a closed pipe, too.
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _silence_stdout()
+        return _PIPE
+    except UfmError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        print("ufm: interrupted.", file=sys.stderr)
+        return _INTERRUPTED
+    except MemoryError:
+        return _refuse("not enough memory; next: record fewer steps, or take a smaller problem.")
+    except OSError as error:
+        return _refuse(f"{error.filename or 'a file'}: {error.strerror or error}.")
+
+
+def _refuse(sentence: str) -> int:
+    print(f"ufm: {' '.join(sentence.split())}", file=sys.stderr)
+    return _REFUSED
+
+
+def _silence_stdout() -> None:
+    """Keep the interpreter from writing to the closed pipe when it exits."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _progress() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    """Refuse a file that could not be written before a long run, not after it."""
+    if out.is_dir():
+        raise StorageError(f"{out} is a folder; allowed: --out with the name of a file.")
+    if out.exists() and not overwrite:
+        raise StorageError(f"{out} exists; allowed: another file with --out, or --overwrite to replace it.")
+    folder = out.absolute().parent
+    if not folder.is_dir():
+        raise StorageError(f"{out} cannot be written: there is no folder {folder}; create it first.")
+    if not os.access(folder, os.W_OK):
+        raise StorageError(f"{out} cannot be written: no permission to write to {folder}.")
+
+
+def _simulate(run: Any) -> Trajectory:
+    from ufm.simulate import simulate
+
+    return simulate(
+        run.problem,
+        run.optimizer,
+        run.decay,
+        steps=run.steps,
+        init=run.init,
+        seed=run.seed,
+        record=run.record,
+        batch=run.batch,
+        dtype=run.dtype,
+        throw=False,
+        progress=_progress(),
+    )
+
+
+def _finish(trajectory: Trajectory, out: Path) -> int:
+    """Save, print and judge a run that has just ended; its exit code."""
+    from ufm.storage import save
+
+    # Saved first: nothing that fails later can lose the run.
+    save(trajectory, out)
+    print(trajectory)
+    print(f"saved to {out}")
+    if trajectory.status.name == "interrupted":
+        step = trajectory.status.step
+        print(f"ufm: interrupted at step {step}; 'ufm resume {out}' continues.", file=sys.stderr)
+        return _INTERRUPTED
+    from ufm.compare import compare
+
+    print()
+    print(compare(trajectory))
+    return _DIFFERENT if trajectory.status.name == "diverged" else _OK
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from ufm.demo import main as demo
+
+    return demo(out=options.out, quick=options.quick, progress=_progress())
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ufm.config import run_from_toml
+
+    run = run_from_toml(options.file)
+    out = options.out or options.file.with_suffix(".npz")
+    _check_out(out, options.overwrite)
+    return _finish(_simulate(run), out)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from ufm.compare import compare
+    from ufm.storage import load
+
+    report = compare(load(options.file))
+    if options.json:
+        import json
+
+        fields = ("name", "verdict", "error", "bound", "ratio", "control", "reason")
+        rows = [{field: _json_value(getattr(row, field, None)) for field in fields} for row in report.rows]
+        print(json.dumps({"file": str(options.file), "ok": bool(report.ok), "claims": rows}, indent=2))
+    else:
+        print(report)
+    return _OK if report.ok else _DIFFERENT
+
+
+def _json_value(value: Any) -> Any:
+    """A value that every JSON reader takes: numbers that are not finite become null."""
+    import math
+
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return number if math.isfinite(number) else None
+
+
+def _claims(options: argparse.Namespace) -> int:
+    from ufm.claims import registry
+
+    found = registry()
+    if options.name is None:
+        print(_claims_table(found))
+        return _OK
+    if options.name not in found:
+        import difflib
+
+        near = difflib.get_close_matches(options.name, found, n=3, cutoff=0.4)
+        hint = ", ".join(near) if near else "a name that 'ufm claims' lists"
+        raise InvalidProblemError(f"claims: there is no claim {options.name!r}; allowed: {hint}.")
+    print(_claim_text(found[options.name]))
+    return _OK
+
+
+def _claims_table(found: Mapping[str, Claim]) -> str:
+    import shutil
+    import textwrap
+
+    width = max(60, min(shutil.get_terminal_size((110, 24)).columns, 110))
+    lines = []
+    for name, claim in found.items():
+        lines.append(name)
+        for text in (claim.statement, str(claim.source), _layers(claim)):
+            lines += textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="      ")
+    return "\n".join([*lines, f"{len(found)} claims"])
+
+
+def _layers(claim: Claim) -> str:
+    return "; ".join(f"{layer}: {status}" for layer, status in claim.layers.items())
+
+
+def _claim_text(claim: Claim) -> str:
+    lines = [
+        claim.name,
+        f"  statement  {claim.statement}",
+        f"  source     {claim.source}",
+        f"  formula    ufm/theory/{claim.room}.py",
+        f"  proof      python -m proofs_check {claim.room}",
+    ]
+    if claim.figure is not None:
+        lines.append(f"  figure     python -m figures {claim.figure}")
+    return "\n".join(lines + [f"  {layer:10s} {status}" for layer, status in claim.layers.items()])
+
+
+def _environment(options: argparse.Namespace) -> int:
+    from ufm.environment import environment
+
+    print(environment())
+    return _OK
+
+
+def _rerun(options: argparse.Namespace) -> int:
+    from ufm.storage import load, save
+
+    old = load(options.file)
+    if options.out is not None:
+        _check_out(options.out, options.overwrite)
+    new = _simulate(old.run)
+    if options.out is not None:
+        save(new, options.out)
+        print(f"saved to {options.out}")
+    if new.status.name == "interrupted":
+        print(f"ufm: interrupted at step {new.status.step}.", file=sys.stderr)
+        return _INTERRUPTED
+    differences, compared = _differences(old, new)
+    if not differences:
+        print(f"identical: {compared} of {len(old)} stored records, bit for bit")
+        return _OK
+    print("different: " + "; ".join(differences))
+    for name, before, now in _changed_software(old.provenance, new.provenance):
+        print(f"  {name} was {before}, is {now}")
+    return _DIFFERENT
+
+
+def _differences(old: Trajectory, new: Trajectory) -> tuple[list[str], int]:
+    """What differs between two runs at their common records, and how many of these there are."""
+    import numpy as np
+
+    steps, here, there = np.intersect1d(old.steps, new.steps, assume_unique=True, return_indices=True)
+    found = []
+    whole = ("completed", "diverged")
+    # Only a run that was cut short, or resumed, has records that its repetition need not have.
+    if old.status.name in whole and (old.status.name, old.status.step) != (new.status.name, new.status.step):
+        found.append(
+            f"the run {old.status.name} at step {old.status.step}, now {new.status.name} at {new.status.step}"
+        )
+    for name in ("states", "fit", "penalty"):
+        a, b = getattr(old, name)[here], getattr(new, name)[there]
+        if a.dtype != b.dtype or a.tobytes() != b.tobytes():
+            found.append(_largest(name, a, b, steps))
+    return found, len(steps)
+
+
+def _largest(name: str, a: Any, b: Any, steps: Any) -> str:
+    import numpy as np
+
+    with np.errstate(invalid="ignore", over="ignore"):
+        gap = np.abs(a.astype(np.float64) - b.astype(np.float64)).reshape(len(steps), -1)
+    first = int(np.argmax([x.tobytes() != y.tobytes() for x, y in zip(a, b, strict=True)]))
+    largest = float(np.nanmax(gap)) if np.isfinite(gap).any() else float("nan")
+    return f"{name} by up to {largest:.3g}, first at step {steps[first]}"
+
+
+def _changed_software(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    before, now = old.get("software", {}), new.get("software", {})
+    names = [*before, *(name for name in now if name not in before)]
+    return [(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from ufm.storage import load
+
+    trajectory = load(options.file)
+    out = options.out or options.file
+    if trajectory.status.name == "completed" and options.steps in (None, trajectory.end.step):
+        done = trajectory.end.step
+        raise IncompatibleError(
+            f"{options.file} has taken all {done} steps; allowed: a larger number with --steps."
+        )
+    same = out.exists() and out.samefile(options.file)
+    _check_out(out, options.overwrite or same)
+    return _finish(trajectory.resume(options.steps, throw=False, progress=_progress()), out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""The time loop over mini-batches; records are still taken over all samples."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ufm.kernels.chain import backward, forward, gather, logits_offset, scatter
+from ufm.kernels.contract import EXPONENTS, NOT_FINITE, helper
+from ufm.kernels.loop import AT, KEPT, WHY, advance, keep, scale_of
+
+
+@helper
+def record(value, chain, step, records, buffers, kept, theta, cursor):
+    """Record with a forward pass over all samples."""
+    N = chain.table[0, 2]
+    forward(chain, theta, theta, chain.table[0, 0], buffers.X, N)
+    fit = value(buffers.Z, chain.segments, chain.targets, chain.parameters, scale_of(chain, theta, N))
+    return keep(step, records, kept, theta, fit, cursor)
+
+
+def run(
+    head, value, update, chain, step, records, buffers,
+    theta, grad, m, v, unit, rates, batches, start, stop, cursor,
+):  # fmt: skip
+    """As `loop.run`; row t - start of `batches` holds the sorted samples of step t, filled up with -1."""
+    K, N, size = chain.table[-1, 1], chain.table[0, 2], batches.shape[1]
+    tail = N % size
+    X, D, _, _, work = buffers
+    segments = np.zeros_like(chain.segments)
+    all_targets = np.zeros(chain.targets.shape[0] * size, theta.dtype)
+    kept = cursor[KEPT]
+    for t in range(start, stop + 1):
+        cursor[AT] = t
+        if kept < records.when.size and records.when[kept] == t:
+            kept = record(value, chain, step, records, buffers, kept, theta, cursor)
+            if cursor[WHY] == NOT_FINITE:
+                return
+        if t == stop:
+            return
+        columns = batches[t - start]
+        count = size if columns[size - 1] >= 0 else tail
+        targets = all_targets[: chain.targets.shape[0] * count].reshape((chain.targets.shape[0], count))
+        begin = logits_offset(chain, count)
+        end = begin + K * count
+        gather(chain, theta, columns, count, X, segments, targets)
+        forward(chain, theta, X, 0, X, count)
+        flag = head(
+            X[begin:end].reshape((K, count)), segments, targets, chain.parameters,
+            scale_of(chain, theta, count), D[begin:end].reshape((K, count)), work,
+        )  # fmt: skip
+        if flag == NOT_FINITE or (flag == EXPONENTS and step.scale_free == 1):
+            cursor[WHY] = flag
+            return
+        backward(chain, theta, grad, X, 0, D, 0, X, D, count)
+        if chain.trained[0] == 1:
+            scatter(chain, D, columns, count, grad)
+        advance(update, step, theta, grad, m, v, rates[t - start], t + 1)
