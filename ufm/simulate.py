@@ -215,7 +215,6 @@ def _integrate(
     plain = batches.run if run.batch is not None and run.batch < problem.samples else loop.run
     kernel = contract.compiled(plain if unit.size == 0 else extended.run, "run", dtype)
     exponents_from = -1 if unit.size == 0 else begin.step
-    compile_seconds = contract.compile_seconds["total"] - compiled_before
 
     def advance(records: Any, stop: int) -> None:
         start = int(cursor[loop.AT])
@@ -272,7 +271,7 @@ def _integrate(
         "seconds": seconds,
         "steps_per_second": (at - begin.step) / max(seconds, 1e-9),
         "prepare_seconds": stepping - started,
-        "compile_seconds": compile_seconds,
+        "compile_seconds": contract.compile_seconds["total"] - compiled_before,
         "exponents_from": exponents_from,
         "undecided_signs": int(cursor[loop.UNDECIDED]),
         "first_undecided_step": int(cursor[loop.FIRST_UNDECIDED]),
