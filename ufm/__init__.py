@@ -25,8 +25,6 @@ from ufm.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from ufm import claims, metrics, plotting, theory
-    from ufm.compare import compare
-    from ufm.environment import environment, version
     from ufm.storage import load
 
 # imported when first used: modules, and functions whose modules are not needed to describe a run

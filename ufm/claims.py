@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -128,3 +130,47 @@ def registry() -> Mapping[str, Claim]:
                 raise RuntimeError(f"two claims are named {claim.name}")
             found[claim.name] = claim
     return found
+
+
+def applicable(
+    problem: Any, optimizer: Any, decay: Any = None, init: Any = None, *, steps: int | None = None
+) -> Mapping[str, str | None]:
+    """Which claims about runs apply, without running: None, or the hypothesis that fails, by claim name.
+
+    Parameters
+    ----------
+    problem, optimizer, decay, init
+        As for `ufm.simulate`.
+    steps : int, optional
+        Length of the run, where a hypothesis depends on it.
+
+    Returns
+    -------
+    mapping of str to str or None
+
+    Examples
+    --------
+    >>> import ufm
+    >>> ufm.claims.applicable(ufm.UFM(3, 4), ufm.GD(0.1), ufm.Coupled(0.01))["zhao2026.thm3.2"] is None
+    True
+    """
+    run = Run(problem, optimizer, decay, init, steps)
+    return {name: claim.applies(run) for name, claim in registry().items() if claim.applies is not None}
+
+
+def table() -> str:
+    """All claims with statement, source and status by layer, as text.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> "zhao2026.thm3.2" in ufm.claims.table()
+    True
+    """
+    lines = []
+    for name, claim in registry().items():
+        lines.append(name)
+        lines += textwrap.wrap(claim.statement, 100, initial_indent="  ", subsequent_indent="  ")
+        lines.append(f"  source: {claim.source}")
+        lines += [f"  {layer}: {status}" for layer, status in claim.layers.items()]
+    return "\n".join(lines)

@@ -11,7 +11,9 @@ from ufm.claims import Claim, Prediction, registry
 from ufm.errors import invalid
 from ufm.trajectory import Trajectory
 
-INFORMATIVE = 0.1  # a bound above this share of the largest value can no longer tell right from wrong
+INFORMATIVE = (
+    0.1  # share of the largest value that the bound may reach before the control must show what it can tell
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Row:
     claim : Claim
         What was claimed.
     verdict : {"holds", "fails", "not applicable", "inconclusive"}
-        Inconclusive: the round-off that the error model allows has grown to a tenth of the quantity itself.
+        Inconclusive: the round-off that the error model allows has grown to a tenth of the quantity itself, and
+        the perturbed statement would pass too.
     reason : str
         One sentence; for a claim that does not apply, the hypothesis that fails.
     error, bound : float
@@ -67,8 +70,10 @@ class Report:
 
     @property
     def best(self) -> Row | None:
-        """The most specific claim that applies, if any."""
-        judged = [row for row in self.rows if row.verdict != "not applicable"]
+        """The most specific claim that applies and predicts a final value of NC0, if any."""
+        judged = [
+            row for row in self.rows if row.prediction is not None and row.prediction.headline is not None
+        ]
         return max(judged, key=lambda row: row.claim.rank, default=None)
 
     def __getitem__(self, name: str) -> Row:
@@ -82,10 +87,13 @@ class Report:
 
     def __str__(self) -> str:
         width = max((len(row.name) for row in self.rows), default=0)
-        lines = [f"{'claim':{width}s}  {'verdict':14s}  {'error':>9s}  {'bound':>9s}  {'control':>9s}  reason"]
+        lines = [
+            f"{'claim':{width}s}  {'verdict':14s}  {'error':>9s}  {'bound':>9s}  {'control':>9s}  reason"
+        ]
         for row in sorted(self.rows, key=lambda row: row.verdict == "not applicable"):
             numbers = "  ".join(
-                f"{value:9.2e}" if np.isfinite(value) else f"{'':9s}" for value in (row.error, row.bound, row.control)
+                f"{value:9.2e}" if np.isfinite(value) else f"{'':9s}"
+                for value in (row.error, row.bound, row.control)
             )
             lines.append(f"{row.name:{width}s}  {row.verdict:14s}  {numbers}  {row.reason}")
         return "\n".join(lines)
@@ -102,15 +110,22 @@ def judge(claim: Claim, trajectory: Trajectory) -> Row:
     prediction = claim.predict(run)
     control = claim.control(run).ratio if claim.control is not None else np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
-        worst = int(np.argmax(np.where(prediction.bound > 0, prediction.error / prediction.bound, prediction.error)))
+        worst = int(
+            np.argmax(np.where(prediction.bound > 0, prediction.error / prediction.bound, prediction.error))
+        )
     error, bound, ratio = float(prediction.error[worst]), float(prediction.bound[worst]), prediction.ratio
-    size = max(float(np.max(np.abs(prediction.predicted), initial=0.0)), float(np.max(np.abs(prediction.observed))))
-    blunt = float(np.max(prediction.bound)) > INFORMATIVE * size and size > 0
+    size = max(
+        float(np.max(np.abs(prediction.predicted), initial=0.0)), float(np.max(np.abs(prediction.observed)))
+    )
+    blunt = float(np.max(prediction.bound)) > INFORMATIVE * size and not control > 1
     if ratio > 1:
         verdict, reason = "fails", f"{prediction.quantity} is off by {ratio:.3g} times what round-off can do"
     elif blunt:
         verdict = "inconclusive"
-        reason = f"round-off may have grown to {np.max(prediction.bound) / size:.2g} of the largest {prediction.quantity}"
+        reason = (
+            f"round-off may have grown to {np.max(prediction.bound):.2g} where the largest {prediction.quantity} is "
+            f"{size:.2g}"
+        )
     else:
         verdict, reason = "holds", f"{prediction.quantity} is right to {ratio:.2g} of the round-off bound"
     return Row(claim, verdict, reason, error, bound, ratio, control, prediction)
@@ -143,4 +158,6 @@ def compare(trajectory: Trajectory) -> Report:
     """
     if not isinstance(trajectory, Trajectory):
         raise invalid("compare.trajectory", trajectory, "a Trajectory, as simulate and load return it")
-    return Report(tuple(judge(claim, trajectory) for claim in registry().values() if claim.applies is not None))
+    return Report(
+        tuple(judge(claim, trajectory) for claim in registry().values() if claim.applies is not None)
+    )

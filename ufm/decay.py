@@ -42,7 +42,9 @@ class _BlockRates:
         return _rebuild, (type(self), self.rate, self.blocks)
 
 
-def _rebuild(kind: type[_BlockRates], rate: float | None, blocks: tuple[tuple[str, float], ...]) -> _BlockRates:
+def _rebuild(
+    kind: type[_BlockRates], rate: float | None, blocks: tuple[tuple[str, float], ...]
+) -> _BlockRates:
     return kind(rate) if rate is not None else kind(**dict(blocks))
 
 
@@ -128,7 +130,9 @@ def _resolve(rates: _BlockRates | None, problem: Problem) -> dict[str, float]:
     for block, value in rates.blocks:
         name = problem.last if block == "W" else block
         if name not in found:
-            raise IncompatibleError(f"{kind}.{block} is {value}; allowed: trained blocks, {', '.join(found)}.")
+            raise IncompatibleError(
+                f"{kind}.{block} is {value}; allowed: trained blocks, {', '.join(found)}."
+            )
         if name in given:
             raise IncompatibleError(f"{kind}.{block} is {value}, but block {name} has a rate already.")
         given[name] = value

@@ -38,6 +38,11 @@ class Initialiser(Protocol):
         ...
 
 
+def is_initialiser(value: Any) -> bool:
+    """Whether a value can draw a block; a class that was not called cannot."""
+    return hasattr(value, "draw") and not isinstance(value, type)
+
+
 @dataclass(frozen=True)
 class Zeros:
     """All entries 0."""
@@ -93,7 +98,7 @@ def simplex_etf(K: int, norm: str = "frobenius") -> np.ndarray:
     K : int
         Number of classes >= 2.
     norm : {"frobenius", "columns"}
-        Pi/sqrt(K-1), of unit Frobenius norm (the M* of theorems 3.3 and 3.4 of Zhao et al., arXiv 2602.16642v3),
+        Pi/sqrt(K-1), of unit Frobenius norm (M* of theorems 3.3 and 3.4 of Zhao et al., arXiv 2602.16642v3),
         or sqrt(K/(K-1)) Pi, with unit columns.
 
     Returns
@@ -211,7 +216,9 @@ class Given:
             raise IncompatibleError(f"init.{place.name} is {self!r}; allowed: an initialiser of one block.")
         if self.values.shape != place.shape:
             raise invalid(
-                f"Given for block {place.name}", f"an array of shape {self.values.shape}", f"shape {place.shape}"
+                f"Given for block {place.name}",
+                f"an array of shape {self.values.shape}",
+                f"shape {place.shape}",
             )
         return np.array(self.values.array)
 
@@ -243,7 +250,7 @@ class Start:
 
     def __init__(self, default: Initialiser | None = None, **blocks: Initialiser) -> None:
         for name, initialiser in {"default": default, **blocks}.items():
-            if initialiser is not None and not hasattr(initialiser, "draw"):
+            if initialiser is not None and not is_initialiser(initialiser):
                 raise invalid(f"Start.{name}", initialiser, "an initialiser such as Gaussian(0.1) or Zeros()")
         object.__setattr__(self, "default", default)
         object.__setattr__(self, "blocks", tuple(sorted(blocks.items())))
@@ -277,7 +284,9 @@ def block_rng(seed: int, purpose: int, index: int) -> np.random.Generator:
 def draw_block(problem: Problem, name: str, initialiser: Initialiser, seed: int) -> np.ndarray:
     """Start of one block, shape `problem.shapes[name]`."""
     place = Place(name, problem.shapes[name], problem.classes, problem.labels)
-    values = np.asarray(initialiser.draw(place, block_rng(seed, 0, problem.blocks.index(name))), dtype=np.float64)
+    values = np.asarray(
+        initialiser.draw(place, block_rng(seed, 0, problem.blocks.index(name))), dtype=np.float64
+    )
     if values.shape != place.shape:
         raise invalid(f"init.{name}", f"an array of shape {values.shape}", f"shape {place.shape}")
     return values
@@ -296,7 +305,7 @@ def draw(problem: Problem, init: Any, seed: int) -> dict[str, np.ndarray]:
     if isinstance(init, Given) and init.blocks:
         init = Start(**{name: Given(values) for name, values in init.blocks})
     if not isinstance(init, Start):
-        if not hasattr(init, "draw"):
+        if not is_initialiser(init):
             raise invalid("init", init, "an initialiser such as Gaussian(0.1), or Start(W=..., H=...)")
         init = Start(init)
     chosen: dict[str, Initialiser] = {}
@@ -317,5 +326,7 @@ def draw(problem: Problem, init: Any, seed: int) -> dict[str, np.ndarray]:
         elif name == "b":
             chosen[name] = Zeros()
         else:
-            raise IncompatibleError(f"init.{name} is missing; allowed: an initialiser for every trained block.")
+            raise IncompatibleError(
+                f"init.{name} is missing; allowed: an initialiser for every trained block."
+            )
     return {name: draw_block(problem, name, chosen[name], seed) for name in problem.trained}

@@ -72,7 +72,9 @@ class CrossEntropy:
         if content.array.ndim != 2 or (content.array < 0).any():
             raise invalid("CrossEntropy.targets", self.targets, "a matrix of numbers >= 0, classes x samples")
         if self.smoothing:
-            raise invalid("CrossEntropy.smoothing", self.smoothing, "0 with soft targets, which it would ignore")
+            raise invalid(
+                "CrossEntropy.smoothing", self.smoothing, "0 with soft targets, which it would ignore"
+            )
         object.__setattr__(self, "targets", content)
 
 
@@ -128,7 +130,9 @@ class UserLoss:
 
     def __post_init__(self) -> None:
         if not callable(getattr(self.residual, "py_func", self.residual)):
-            raise invalid("UserLoss.residual", self.residual, "a function, plain or decorated with numba.njit")
+            raise invalid(
+                "UserLoss.residual", self.residual, "a function, plain or decorated with numba.njit"
+            )
         if self.targets is not None and not isinstance(self.targets, Content):
             object.__setattr__(self, "targets", Content("UserLoss.targets", self.targets))
 
@@ -143,7 +147,9 @@ class UserLoss:
     def why(self) -> str:
         """What the probe found."""
         found = "unchanged" if self.shift_invariant else "changed"
-        return f"the value at random logits was {found} when a constant was added to all logits of each sample"
+        return (
+            f"the value at random logits was {found} when a constant was added to all logits of each sample"
+        )
 
 
 def as_loss(where: str, loss: Any) -> CrossEntropy | MSE | UserLoss:
@@ -154,6 +160,8 @@ def as_loss(where: str, loss: Any) -> CrossEntropy | MSE | UserLoss:
         named = {"ce": CrossEntropy, "mse": MSE}
         if loss in named:
             return named[loss]()
-    elif callable(loss):
+    elif callable(loss) and not isinstance(loss, type):
         return UserLoss(loss)
-    raise invalid(where, loss, "'ce', 'mse', CrossEntropy(...), MSE(...) or a function residual(Z, targets, R)")
+    raise invalid(
+        where, loss, "'ce', 'mse', CrossEntropy(...), MSE(...) or a function residual(Z, targets, R)"
+    )

@@ -1,13 +1,14 @@
 """Numbers of a recorded state: the neural-collapse metrics, in batched numpy.
 
 Every metric takes a trajectory (one value per record) or plain arrays with any leading batch axes:
-W of shape (..., K, p), H of shape (..., p, N), labels of shape (N,). Notation of Zhao et al., arXiv 2602.16642v3,
-section 2 and appendix B: mu_k are the class means, mubar_k the class means minus their mean over classes,
-M = [mubar_1 ... mubar_K], and M* = (I - 1 1^T/K)/sqrt(K - 1) is the Gram matrix of a simplex ETF at unit norm.
+W of shape (..., K, p), H of shape (..., p, N), labels of shape (N,). Notation of Zhao et al., arXiv
+2602.16642v3, section 2 and appendix B: mu_k are the class means, mubar_k the class means minus their mean
+over classes, M = [mubar_1 ... mubar_K], and M* = (I - 1 1^T/K)/sqrt(K - 1) is the Gram matrix of a simplex
+ETF at unit norm.
 
-Conventions. The paper's appendix prints prefactors 1/K^2 (NC2, NC2W, NC2M) and 1/(K p) (NC3) that its public code,
-and so its figures and tables, do not have. ``convention="code"`` (the default) leaves them out, as does everything
-that is plotted; ``convention="paper"`` puts them in.
+Conventions. The paper's appendix prints prefactors 1/K^2 (NC2, NC2W, NC2M) and 1/(K p) (NC3) that its public
+code, and so its figures and tables, do not have. ``convention="code"`` (the default) leaves them out, as does
+everything that is plotted; ``convention="paper"`` puts them in.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def _last_layer(W: Any) -> np.ndarray:
     """Last-layer weights of a trajectory, or the array itself, shape (..., K, p)."""
     array = np.asarray(W["W"] if _is_trajectory(W) else W, dtype=np.float64)
     if array.ndim < 2:
-        raise invalid("metrics.W", f"an array of shape {array.shape}", "shape (..., classes, width)")
+        raise invalid("metrics.W.shape", array.shape, "(..., classes, width)")
     return array
 
 
@@ -34,13 +35,13 @@ def _features(where: str, first: Any, H: Any, labels: Any) -> tuple[np.ndarray, 
     """Features (..., p, N) and labels (N,), from a trajectory in `first` or from the arrays."""
     if _is_trajectory(first):
         if H is not None or labels is not None:
-            raise invalid(where, "a trajectory and arrays", "a trajectory alone, or arrays alone")
+            raise invalid(where, "trajectory and arrays", "a trajectory alone, or arrays alone")
         H, labels = first.features(), first.problem.labels
     if H is None or labels is None:
         raise invalid(where, "no features or labels", "a trajectory, or arrays with H and labels")
     H, labels = np.asarray(H, dtype=np.float64), np.asarray(labels)
     if H.ndim < 2 or labels.shape != H.shape[-1:]:
-        raise invalid(where, f"H of shape {H.shape}, labels of shape {labels.shape}", "(..., width, N) and (N,)")
+        raise invalid(f"{where}: shapes of H, labels", (H.shape, labels.shape), "(..., width, N) and (N,)")
     if labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
         raise invalid(f"{where}.labels", labels, "whole numbers 0 ... K - 1")
     return H, labels
@@ -58,7 +59,9 @@ def _prefactor(where: str, convention: str, size: int) -> float:
 
 def _same_shape(where: str, W: np.ndarray, M: np.ndarray) -> None:
     if W.shape[-2:] != M.shape[:-3:-1]:
-        raise invalid(f"{where}.W", f"shape {W.shape}", f"(..., {M.shape[-1]}, {M.shape[-2]}), classes x width of H")
+        raise invalid(
+            f"{where}.W.shape", W.shape, f"(..., {M.shape[-1]}, {M.shape[-2]}), classes x width of H"
+        )
 
 
 def _unit(A: np.ndarray) -> np.ndarray:
@@ -104,7 +107,8 @@ def class_means(H: Any, labels: Any = None, centred: bool = True) -> np.ndarray:
     features, labels = _features("class_means", H, None if _is_trajectory(H) else H, labels)
     counts = np.bincount(labels)
     if not counts.all():
-        raise invalid("class_means.labels", np.flatnonzero(counts == 0).tolist(), "classes with at least one sample")
+        missing = np.flatnonzero(counts == 0).tolist()
+        raise invalid("class_means: classes without a sample", missing, "none")
     average = (labels[:, None] == np.arange(len(counts))) / counts
     means = features @ average
     return means - means.mean(axis=-1, keepdims=True) if centred else means
@@ -250,4 +254,6 @@ def nc3(W: Any, H: Any = None, labels: Any = None, convention: str = "code") -> 
     W, M = _last_layer(W), class_means(H, labels)
     _same_shape("nc3", W, M)
     difference = _unit(W) - np.swapaxes(_unit(M), -1, -2)
-    return _prefactor("nc3", convention, W.shape[-2] * W.shape[-1]) * np.linalg.norm(difference, axis=(-2, -1))
+    return _prefactor("nc3", convention, W.shape[-2] * W.shape[-1]) * np.linalg.norm(
+        difference, axis=(-2, -1)
+    )

@@ -257,6 +257,10 @@ class Elementwise(_UserRule):
     scale_free: bool = False
     elementwise: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "scale_free", flag("Elementwise.scale_free", self.scale_free))
+
 
 @dataclass(frozen=True)
 class Blockwise(_UserRule):

@@ -9,15 +9,17 @@ with s the identity or ReLU, never on H_1 and never on Z. Samples are sorted by 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ufm.arrays import Content
 from ufm.checks import choice, finite_array, flag, whole
-from ufm.errors import IncompatibleError, invalid
-from ufm.initial import Given, draw_block
+from ufm.errors import IncompatibleError, InvalidProblemError, invalid
+from ufm.initial import Given, draw_block, is_initialiser
 from ufm.losses import MSE, CrossEntropy, UserLoss, as_loss
 
 if TYPE_CHECKING:
@@ -90,7 +92,9 @@ class Problem:
         if isinstance(self.per_class, Sequence | np.ndarray) and not isinstance(self.per_class, str):
             sizes = tuple(whole(f"{name}.per_class", size) for size in self.per_class)
             if len(sizes) != self.classes:
-                raise invalid(f"{name}.per_class", sizes, f"one size, or {self.classes} sizes (one per class)")
+                raise invalid(
+                    f"{name}.per_class", sizes, f"one size, or {self.classes} sizes (one per class)"
+                )
             put(self, "per_class", sizes)
         else:
             put(self, "per_class", whole(f"{name}.per_class", self.per_class))
@@ -104,10 +108,10 @@ class Problem:
                 f"an array of shape {targets.shape}",
                 f"shape {allowed[0]} (by class) or {allowed[1]} (by sample)",
             )
-        fixed = self.frozen
-        if fixed is not None:
-            pairs = fixed.items() if isinstance(fixed, Mapping) else fixed
-            put(self, "frozen", tuple(sorted((str(block), value) for block, value in pairs)) or None)
+        for field in ("features", "classifier"):
+            put(self, field, _held(f"{name}.{field}", getattr(self, field)))
+        if self.frozen is not None:
+            put(self, "frozen", _held_by_name(f"{name}.frozen", self.frozen))
         _ = self.frozen_values
         if not self.trained:
             raise IncompatibleError(f"{name}: every block is frozen; allowed: at least one trained block.")
@@ -115,6 +119,10 @@ class Problem:
             from ufm.kernels.probe import check_residual
 
             check_residual(self.loss)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what was computed from them is computed again, and read-only again."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
     @cached_property
     def class_sizes(self) -> tuple[int, ...]:
@@ -173,14 +181,11 @@ class Problem:
                 raise invalid(f"{name}.{field}", block, f"blocks {', '.join(self.blocks)}")
             if block in found:
                 raise IncompatibleError(f"{name}.{field}: block {block} is frozen already.")
-            if not hasattr(initialiser, "draw"):
-                try:
-                    initialiser = Given(finite_array(f"{name}.{field}", initialiser))
-                except ValueError:
-                    raise invalid(f"{name}.{field}", initialiser, "an array, Given(array) or SimplexETF()") from None
             value = draw_block(self, block, initialiser, 0)
             if not np.array_equal(value, draw_block(self, block, initialiser, 1)):
-                raise invalid(f"{name}.{field}", initialiser, "a start without randomness, such as Given(array)")
+                raise invalid(
+                    f"{name}.{field}", initialiser, "a start without randomness, such as Given(array)"
+                )
             value.setflags(write=False)
             found[block] = value
         return found
@@ -214,7 +219,8 @@ class Problem:
             columns = given.array
             if columns.shape[1] != self.samples:
                 columns = columns[:, self.labels]
-            return np.ascontiguousarray(columns)
+            # A copy: kernels are compiled for arrays that can be written to, and Content is read-only.
+            return np.array(columns, order="C")
         if isinstance(self.loss, UserLoss):
             return np.ascontiguousarray(np.eye(self.classes)[:, self.labels])
         return None
@@ -245,7 +251,9 @@ class Problem:
                 continue
             value = finite_array(f"state.{block}", named[block])
             if value.shape != self.shapes[block]:
-                raise invalid(f"state.{block}", f"an array of shape {value.shape}", f"shape {self.shapes[block]}")
+                raise invalid(
+                    f"state.{block}", f"an array of shape {value.shape}", f"shape {self.shapes[block]}"
+                )
             if block in self.frozen_values and not np.array_equal(value, self.frozen_values[block]):
                 raise IncompatibleError(f"state.{block} differs from the value at which {block} is frozen.")
             parts.append(value.ravel())
@@ -344,10 +352,37 @@ class Problem:
                 fit = fit.replace("y_i", f"{1 - s:g} y_i + {s:g}/{self.classes}")
         else:
             fit = f"{getattr(self.loss.residual, '__name__', 'residual')}(Z)"
-        terms = [f"({lam:g}/2) ||{name}||{'_2' if name == 'b' else '_F'}^2" for name, lam in coupled.items() if lam]
+        terms = [
+            f"({lam:g}/2) ||{name}||{'_2' if name == 'b' else '_F'}^2" for name, lam in coupled.items() if lam
+        ]
         text = f"F = {' + '.join([fit, *terms])},  Z = {chain}"
         shrink = [f"{name} <- (1 - {lam:g} lr) {name}" for name, lam in decoupled.items() if lam]
         return text + (f";  decoupled: {', '.join(shrink)}" if shrink else "")
+
+
+def _held(where: str, value: Any) -> Any:
+    """An initialiser as it is, an array as `Given`, so that the problem compares and hashes by content."""
+    if value is None or is_initialiser(value):
+        return value
+    try:
+        return Given(Content(where, value))
+    except InvalidProblemError:
+        raise invalid(where, value, "an array, Given(array) or SimplexETF()") from None
+
+
+def _held_by_name(where: str, fixed: Any) -> tuple[tuple[str, Any], ...] | None:
+    try:
+        pairs = [
+            (str(block), value) for block, value in (fixed.items() if isinstance(fixed, Mapping) else fixed)
+        ]
+    except (TypeError, ValueError):
+        raise invalid(where, fixed, "initialisers by block name, such as {'W1': Given(array)}") from None
+    return (
+        tuple(
+            (block, _held(f"{where}[{block!r}]", value)) for block, value in sorted(pairs, key=itemgetter(0))
+        )
+        or None
+    )
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,9 @@ def _integrate(
     theta, m, v = begin.theta.copy(), begin.m.copy(), begin.v.copy()
     unit = begin.unit.copy()
     grad = np.zeros(problem.size, dtype)
-    records = contract.Records(when, np.empty((len(when), problem.size), dtype), np.empty(len(when)), np.empty(len(when)))
+    records = contract.Records(
+        when, np.empty((len(when), problem.size), dtype), np.empty(len(when)), np.empty(len(when))
+    )
     cursor = np.array([begin.step, 0, contract.FINE, 0, -1], np.int64)
 
     chain, step = chain_of(problem, dtype), step_of(problem, run.optimizer, run.decay, dtype)
@@ -253,10 +255,14 @@ def _integrate(
         name, reason = "interrupted", "Ctrl-C was pressed"
 
     at, kept = int(cursor[loop.AT]), int(cursor[loop.KEPT])
-    parts = [(when[:kept], records.states[:kept], records.fit[:kept], records.penalty[:kept])]
+    parts: list[tuple[np.ndarray, ...]] = [
+        (when[:kept], records.states[:kept], records.fit[:kept], records.penalty[:kept])
+    ]
     if previous is not None:
         known = np.isin(previous.steps, planned) | (previous.steps < begin.step)
-        parts.insert(0, tuple(a[known] for a in (previous.steps, previous.states, previous.fit, previous.penalty)))
+        parts.insert(
+            0, tuple(a[known] for a in (previous.steps, previous.states, previous.fit, previous.penalty))
+        )
     last = max((int(part[0][-1]) for part in parts if len(part[0])), default=-1)
     if name in ("stopped", "interrupted") and last != at:
         extra = contract.Records(np.array([at]), np.empty((1, problem.size), dtype), np.empty(1), np.empty(1))
@@ -279,12 +285,22 @@ def _integrate(
     from ufm.environment import provenance
 
     trajectory = Trajectory(
-        run, steps_, states, fit, penalty, Status(name, at, reason), stats, provenance(run), End(at, theta, m, v, unit)
+        run,
+        steps_,
+        states,
+        fit,
+        penalty,
+        Status(name, at, reason),
+        stats,
+        provenance(run),
+        End(at, theta, m, v, unit),
     )
     if throw and name == "diverged":
         raise DivergedError(f"{run.optimizer!r} {trajectory.status}", trajectory)
     if throw and name == "interrupted":
-        raise InterruptedRunError(f"the run was {trajectory.status}; continue with error.trajectory.resume()", trajectory)
+        raise InterruptedRunError(
+            f"the run was {trajectory.status}; continue with error.trajectory.resume()", trajectory
+        )
     return trajectory
 
 

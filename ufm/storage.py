@@ -85,6 +85,33 @@ def save(trajectory: Trajectory, path: str | Path) -> Path:
     return path
 
 
+def write_atomically(path: str | Path, data: bytes) -> Path:
+    """Write bytes to a file, whole or not at all, as `save` does.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; an older one is replaced, a missing folder is made.
+    data : bytes
+        All of its content.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written: {path.parent} is no folder ({error.strerror})."
+        ) from error
+    with _replacing(path) as file:
+        file.write(data)
+    return path
+
+
 def _packed(trajectory: Trajectory) -> tuple[str, dict[str, np.ndarray]]:
     """Header and arrays of the file."""
     content: dict[str, np.ndarray] = {}

@@ -9,14 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numba import float32, float64, int64, types
 
-from ufm.kernels import cache
+from ufm.kernels.cache import folder
 
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 
@@ -117,7 +117,7 @@ compile_seconds = {"total": 0.0}
 _lock = threading.RLock()
 
 
-@lru_cache(maxsize=None)
+@cache
 def compiled(function: Callable[..., Any], kind: str, dtype: str, keep: bool = True) -> Any:
     """Compile one kernel at one precision, or load it from the disk cache.
 
@@ -135,7 +135,7 @@ def compiled(function: Callable[..., Any], kind: str, dtype: str, keep: bool = T
     begin = time.perf_counter()
     signature = getattr(signatures(dtype), kind)
     with _lock:
-        place = cache.folder() if keep else None
+        place = folder() if keep else None
         before = numba.config.CACHE_DIR
         try:
             if place is not None:

@@ -106,7 +106,17 @@ def gradient(chain, theta, X, columns, sign, size, slack, grad, exponent, doubt)
             terms_w = np.empty(rows * inner, X.dtype)
             product(out, 0, 0, X, below, 1, grad, start, rows, B, inner)
             product(
-                magnitudes(out, 0, out.size), 0, 0, magnitudes(X, below, here), 0, 1, terms_w, 0, rows, B, inner
+                magnitudes(out, 0, out.size),
+                0,
+                0,
+                magnitudes(X, below, here),
+                0,
+                1,
+                terms_w,
+                0,
+                rows,
+                B,
+                inner,
             )
             for j in range(rows * inner):
                 exponent[start + j], doubt[start + j] = exponents[j // inner], slack * terms_w[j]

@@ -24,10 +24,12 @@ def chain_of(problem: Any, dtype: str) -> Chain:
         relu=int(problem.activation == "relu"),
         segments=np.concatenate([[0], np.cumsum(problem.class_sizes)]).astype(np.int64),
         labels=np.array(problem.labels, np.int64),
-        targets=np.ascontiguousarray(targets, dtype),
+        targets=np.array(
+            targets, dtype, order="C"
+        ),  # a copy: the kernels' signatures are for writable arrays
         parameters=parameters(problem.loss, dtype),
         scale=float(getattr(problem.loss, "reduction", "mean") == "sum"),
-        lowest=(trained[: problem.depth] + [True]).index(True),
+        lowest=[*trained[: problem.depth], True].index(True),
     )
 
 

@@ -131,7 +131,7 @@ def mse_head(Z, segments, targets, parameters, scale, R, work):
         for i in range(segments[k], segments[k + 1]):
             R[k, i] = scale * (Z[k, i] - 1.0)
     for i in range(B):
-        if not (work[i] == 0.0):
+        if work[i] != 0.0:  # true for nan too
             return NOT_FINITE
     return FINE
 

@@ -34,8 +34,12 @@ def check_residual(loss: Any) -> None:
         value, R = _trial(loss, Z)
     except NumbaError as error:
         first = str(error).strip().splitlines()
-        cause = next((line for line in reversed(first) if line.strip() and not line.startswith(" ")), first[0])
-        raise IncompatibleError(f"UserLoss.residual {name} does not compile with numba: {cause.strip()}") from None
+        cause = next(
+            (line for line in reversed(first) if line.strip() and not line.startswith(" ")), first[0]
+        )
+        raise IncompatibleError(
+            f"UserLoss.residual {name} does not compile with numba: {cause.strip()}"
+        ) from None
     for k in range(CLASSES):
         for i in range(COLUMNS):
             shifted = Z.copy()

@@ -27,7 +27,20 @@ def _gemm(typingctx, x, ox, tx, y, oy, ty, out, oo, rows, inner, cols):
         x, ox, tx, y, oy, ty, out, oo, rows, inner, cols = arguments
         word, char, pointer = context.get_value_type(types.intp), ir.IntType(8), ir.IntType(8).as_pointer()
         real = context.get_value_type(signature.args[0].dtype)
-        shape = [char, char, char, word, word, word, *[pointer] * 2, word, pointer, word, *[pointer] * 2, word]
+        shape = [
+            char,
+            char,
+            char,
+            word,
+            word,
+            word,
+            *[pointer] * 2,
+            word,
+            pointer,
+            word,
+            *[pointer] * 2,
+            word,
+        ]
         function = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(ir.IntType(32), shape), "numba_xxgemm"
         )
@@ -60,15 +73,21 @@ def _gemm(typingctx, x, ox, tx, y, oy, ty, out, oo, rows, inner, cols):
         return context.get_dummy_value()
 
     integer = types.intp
-    signature = types.void(
-        x, integer, integer, y, integer, integer, out, integer, integer, integer, integer
-    )
+    signature = types.void(x, integer, integer, y, integer, integer, out, integer, integer, integer, integer)
     return signature, codegen
 
 
 def _interpreted(x, ox, tx, y, oy, ty, out, oo, rows, inner, cols):
-    left = x[ox : ox + rows * inner].reshape((inner, rows)).T if tx else x[ox : ox + rows * inner].reshape((rows, inner))
-    right = y[oy : oy + inner * cols].reshape((cols, inner)).T if ty else y[oy : oy + inner * cols].reshape((inner, cols))
+    left = (
+        x[ox : ox + rows * inner].reshape((inner, rows)).T
+        if tx
+        else x[ox : ox + rows * inner].reshape((rows, inner))
+    )
+    right = (
+        y[oy : oy + inner * cols].reshape((cols, inner)).T
+        if ty
+        else y[oy : oy + inner * cols].reshape((inner, cols))
+    )
     out[oo : oo + rows * cols] = np.dot(left, right).ravel()
 
 

@@ -23,7 +23,9 @@ def targets(problem: Any) -> np.ndarray:
     return (1 - s) * onehot + s / problem.classes
 
 
-def fit_and_gradient(problem: Any, state: dict[str, np.ndarray], columns: Any) -> tuple[float, dict[str, np.ndarray]]:
+def fit_and_gradient(
+    problem: Any, state: dict[str, np.ndarray], columns: Any
+) -> tuple[float, dict[str, np.ndarray]]:
     """Fit over the given samples and its gradient by every block."""
     L = problem.depth
     relu = problem.activation == "relu"
@@ -52,7 +54,9 @@ def fit_and_gradient(problem: Any, state: dict[str, np.ndarray], columns: Any) -
     return float(fit), gradient
 
 
-def update(optimizer: Any, x: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, t: int) -> Any:
+def update(
+    optimizer: Any, x: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, t: int
+) -> Any:
     """New block and buffers after step t = 1, 2, ...; `g` is the gradient with coupled decay."""
     rule = optimizer.rule
     if rule == "gd":

@@ -1,0 +1,62 @@
+"""Seeds, the option --slow, plots without a screen, and Python in a second process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# a first call may compile; the same examples in every run
+settings.register_profile("ufm", deadline=None, derandomize=True, database=None)
+settings.load_profile("ufm")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    skip = pytest.mark.skip(reason="slow; run with --slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Random numbers that depend on the test's name alone."""
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture
+def python() -> Callable[..., str]:
+    """Run code in a new process with warnings as errors and return what it printed.
+
+    Kernels come from the cache that the tests themselves use, unless `env` sets UFM_CACHE_DIR.
+    """
+
+    def run(
+        code: str, *args: str, env: Mapping[str, str] | None = None, root: Path = ROOT, timeout: float = 300
+    ) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code, *args],
+            cwd="/", env=environment, capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done.stdout
+
+    return run

@@ -1,0 +1,155 @@
+"""The merged-class saddle, proposition 2.1 with its hypothesis, and its counter-example."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from proofs_check.necessity import normalised_gd
+from ufm.errors import InvalidProblemError
+from ufm.metrics import nc0, nc2, nc2w, nc3
+from ufm.theory import necessity
+from ufm.theory.necessity import escape_direction, merged_class_saddle, saddle_curvature
+
+CLAIMS = {claim.name: claim for claim in necessity.CLAIMS}
+SADDLES = [
+    (3, 4, 2, 5e-3, 1e-3, None),
+    (4, 6, 3, 5e-3, 1e-3, None),
+    (10, 12, 3, 1e-3, 1e-3, 3),
+    (5, 6, 1, 0.1, 0.1, None),
+    (5, 6, 1, 0.19, 0.2, 1),
+    (7, 8, 4, 1e-8, 1e-6, 6),
+    (3, 4, 1, 0.333, 0.333, 1),
+]
+
+
+def objective(W, H, labels, lam_W, lam_H) -> float:
+    Z = W @ H
+    top = Z.max(axis=0)
+    fit = np.mean(top + np.log(np.exp(Z - top).sum(axis=0)) - Z[labels, np.arange(len(labels))])
+    return fit + lam_W / 2 * (W**2).sum() + lam_H / 2 * (H**2).sum()
+
+
+def gradient(W, H, labels, lam_W, lam_H):
+    Z = W @ H
+    P = np.exp(Z - Z.max(axis=0))
+    R = (P / P.sum(axis=0) - np.eye(len(W))[:, labels]) / len(labels)
+    return R @ H.T + lam_W * W, W.T @ R + lam_H * H
+
+
+@pytest.mark.parametrize("case", SADDLES)
+def test_saddle_is_critical_with_alpha_zero_and_no_collapse(case) -> None:
+    K, d, n, lam_W, lam_H, _ = case
+    state, labels = merged_class_saddle(*case), np.repeat(np.arange(K), n)
+    W, H = state["W1"], state["H"]
+    assert W.shape == (K, d)
+    assert H.shape == (d, K * n)
+    assert max(np.abs(block).max() for block in gradient(W, H, labels, lam_W, lam_H)) < 1e-12
+    assert nc0(W) < 1e-28 * (W**2).sum()
+    assert nc2(H, labels) > 0.7
+    assert nc2w(W) > 0.7
+    # balance, which holds at every critical point and was not put in
+    assert lam_W * (W**2).sum() == pytest.approx(lam_H * (H**2).sum(), rel=1e-12)
+    assert np.linalg.matrix_rank(H) == 1
+
+
+@pytest.mark.parametrize("case", SADDLES[:3])
+def test_curvature_along_the_escape_direction(case) -> None:
+    K, d, n, lam_W, lam_H, first = case
+    state, labels = merged_class_saddle(*case), np.repeat(np.arange(K), n)
+    group = K // 2 if first is None else first
+    pair = (0, 1) if group >= 2 else (K - 2, K - 1)
+    D = escape_direction(K, d, n, lam_W, lam_H, pair)
+    step = 1e-3
+
+    def at(s):
+        return objective(state["W1"] + s * D["W1"], state["H"] + s * D["H"], labels, lam_W, lam_H)
+
+    measured = (at(step) - 2 * at(0.0) + at(-step)) / step**2
+    assert measured == pytest.approx(saddle_curvature(K, n, lam_W, lam_H), abs=1e-6)
+    assert measured < 0
+
+
+def test_merged_classes_cannot_be_told_apart_however_small_the_decay() -> None:
+    """K = 4 in two pairs: the loss stays above log 2 and tends to it, while alpha = 0 throughout."""
+    labels, losses = np.repeat(np.arange(4), 3), []
+    for lam in (1e-2, 1e-4, 1e-6):
+        state = merged_class_saddle(4, 6, 3, lam, lam)
+        losses.append(objective(state["W1"], state["H"], labels, 0.0, 0.0))
+        assert nc0(state["W1"]) < 1e-28
+    assert losses[0] > losses[1] > losses[2] > np.log(2)
+    assert losses[2] == pytest.approx(np.log(2), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((2, 4, 1, 1e-3, 1e-3), "classes is 2"),
+        ((4, 0, 1, 1e-3, 1e-3), "width, per_class"),
+        ((4, 4, 1, 1e-3, 1e-3, 4), "first_group is 4"),
+        ((4, 4, 1, 0.25, 0.25), "K\\^2 n lam_W lam_H < 1"),
+        ((4, 4, 1, 0.0, 1e-3), "K\\^2 n lam_W lam_H < 1"),
+    ],
+)
+def test_saddle_refuses_what_has_none(arguments, sentence) -> None:
+    with pytest.raises(InvalidProblemError, match=sentence):
+        merged_class_saddle(*arguments)
+    with pytest.raises(InvalidProblemError, match=r"escape_direction\.width"):
+        escape_direction(4, 1, 1, 1e-3, 1e-3, (0, 1))
+    with pytest.raises(InvalidProblemError, match=r"escape_direction\.pair"):
+        escape_direction(4, 2, 1, 1e-3, 1e-3, (0, 4))
+
+
+def test_both_bounds_of_proposition_2_1_hold_at_random_states() -> None:
+    rng = np.random.default_rng(0)
+    closest = 0.0
+    for _ in range(300):
+        K, d, n = rng.integers(2, 9), rng.integers(1, 12), rng.integers(1, 4)
+        labels = np.repeat(np.arange(K), n)
+        H = rng.standard_normal((d, K * n)) + rng.standard_normal()
+        M = np.stack([H[:, labels == k].mean(axis=1) for k in range(K)])
+        W = M - M.mean(axis=0) + 10 ** rng.uniform(-4, 1) * rng.standard_normal((K, d))
+        relative = nc0(W) / (W**2).sum()
+        from_nc2w, from_nc3 = necessity.relative_nc0_bounds(nc2w(W), nc3(W, H, labels))
+        assert relative <= from_nc2w * (1 + 1e-12)
+        assert relative <= from_nc3 * (1 + 1e-12) + 1e-30
+        closest = max(closest, relative / from_nc3)
+    assert closest > 0.5
+
+
+def test_counter_example_without_decay() -> None:
+    """K = 4, d = 6, n = 2, lr 0.01, 2000 steps; with decay 1e-6 alpha falls like the other metrics."""
+    free, decayed = normalised_gd(), normalised_gd(decay=1e-6)
+    assert abs(free["alpha"] - 1) < 1e-12
+    assert free["nc2w"] < 0.02
+    assert free["nc3"] < 0.01
+    assert free["norm"] > 30
+    assert decayed["alpha"] < 1e-20
+
+
+def test_proposition_2_1_as_a_claim_about_runs() -> None:
+    claim = CLAIMS["zhao2026.prop2.1"]
+    rng = np.random.default_rng(1)
+    K, d, n, records = 4, 6, 2, 5
+    labels = np.repeat(np.arange(K), n)
+    W, H = rng.standard_normal((records, K, d)), rng.standard_normal((records, d, K * n)) + 3.0
+
+    class Recorded(dict):
+        states = np.zeros((records, 1))
+
+        def features(self):
+            return H
+
+    problem = SimpleNamespace(classes=K, labels=labels, last="W1", trained=("H", "W1"))
+    run = SimpleNamespace(
+        problem=problem, coupled={"W1": 1e-3}, decoupled={"W1": 0.0}, trajectory=Recorded(W=W, W1=W)
+    )
+    assert claim.applies(run) is None
+    prediction, control = claim.predict(run), claim.control(run)
+    assert prediction.ratio < 1
+    assert control.ratio > 1e6
+    assert prediction.headline >= nc0(W[-1])
+    run.coupled = {"W1": 0.0}
+    assert "no weight decay acts on W1" in claim.applies(run)
+    problem.trained = ("H",)
+    assert "frozen" in claim.applies(run)

@@ -1,0 +1,493 @@
+"""The evaluator against the proved closed form at 60 digits, the round-off bound, and the claims'
+hypotheses."""
+
+from types import SimpleNamespace
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ufm.errors import InvalidProblemError
+from ufm.theory import row_sum
+from ufm.theory.row_sum import growth, log_growth, log_nc0, nc0, recursion_matrix, round_off_bound
+
+EPS = 2.0**-52
+CLAIMS = {claim.name: claim for claim in row_sum.CLAIMS}
+
+
+# ------------------------------------------------------------------------------------- evaluator
+
+
+def random_settings(count: int) -> dict[str, np.ndarray]:
+    """Parameters of all regimes: slow, fast, oscillating, growing, negative roots, beside the double root."""
+    rng = np.random.default_rng(20260216)
+    t = np.floor(10 ** rng.uniform(0, 7, count)).astype(np.int64)
+    beta = np.where(rng.random(count) < 0.5, rng.random(count), 1 - 10 ** rng.uniform(-7, 0, count))
+    beta[rng.random(count) < 0.1] = 0.0
+    lr = 10 ** rng.uniform(-4, 1, count)
+    x = 10 ** rng.uniform(-12, 0.7, count)
+    by_one = rng.random(count) < 0.1  # eta lam next to 1
+    x[by_one] = 1 + rng.choice([-1, 1], by_one.sum()) * 10 ** rng.uniform(-8, -1, by_one.sum())
+    lam, kind, nesterov = x / lr, rng.integers(0, 4, count), rng.random(count) < 0.4
+    coupled = np.where(kind == 0, 0.0, lam)
+    decoupled = np.where(kind == 0, lam, np.where(kind == 1, lam * rng.random(count), 0.0))
+    s = np.sqrt(lr * coupled)
+    double = np.where(nesterov, (1 - s) / (1 + s), (1 - s) ** 2)
+    double *= 1 + rng.choice([-1, 0, 1], count) * 10 ** rng.uniform(-16, -3, count)
+    beside = (kind == 3) & (double >= 0) & (double < 1)
+    beta = np.where(beside, double, beta)
+    return {"t": t, "lr": lr, "beta": beta, "coupled": coupled, "decoupled": decoupled, "nesterov": nesterov}
+
+
+def exact_growth(
+    t: int, lr: float, beta: float, coupled: float, decoupled: float, nesterov: bool
+) -> mpmath.mpf:
+    """The proved closed form at the working precision of mpmath."""
+    exact = [mpmath.mpf(float(value)) for value in (lr, beta, coupled, decoupled)]
+    if not coupled:  # the roots form would cancel the whole of beta^t
+        return row_sum.theorem_3_1(int(t), exact[0], exact[3])
+    try:
+        return mpmath.re(row_sum.growth_closed_form(int(t), *exact, nesterov, xp=mpmath))
+    except ZeroDivisionError:
+        return row_sum.growth_double_root(int(t), *exact, nesterov)
+
+
+def kappa_and_largest_entry(t: int, lr: float, beta: float, coupled: float, decoupled: float, nesterov: bool):
+    """kappa of the error model, and the largest entry of the t-step matrix with q in units of m/eta."""
+    M = mpmath.matrix(
+        recursion_matrix(*map(mpmath.mpf, (lr, beta if coupled else 0, coupled, decoupled)), nesterov)
+    )
+    unit = mpmath.mpf(2) ** round(float(mpmath.log(lr, 2)))
+    M[0, 1], M[1, 0] = M[0, 1] / unit, M[1, 0] * unit
+    radius = max(abs(root) for root in row_sum.roots(M[0, 0] + M[1, 1], mpmath.det(M), xp=mpmath))
+    kappa = max(1.0, float(max(abs(entry) for entry in M) / radius)) if radius else 1.0
+    return kappa, max(abs(entry) for entry in M ** int(t))
+
+
+def test_evaluator_equals_closed_form_within_its_error_model() -> None:
+    """10^4 parameter sets, t log-uniform to 10^7: growth where it is a float64, log_growth everywhere."""
+    cases = random_settings(10_000)
+    sign, log, g = (np.empty(len(cases["t"])) for _ in range(3))
+    for nesterov in (False, True):
+        part = cases["nesterov"] == nesterov
+        arguments = [cases[name][part] for name in ("t", "lr", "beta", "coupled", "decoupled")]
+        sign[part], log[part] = log_growth(*arguments, nesterov)
+        g[part] = growth(*arguments, nesterov)
+    worst_g = worst_log = 0.0
+    far_below = negative = 0
+    with mpmath.workdps(60):
+        for i in range(len(g)):
+            case = [cases[name][i].item() for name in ("t", "lr", "beta", "coupled", "decoupled", "nesterov")]
+            exact = exact_growth(*case)
+            kappa, largest = kappa_and_largest_entry(*case)
+            spread = mpmath.mpf(2) ** -92 * (1 + mpmath.mpf(kappa) * case[0]) ** 2 * largest
+            assert sign[i] == mpmath.sign(exact)
+            exact_log = mpmath.log(abs(exact))
+            allowed = 2 * EPS * abs(exact_log) + spread / abs(exact)
+            worst_log = max(worst_log, float(abs(log[i] - exact_log) / allowed))
+            far_below += exact_log < -700
+            negative += exact < 0
+            if -700 < exact_log < 700:
+                worst_g = max(worst_g, float(abs(g[i] - exact) / (EPS * abs(exact) + spread)))
+    assert worst_g <= 1
+    assert worst_log <= 1
+    assert far_below > 500
+    assert negative > 500
+
+
+def test_evaluator_beats_the_closed_form_in_float64_beside_the_double_root() -> None:
+    case = (10**5, 1.0, float(row_sum.critical_momentum(1.0, 1e-6)) * (1 + 1e-13), 1e-6, 0.0, False)
+    with mpmath.workdps(60):
+        exact = exact_growth(*case)
+        stable = float(abs(growth(*case) / exact - 1))
+        naive = float(abs(row_sum.growth_closed_form(*case) / exact - 1))
+    assert stable <= 2 * EPS
+    assert naive > 1e-10
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0, 0.05, 0.3, 1.0, 2.5]), min_size=1, max_size=40),
+    st.floats(0, 0.99),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.booleans(),
+)
+def test_schedules_multiply_the_one_step_matrices(rates, beta, coupled, decoupled, nesterov) -> None:
+    """Against single steps at 60 digits; the momentum buffer is carried across changes of the rate."""
+    t = np.arange(len(rates) + 1)
+    found = growth(t, beta=beta, coupled=coupled, decoupled=decoupled, nesterov=nesterov, schedule=rates)
+    with mpmath.workdps(60):
+        m, q, largest = mpmath.mpf(1), mpmath.mpf(0), mpmath.mpf(1)
+        for n in t:
+            assert abs(found[n] - m) <= EPS * abs(m) + mpmath.mpf(2) ** -80 * largest
+            if n < len(rates):
+                lr, lam, mu = map(mpmath.mpf, (rates[n], coupled, beta))
+                q_new = mu * q + lam * m
+                step = lam * m + mu * q_new if nesterov else q_new
+                m, q = (1 - lr * mpmath.mpf(decoupled)) * m - lr * step, q_new
+                largest = max(largest, abs(m), abs(q))
+
+
+def test_a_constant_schedule_is_a_constant_rate() -> None:
+    t = np.array([0, 1, 7, 1000, 54321])
+    constant = growth(t, 0.1, 0.9, 0.01, 0.02, True)
+    scheduled = growth(t, None, 0.9, 0.01, 0.02, True, schedule=np.full(60000, 0.1))
+    alternating = growth(t, None, 0.9, 0.01, 0.02, True, schedule=0.1 + np.resize([0.0, 1e-18], 60000))
+    assert np.array_equal(constant, scheduled)
+    assert np.array_equal(constant, alternating)
+
+
+def test_cosine_to_zero_leaves_a_finite_row_sum() -> None:
+    """nc0.md: sum eta_t is finite, lam 5e-4, lr 0.1, 10^4 steps leave m at 0.779 m_0."""
+    schedule = 0.05 * (1 + np.cos(np.pi * np.arange(10_000) / 10_000))
+    assert growth(10_000, schedule=schedule, decoupled=5e-4) == pytest.approx(0.779, abs=5e-4)
+
+
+def test_broadcasting_over_steps_and_parameters() -> None:
+    t, beta, lam = (
+        np.array([3, 50])[:, None, None],
+        np.array([0.0, 0.5, 0.9])[:, None],
+        np.array([0.0, 0.1, 1.0, 3.0]),
+    )
+    schedule = np.linspace(0.3, 0.1, 50)
+    for kind in ({"lr": 0.2}, {"schedule": schedule}):
+        table = growth(t, beta=beta, coupled=lam, **kind)
+        assert table.shape == (2, 3, 4)
+        for i, j, k in np.ndindex(table.shape):
+            one = growth(int(t[i, 0, 0]), beta=float(beta[j, 0]), coupled=float(lam[k]), **kind)
+            assert table[i, j, k] == one
+
+
+def test_alpha_is_the_square_and_its_logarithm_goes_far_below_float64() -> None:
+    t = np.array([0, 1, 10, 100])
+    g = growth(t, 0.3, 0.5, 0.2)
+    assert nc0(t, 0.3, 0.5, 0.2, nc0_0=3.0) == pytest.approx(3.0 * g**2, rel=1e-15)
+    assert log_nc0(10**7, 0.1, decoupled=0.5) == pytest.approx(2e7 * np.log1p(-0.05), rel=1e-14)
+    assert nc0(10**7, 0.1, decoupled=0.5) == 0.0
+    # alpha_0 lifts a g^2 below the smallest float64 back into range
+    assert nc0(1, 1.0, decoupled=1 - 2.0**-52, nc0_0=1e300) == pytest.approx(2.0**-104 * 1e300, rel=1e-15)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_special_cases(nesterov: bool) -> None:
+    t = np.array([0, 1, 2, 17])
+    # no decay: constant; decoupled alone: theorem 3.1 at every momentum, also growing and alternating
+    assert np.array_equal(growth(t, 0.1, 0.9, nesterov=nesterov), np.ones(4))
+    for x in (0.5, 1.5, 2.5):
+        found = growth(t[:, None], 0.5, np.array([0.0, 0.7, 0.99]), decoupled=2 * x, nesterov=nesterov)
+        assert np.array_equal(found, np.repeat(((1 - x) ** t)[:, None], 3, axis=1))
+    # beta = 0 and D = 0: one root is 0
+    assert np.array_equal(growth(t, 0.5, 0.0, coupled=0.5, nesterov=nesterov), 0.75**t)
+    assert np.array_equal(growth(t, 0.5, 0.9, decoupled=2.0, nesterov=nesterov), [1, 0, 0, 0])
+    assert growth(3, 0.0, 0.9, coupled=0.5, nesterov=nesterov) == 1.0
+    sign, log = log_growth(5, 0.5, 0.9, decoupled=2.0)
+    assert (sign, log) == (0.0, -np.inf)
+
+
+def test_fast_decoupled_decay_is_not_hidden_by_the_buffer() -> None:
+    """(1 - eta lam)^t is far below beta^t: the product form must not lose it."""
+    sign, log = log_growth(10**6, 0.5, 0.99, decoupled=1.0)
+    assert (sign, log) == (1.0, pytest.approx(-(10**6) * np.log(2), rel=1e-15))
+
+
+def test_stability_and_critical_momentum_as_seen_by_the_evaluator() -> None:
+    for nesterov in (False, True):
+        for beta in (0.0, 0.3, 0.9):
+            end = row_sum.stability_range(beta, nesterov)
+            assert abs(growth(10**6, 1.0, beta, coupled=end * (1 - 1e-3), nesterov=nesterov)) < 1e-20
+            assert abs(growth(10**5, 1.0, beta, coupled=end * (1 + 1e-3), nesterov=nesterov)) > 1e4
+        best = float(row_sum.critical_momentum(0.1, 0.1, nesterov))
+        logs = [
+            log_growth(20_000, 0.1, beta, 0.1, 0.0, nesterov)[1] for beta in (best, best - 0.01, best + 0.01)
+        ]
+        assert logs[0] == pytest.approx(20_000 * np.log(0.9), rel=1e-2)
+        assert logs[0] < min(logs[1:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"t": -1, "lr": 0.1}, "growth.t is -1; allowed: whole numbers"),
+        ({"t": 1.5, "lr": 0.1}, "growth.t is 1.5"),
+        ({"t": "many", "lr": 0.1}, "growth.t"),
+        ({"t": 1, "lr": -0.1}, "growth.lr is -0.1"),
+        ({"t": 1, "lr": np.inf}, "growth.lr is inf"),
+        ({"t": 1}, "growth.lr is None"),
+        ({"t": 1, "lr": 0.1, "beta": 1.0}, r"growth.beta is 1.0; allowed: numbers in \[0, 1\)"),
+        ({"t": 1, "lr": 0.1, "beta": -0.5}, "growth.beta"),
+        ({"t": 1, "lr": 0.1, "coupled": -1}, "growth.coupled is -1"),
+        ({"t": 1, "lr": 0.1, "decoupled": np.nan}, "growth.decoupled is nan"),
+        (
+            {"t": 3, "schedule": [0.1, 0.1]},
+            r"len\(growth.schedule\) is 2; allowed: at least the largest t, 3",
+        ),
+        ({"t": 1, "schedule": [[0.1]]}, "one rate per step"),
+    ],
+)
+def test_bad_parameters_get_a_sentence(arguments, sentence) -> None:
+    for function in (growth, log_growth, nc0, log_nc0):
+        with pytest.raises(InvalidProblemError, match=sentence):
+            function(**arguments)
+
+
+def test_bad_questions_about_formulas_get_a_sentence() -> None:
+    with pytest.raises(InvalidProblemError, match="0 < lr\\*lam < 4"):
+        row_sum.critical_momentum(1.0, 4.0)
+    with pytest.raises(InvalidProblemError, match="Nesterov"):
+        row_sum.critical_momentum(1.0, 1.5, nesterov=True)
+    with pytest.raises(InvalidProblemError, match=r"stability_range\.decay"):
+        row_sum.stability_range(0.5, decay="both")
+    with pytest.raises(InvalidProblemError, match="nc0_0"):
+        nc0(1, 0.1, nc0_0=-1.0)
+    with pytest.raises(InvalidProblemError, match=r"round_off_bound\.beta"):
+        round_off_bound([1], 0.1, 1.0, classes=2, scale=1.0)
+
+
+# -------------------------------------------------------------------------------------- round-off bound
+
+
+def brute_force_sum(M: np.ndarray, t: int) -> float:
+    total, product = 1.0, np.eye(2)
+    for s in range(t - 1, -1, -1):
+        product = product @ M[s]
+        total += abs(product[0, 0])
+    return total
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("shape", ["constant", "cosine", "steps"])
+def test_bound_is_the_sum_it_says(nesterov: bool, shape: str) -> None:
+    steps = 701
+    rates = {
+        "constant": np.full(steps, 0.3),
+        "cosine": 0.15 * (1 + np.cos(np.pi * np.arange(steps) / steps)),
+        "steps": np.repeat([0.3, 0.03, 0.003], [300, 300, 101]),
+    }[shape]
+    t = np.array([0, 1, 2, 26, 27, 28, 299, 300, 301, 700, 701])
+    parameters = {"beta": 0.9, "coupled": 0.5, "decoupled": 0.1, "nesterov": nesterov}
+    M = recursion_matrix(rates, **parameters)
+    expected = [brute_force_sum(M, n) for n in t]
+    rate = {"lr": 0.3} if shape == "constant" else {"schedule": rates}
+    found = round_off_bound(t, **rate, **parameters, classes=2, scale=1.0, eps=1.0)
+    assert found == pytest.approx(expected, rel=1e-11)
+
+
+def test_gradient_term_counts_only_beyond_rate_one() -> None:
+    for lr, factor in ((1.0, 1.0), (2.0, 1 + 2.0 * 5.0)):
+        plain = round_off_bound([10], lr, classes=4, scale=1.0)
+        assert round_off_bound([10], lr, classes=4, scale=1.0, gradient_scale=5.0) == pytest.approx(
+            factor * plain
+        )
+
+
+def simulated_row_sums(lr, beta, coupled, decoupled, nesterov, rates=None, steps=3000, every=50, scale=0.5):
+    """Cross-entropy UFM in plain numpy, step by step: m, max|W| and max|grad W| at the records."""
+    K, d, n = 5, 8, 3
+    rng = np.random.default_rng(7)
+    W, H = scale * rng.standard_normal((K, d)), scale * rng.standard_normal((d, K * n))
+    labels = np.repeat(np.arange(K), n)
+    onehot = np.eye(K)[:, labels]
+    V, U = np.zeros_like(W), np.zeros_like(H)
+    kept, largest, gradients = [], [], []
+    for step in range(steps + 1):
+        P = np.exp(W @ H - (W @ H).max(axis=0))
+        R = P / P.sum(axis=0) * (1 - onehot)
+        R = (R - onehot * R.sum(axis=0)) / (K * n)
+        G, F = R @ H.T, W.T @ R
+        if step % every == 0:
+            kept.append(W.sum(axis=0))
+            largest.append(np.abs(W).max())
+            gradients.append(np.abs(G).max())
+        eta = lr if rates is None else (rates[step] if step < steps else 0.0)
+        G, F = G + coupled * W, F + 1e-3 * H
+        V, U = beta * V + G, beta * U + F
+        W = (1 - eta * decoupled) * W - eta * (G + beta * V if nesterov else V)
+        H = H - eta * (F + beta * U if nesterov else U)
+    t = np.arange(0, steps + 1, every)
+    return t, np.stack(kept), np.maximum.accumulate(largest), np.maximum.accumulate(gradients)
+
+
+CONFIGURATIONS = [
+    (0.1, 0.0, 0.0, 0.0, False),
+    (0.1, 0.9, 0.0, 0.0, False),
+    (0.1, 0.0, 5e-3, 0.0, False),
+    (0.1, 0.9, 5e-3, 0.0, False),
+    (0.1, 0.98, 5e-2, 0.0, False),
+    (0.1, 0.9, 5e-3, 0.0, True),
+    (0.1, 0.9, 0.0, 5e-2, False),
+    (0.1, 0.9, 0.0, 5e-2, True),
+    (0.1, 0.9, 2e-3, 3e-2, True),
+    (1.0, 0.9, 1e-2, 0.0, False),
+    (0.01, 0.5, 0.5, 0.0, False),
+    (3.0, 0.5, 1e-2, 0.0, False),
+]
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+@pytest.mark.parametrize("cosine", [False, True])
+def test_plain_simulation_follows_the_law_within_the_bound_and_refuses_the_control(
+    configuration, cosine
+) -> None:
+    lr, beta, coupled, decoupled, nesterov = configuration
+    steps = 3000
+    rates = 0.5 * lr * (1 + np.cos(np.pi * np.arange(steps) / steps)) if cosine else None
+    t, m, size, gradient = simulated_row_sums(*configuration, rates=rates, steps=steps)
+    rate = {"schedule": rates} if cosine else {"lr": lr}
+    law = {"beta": beta, "coupled": coupled, "decoupled": decoupled, "nesterov": nesterov, **rate}
+    bound = round_off_bound(t, **law, classes=5, scale=size, gradient_scale=gradient)
+    error = np.abs(m - growth(t, **law)[:, None] * m[0]).max(axis=1)
+    assert (error <= bound).all()
+    if coupled or decoupled:
+        wrong = growth(t, **{**law, "coupled": coupled * (1 + 1e-6), "decoupled": decoupled * (1 + 1e-6)})
+        assert (np.abs(m - wrong[:, None] * m[0]).max(axis=1) / bound).max() > 100
+
+
+# --------------------------------------------------------------------------------------------- claims
+
+
+def described(
+    optimizer, loss_invariant=True, trained=("H", "W1"), coupled=0.0, decoupled=0.0, decay=None, steps=100
+):
+    """A run as the claims see it, without a simulator."""
+    from ufm.schedules import rates
+
+    problem = SimpleNamespace(
+        last="W1",
+        trained=trained,
+        loss=SimpleNamespace(shift_invariant=loss_invariant, why="it is squared"),
+        classes=5,
+    )
+    return SimpleNamespace(
+        problem=problem,
+        optimizer=optimizer,
+        coupled={"W1": coupled},
+        decoupled={"W1": decoupled},
+        decay=decay,
+        rates=rates(optimizer.lr, steps),
+        steps=steps,
+        dtype="float64",
+    )
+
+
+def test_claims_say_which_hypothesis_fails() -> None:
+    from ufm.decay import Mixed
+    from ufm.optimizers import GD, Adam, Momentum, NormalisedGD
+    from ufm.schedules import Cosine
+
+    lemma, first, second, law = (
+        CLAIMS[name].applies
+        for name in ("zhao2026.lemE.5", "zhao2026.thm3.1", "zhao2026.thm3.2", "ufm.row_sum_law")
+    )
+    heavy = Momentum(0.1, 0.9)
+    assert [claim(described(heavy, coupled=1e-3)) is None for claim in (lemma, first, second, law)] == [
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert [claim(described(GD(0.1), decoupled=1e-3)) is None for claim in (lemma, first, second, law)] == [
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert first(described(Momentum(Cosine(0.1), 0.9, nesterov=True), decoupled=1.0)) is None
+    assert "coupled decay 0.001 acts on W1" in first(described(heavy, coupled=1e-3))
+    assert "no coupled decay" in second(described(heavy))
+    assert "decoupled decay 0.5" in second(described(heavy, coupled=1.0, decoupled=0.5))
+    assert "Nesterov" in second(described(Momentum(0.1, 0.9, nesterov=True), coupled=1.0))
+    assert "learning rate changes" in second(described(Momentum(Cosine(0.1), 0.9), coupled=1.0))
+    for claim in (lemma, first, second, law):
+        assert "it is squared" in claim(described(heavy, loss_invariant=False))
+        assert "W1 is frozen" in claim(described(heavy, trained=("H",)))
+    for optimizer in (Adam(0.1), NormalisedGD(0.1)):
+        for claim in (first, second, law):
+            assert f"the optimizer is {type(optimizer).__name__}" in claim(described(optimizer))
+        assert lemma(described(optimizer)) is None
+    after = Mixed(coupled=1e-3, decoupled=1e-2, shrink="after")
+    assert "shrink comes after" in law(described(heavy, coupled=1e-3, decoupled=1e-2, decay=after))
+    assert law(described(heavy, decoupled=1e-2, decay=after)) is None
+
+
+def test_specific_theorems_outrank_the_general_law() -> None:
+    rank = {name: claim.rank for name, claim in CLAIMS.items()}
+    assert rank["zhao2026.thm3.1"] > rank["ufm.row_sum_law"] > rank["zhao2026.lemE.5"]
+    assert rank["zhao2026.thm3.2"] > rank["ufm.row_sum_law"]
+
+
+class Recorded(dict):
+    """Recorded blocks with the attributes of a trajectory that the claims read."""
+
+    def __init__(self, steps, W, H):
+        super().__init__(W=W, H=H)
+        self.steps = steps
+        self.states = W.reshape(len(W), -1)
+
+    def features(self):
+        return self["H"]
+
+    def state(self, i):
+        return {"W1": self["W"][i], "H": self["H"][i]}
+
+
+@pytest.mark.parametrize("decay", [0.0, 5e-3])
+@pytest.mark.parametrize("name", ["zhao2026.thm3.1", "ufm.row_sum_law"])
+def test_predictions_hold_and_controls_are_refused(name: str, decay: float) -> None:
+    from ufm.optimizers import Momentum
+
+    t, m, _, _ = simulated_row_sums(0.1, 0.9, 0.0, decay, False)
+    run = described(Momentum(0.1, 0.9), decoupled=decay, steps=3000)
+    W = np.stack([m / 5] * 5, axis=1)  # the row sum is all that the law sees
+    run.trajectory = Recorded(t, W, np.zeros((len(t), 8, 15)))
+    prediction, control = CLAIMS[name].predict(run), CLAIMS[name].control(run)
+    assert prediction.ratio < 1
+    assert control.ratio > 1
+    assert prediction.headline == pytest.approx((1 - 0.1 * decay) ** 6000 * (m[0] @ m[0]) / 5, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["zhao2026.thm3.1", "ufm.row_sum_law"])
+def test_the_control_has_power_without_a_row_sum_and_in_float32(name: str) -> None:
+    from ufm.optimizers import Momentum
+
+    t, m, _, _ = simulated_row_sums(0.1, 0.9, 0.0, 5e-2, False)
+    centred = np.random.default_rng(0).standard_normal((len(t), 5, 8))
+    centred -= centred.mean(axis=1, keepdims=True)  # m = 0 to round-off, also at the start
+    single = np.stack([m / 5] * 5, axis=1).astype(np.float32)
+    for dtype, W in (("float64", centred), ("float32", single)):
+        run = described(Momentum(0.1, 0.9), decoupled=5e-2, steps=3000)
+        run.dtype = dtype
+        run.trajectory = Recorded(t, W, np.zeros((len(t), 8, 15)))
+        assert CLAIMS[name].predict(run).ratio < 1
+        assert CLAIMS[name].control(run).ratio > 1
+
+
+def test_lemma_e5_at_recorded_states_of_a_real_problem() -> None:
+    from ufm.losses import CrossEntropy
+    from ufm.problems import UFM
+
+    rng = np.random.default_rng(3)
+    W, H = rng.standard_normal((6, 4, 5)), rng.standard_normal((6, 5, 8))
+    for loss in (CrossEntropy(), CrossEntropy(smoothing=0.1), CrossEntropy(reduction="sum")):
+        problem = UFM(classes=4, width=5, per_class=2, loss=loss)
+        run = SimpleNamespace(problem=problem, trajectory=Recorded(np.arange(6), W, H))
+        assert CLAIMS["zhao2026.lemE.5"].applies(run) is None
+        assert CLAIMS["zhao2026.lemE.5"].predict(run).ratio < 1
+        assert CLAIMS["zhao2026.lemE.5"].control(run).ratio > 1e3
+    squared = SimpleNamespace(problem=UFM(classes=4, width=5, per_class=2, loss="mse"))
+    assert "1^T grad_W = (m^T H - 1^T Y) H^T/N" in CLAIMS["zhao2026.lemE.5"].applies(squared)
+
+
+def test_a_run_that_left_the_finite_numbers_is_judged_before() -> None:
+    from ufm.optimizers import GD
+
+    t = np.arange(4)
+    W = np.ones((4, 5, 2)) * (-3.0) ** t[:, None, None]
+    W[3] = np.inf
+    run = described(GD(0.1), decoupled=40.0, steps=3)
+    run.trajectory = Recorded(t, W, np.zeros((4, 2, 5)))
+    prediction = CLAIMS["zhao2026.thm3.1"].predict(run)
+    assert len(prediction.bound) == 3
+    assert prediction.ratio < 1

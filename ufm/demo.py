@@ -1,0 +1,203 @@
+"""The main job: one model, every optimizer, and for each the theorem that predicts it or why none does."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ufm.claims import Prediction
+from ufm.compare import Report, Row, compare
+from ufm.decay import Coupled, Decay, Decoupled, Mixed
+from ufm.initial import Gaussian, LinearDefault, Start
+from ufm.metrics import nc0
+from ufm.optimizers import GD, Adam, Momentum, SignGD, Signum
+from ufm.problems import UFM
+from ufm.record import LogSpaced
+from ufm.schedules import StepDecay
+from ufm.simulate import simulate
+from ufm.storage import write_atomically
+from ufm.trajectory import Trajectory
+
+PROBLEM = UFM(classes=10, width=16, per_class=5)
+START = Start(W=LinearDefault(), H=Gaussian(0.1))
+STEPS, QUICK_STEPS = 10_000, 2_000
+LAM, LAM_SIGN = (
+    5e-3,
+    0.5,
+)  # total decay of the SGD family, and decoupled decay of the sign and adaptive methods
+LAW = "ufm.row_sum_law"  # its reason is shown where no claim applies
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of the demo."""
+
+    label: str
+    optimizer: Any
+    decay: Decay
+
+    @property
+    def file(self) -> str:
+        """Name of the stored run."""
+        return self.label.lower().replace(" ", "-") + ".npz"
+
+
+CASES = (
+    Case("GD coupled", GD(0.1), Coupled(LAM)),
+    Case("GD decoupled", GD(0.1), Decoupled(LAM)),
+    Case("Momentum coupled", Momentum(0.1, 0.9), Coupled(LAM)),
+    Case("Momentum decoupled", Momentum(0.1, 0.9), Decoupled(LAM)),
+    Case("Momentum mixed", Momentum(0.1, 0.9), Mixed(coupled=LAM / 2, decoupled=LAM / 2)),
+    Case("Nesterov coupled", Momentum(0.1, 0.9, nesterov=True), Coupled(LAM)),
+    Case("Momentum step decay", Momentum(StepDecay(0.1), 0.9), Coupled(LAM)),
+    Case("SignGD coupled", SignGD(1e-3), Coupled(LAM)),
+    Case("SignGD decoupled", SignGD(1e-3), Decoupled(LAM_SIGN)),
+    Case("Signum decoupled", Signum(1e-3, 0.9), Decoupled(LAM_SIGN)),
+    Case("Adam coupled", Adam(1e-3), Coupled(LAM)),
+    Case("AdamW decoupled", Adam(1e-3), Decoupled(LAM_SIGN)),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table and one curve of the figure."""
+
+    case: Case
+    steps: np.ndarray
+    alpha: np.ndarray
+    relative: np.ndarray
+    predicted: np.ndarray | None
+    row: Row | None
+    reason: str
+
+    @property
+    def label(self) -> str:
+        """Name of the run."""
+        return self.case.label
+
+    @property
+    def verdict(self) -> str:
+        """Verdict of the claim shown."""
+        return "no theorem" if self.row is None else self.row.verdict
+
+
+def _alpha_of(prediction: Prediction, classes: int) -> np.ndarray:
+    """Predicted alpha from the predicted row sum m_t."""
+    return np.sum(np.asarray(prediction.predicted) ** 2, axis=-1) / classes
+
+
+def result_of(case: Case, trajectory: Trajectory, report: Report) -> Result:
+    """What the table and the figure need of a run."""
+    row = report.best
+    predicted = None
+    if row is not None and row.prediction is not None:
+        predicted = _alpha_of(row.prediction, trajectory.problem.classes)
+    return Result(
+        case=case,
+        steps=trajectory.steps,
+        alpha=nc0(trajectory),
+        relative=nc0(trajectory, normalisation="relative") ** 2,
+        predicted=predicted,
+        row=row,
+        reason=report[LAW].reason if row is None else row.reason,
+    )
+
+
+COLUMNS = ("run", "decay", "alpha", "alpha/||W||^2", "claim", "predicted", "error/bound", "verdict")
+
+
+def _cells(result: Result) -> tuple[str, ...]:
+    row = result.row
+    end = (f"{result.alpha[-1]:.3e}", f"{result.relative[-1]:.3e}")
+    if row is None:
+        return (result.label, repr(result.case.decay), *end, "none", "", "", result.reason)
+    predicted = "" if result.predicted is None else f"{result.predicted[-1]:.3e}"
+    return (result.label, repr(result.case.decay), *end, row.name, predicted, f"{row.ratio:.2f}", row.verdict)
+
+
+def table(results: Iterable[Result]) -> str:
+    """The table as text; the last column holds the verdict, or why no theorem applies."""
+    rows = [COLUMNS, *(_cells(result) for result in results)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS) - 1)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows
+    )
+
+
+def _write(folder: Path, results: list[Result]) -> None:
+    """Table, curves and figure, each whole or not at all."""
+    text = io.StringIO()
+    csv.writer(text).writerows([COLUMNS, *(_cells(result) for result in results)])
+    write_atomically(folder / "table.csv", text.getvalue().encode())
+    curves: dict[str, np.ndarray] = {"steps": results[0].steps, "runs": np.array([r.label for r in results])}
+    curves["alpha"] = np.array([r.alpha for r in results])
+    curves["predicted"] = np.array(
+        [np.full_like(r.alpha, np.nan) if r.predicted is None else r.predicted for r in results]
+    )
+    data = io.BytesIO()
+    np.savez(data, **curves)  # type: ignore[arg-type]
+    write_atomically(folder / "curves.npz", data.getvalue())
+    from ufm import plotting
+
+    figure = plotting.demo_figure(results)
+    for kind in ("png", "pdf"):
+        picture = io.BytesIO()
+        figure.savefig(picture, format=kind)
+        write_atomically(folder / f"demo.{kind}", picture.getvalue())
+
+
+def main(out: Path, quick: bool = False, progress: bool = True, say: Callable[[str], Any] = print) -> int:
+    """Simulate every case, print the table, write figure and data.
+
+    Parameters
+    ----------
+    out : Path
+        Folder for the figure, the table, the curves and the runs; made if need be.
+    quick : bool
+        2,000 steps instead of 10,000.
+    progress : bool
+        Show a progress bar.
+    say : callable
+        Where lines of text go.
+
+    Returns
+    -------
+    int
+        0 if no claim fails, else 1.
+
+    Raises
+    ------
+    StorageError
+        If the folder cannot be written.
+    """
+    from tqdm.auto import tqdm
+
+    started = time.perf_counter()
+    steps = QUICK_STEPS if quick else STEPS
+    write_atomically(out / "README.txt", b"Written by `ufm demo`: one stored run per line of table.csv.\n")
+    say(f"{PROBLEM!r}, {steps} steps from W: LinearDefault(), H: Gaussian(0.1)")
+    say(f"  coupled    {PROBLEM.formula(Coupled(LAM))}")
+    say(f"  decoupled  {PROBLEM.formula(Decoupled(LAM))}")
+    say("  alpha = ||W^T 1||_2^2 / K (NC0)\n")
+    results, ok = [], True
+    with tqdm(CASES, unit="run", disable=not progress, leave=False) as bar:
+        for case in bar:
+            bar.set_description(case.label)
+            trajectory = simulate(
+                PROBLEM, case.optimizer, case.decay, steps=steps, init=START, record=LogSpaced(100)
+            )
+            report = compare(trajectory)
+            ok = ok and report.ok
+            results.append(result_of(case, trajectory, report))
+            trajectory.save(out / case.file)
+    _write(out, results)
+    say(table(results))
+    say(f"\nfigure, table, curves and runs are in {out}/ ({time.perf_counter() - started:.1f} s)")
+    return 0 if ok else 1

@@ -1,0 +1,286 @@
+r"""NC0 is necessary for neural collapse, under one more hypothesis than printed, and never sufficient.
+
+Proposition 2.1 of Zhao et al. (arXiv 2602.16642v3) says that NC2 and NC3 imply NC0. Its proof bounds
+||W^T 1||^2/||W||_F^2. Here in quantitative form, metrics without the printed prefactors, M the centred means:
+
+    W^T 1/||W||_F = E^T 1,  E = W/||W||_F - M^T/||M||_F,  since M 1 = 0;  hence  alpha/||W||_F^2 <= NC3^2,
+    ||W^T 1||^2 = ||W W^T||_F 1^T (G - M*) 1,  G = W W^T/||W W^T||_F;  hence  alpha/||W||_F^2 <= NC2W.
+
+alpha itself needs ||W||_F bounded: without weight decay the row sum of a shift-invariant loss stays where it
+started while W grows. The converse fails at every state with merged classes: `merged_class_saddle` is a
+critical point of the cross-entropy UFM with alpha = 0 and two groups of classes collapsed into two points.
+
+The saddle, for groups A (sizes a) and B (b = K - a), n samples per class, objective
+(1/N) sum CE + lam_W/2 ||W||_F^2 + lam_H/2 ||H||_F^2, N = K n: W = u e^T, H = e v^T with u, v constant on
+groups and a u_A + b u_B = 0. With delta = u_A - u_B it is critical iff `saddle_residuals` vanish.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ufm.claims import Claim, Prediction, Source
+from ufm.errors import invalid
+from ufm.theory.row_sum import PAPER
+
+if TYPE_CHECKING:
+    from ufm.run import Run
+
+
+# ------------------------------------------------------------------------------------------ formulas
+
+
+def relative_nc0_bounds(nc2w: Any, nc3: Any) -> tuple[Any, Any]:
+    """Upper bounds on alpha/||W||_F^2: from NC2W, and from NC3 (both without printed prefactors)."""
+    return nc2w, nc3**2
+
+
+def saddle_residuals(
+    delta: Any, v_A: Any, v_B: Any, a: Any, b: Any, n: Any, lam_W: Any, lam_H: Any, xp: Any = np
+) -> tuple[Any, Any, Any]:
+    """Three numbers that vanish exactly at the merged-class critical points; for any number type.
+
+    With eps_A = 1/(1 + (a/b) exp(delta v_A)), eps_B = 1/(1 + (b/a) exp(-delta v_B)) the probability that a
+    sample gives to the other group:
+
+        f_A = lam_H K n v_A - delta eps_A,   f_B = lam_H K n v_B + delta eps_B,
+        f_W = lam_W a b delta - (a eps_A v_A - b eps_B v_B).
+    """
+    eps_A, eps_B = wrong_group_probability(delta, v_A, v_B, a, b, xp)
+    N = (a + b) * n
+    return (
+        lam_H * N * v_A - delta * eps_A,
+        lam_H * N * v_B + delta * eps_B,
+        lam_W * a * b * delta - (a * eps_A * v_A - b * eps_B * v_B),
+    )
+
+
+def wrong_group_probability(delta: Any, v_A: Any, v_B: Any, a: Any, b: Any, xp: Any = np) -> tuple[Any, Any]:
+    """Probability that a sample of A (of B) gives to all classes of the other group together."""
+    return 1 / (1 + xp.exp(delta * v_A) * a / b), 1 / (1 + xp.exp(-delta * v_B) * b / a)
+
+
+def saddle_rows(delta: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    """u_A and u_B with a u_A + b u_B = 0 and u_A - u_B = delta."""
+    return b * delta / (a + b), -a * delta / (a + b)
+
+
+def saddle_curvature(K: Any, n: Any, lam_W: Any, lam_H: Any, xp: Any = np) -> Any:
+    """Value D^T Hess D <= 0 along the direction that separates two merged classes of one group.
+
+    2 (sqrt(lam_W lam_H) - 1/(K sqrt n)); see `escape_direction`.
+    """
+    return 2 * (xp.sqrt(lam_W * lam_H) - 1 / (K * xp.sqrt(n)))
+
+
+# -------------------------------------------------------------------------------------- the explicit state
+
+
+def merged_class_saddle(
+    classes: int, width: int, per_class: int, lam_W: float, lam_H: float, first_group: int | None = None
+) -> dict[str, np.ndarray]:
+    """Critical point of the cross-entropy UFM with coupled decay at which two groups of classes are merged.
+
+    Parameters
+    ----------
+    classes : int
+        K >= 3, so that a group has at least two classes.
+    width : int
+        d >= 1; from d = 2 on it is a strict saddle.
+    per_class : int
+        n samples per class, sorted by class.
+    lam_W, lam_H : float
+        Coupled decay of W and H, > 0, with K^2 n lam_W lam_H < 1 (else only the origin is critical).
+    first_group : int, optional
+        Size of the group of classes 0 ... first_group - 1; K // 2 by default.
+
+    Returns
+    -------
+    dict
+        Blocks "H", shape (width, K n), and "W1", shape (K, width): alpha = 0 and gradient 0 to round-off,
+        usable with ``ufm.Given``.
+
+    Raises
+    ------
+    InvalidProblemError
+        For sizes or rates outside the ranges above.
+
+    Examples
+    --------
+    >>> state = merged_class_saddle(4, 6, 2, 5e-3, 5e-3)
+    >>> bool(abs(state["W1"].sum(axis=0)).max() < 1e-15)
+    True
+    """
+    from scipy.optimize import brentq
+
+    K, n = classes, per_class
+    a = K // 2 if first_group is None else first_group
+    if K < 3:
+        raise invalid("merged_class_saddle.classes", K, "a whole number >= 3")
+    if width < 1 or n < 1:
+        raise invalid("merged_class_saddle.width, per_class", (width, n), "whole numbers >= 1")
+    if not 1 <= a <= K - 1:
+        raise invalid("merged_class_saddle.first_group", first_group, f"1 ... {K - 1}")
+    if not (lam_W > 0 and lam_H > 0 and K**2 * n * lam_W * lam_H < 1):
+        raise invalid("merged_class_saddle.lam_W, lam_H", (lam_W, lam_H), "> 0 with K^2 n lam_W lam_H < 1")
+    b, N = K - a, K * n
+
+    def features(delta: float) -> tuple[float, float]:
+        # f_A and f_B are monotone in v, with one root each: x (1 + (a/b) e^x) = c for x = delta v_A
+        c = delta**2 / (lam_H * N)
+        top_A, top_B = (min(c, 1.0 + np.log1p(c * ratio)) / delta for ratio in (b / a, a / b))
+        v_A = brentq(
+            lambda v: saddle_residuals(delta, v, 0.0, a, b, n, lam_W, lam_H)[0], 0.0, top_A, **_EXACT
+        )
+        v_B = brentq(
+            lambda v: saddle_residuals(delta, 0.0, v, a, b, n, lam_W, lam_H)[1], -top_B, 0.0, **_EXACT
+        )
+        return v_A, v_B
+
+    def balance(delta: float) -> float:
+        return saddle_residuals(delta, *features(delta), a, b, n, lam_W, lam_H)[2] / delta
+
+    high = 1.0  # f_W/delta is below 0 for small delta (small decay) and above 0 for large delta
+    while balance(high) < 0:
+        high *= 2.0
+    low = high
+    while balance(low) > 0:
+        low *= 0.5
+        if low < 1e-150:
+            raise invalid(
+                "merged_class_saddle.lam_W, lam_H", (lam_W, lam_H), "K^2 n lam_W lam_H further below 1"
+            )
+    delta = brentq(balance, low, 2.0 * low if low < high else high, **_EXACT)
+    v_A, v_B = features(delta)
+    u = np.repeat(saddle_rows(delta, a, b), (a, b))
+    v = np.repeat((v_A, v_B), (a * n, b * n))
+    e = np.zeros(width)
+    e[0] = 1.0
+    return {"H": np.outer(e, v), "W1": np.outer(u, e)}
+
+
+_EXACT = {"xtol": 1e-300, "rtol": 8.9e-16, "maxiter": 500}
+
+
+def escape_direction(
+    classes: int, width: int, per_class: int, lam_W: float, lam_H: float, pair: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """Direction of negative curvature at `merged_class_saddle`: it parts two classes of one group.
+
+    D_W = (lam_H/lam_W)^(1/4) u c^T, D_H = (lam_W/lam_H)^(1/4) c v^T with u, v the unit contrasts of the two
+    classes and c a unit vector orthogonal to the rank-1 state (needs width >= 2). The logits do not move at
+    first order, and D^T Hess D = `saddle_curvature`.
+
+    Raises
+    ------
+    InvalidProblemError
+        For width < 2 or a pair that is not two classes.
+    """
+    K, n = classes, per_class
+    i, j = pair
+    if width < 2:
+        raise invalid("escape_direction.width", width, "a whole number >= 2")
+    if i == j or not {i, j} <= set(range(K)):
+        raise invalid("escape_direction.pair", pair, f"two different classes in 0 ... {K - 1}")
+    u = np.zeros(K)
+    u[i], u[j] = np.sqrt(0.5), -np.sqrt(0.5)
+    v = np.repeat(u, n) / np.sqrt(n)
+    orthogonal = np.zeros(width)
+    orthogonal[1] = 1.0
+    ratio = (lam_H / lam_W) ** 0.25
+    return {"W1": ratio * np.outer(u, orthogonal), "H": np.outer(orthogonal, v) / ratio}
+
+
+# ---------------------------------------------------------------------------------------- claims about runs
+
+
+def _bounded_by_decay(run: Run) -> str | None:
+    problem = run.problem
+    if problem.last not in problem.trained:
+        return f"the last layer {problem.last} is frozen"
+    if not run.coupled[problem.last] and not run.decoupled[problem.last]:
+        return (
+            f"no weight decay acts on {problem.last}, so ||W||_F may grow without bound; Proposition 2.1 "
+            "then holds for alpha/||W||_F^2 only"
+        )
+    return None
+
+
+def _row_sum_from_nc3(run: Run, centred: bool = True) -> Prediction:
+    """W^T 1/||W||_F against E^T 1; with raw class means (control) the identity fails."""
+    from ufm.metrics import class_means, nc3
+
+    traj = run.trajectory
+    if traj is None:
+        raise invalid("Run.trajectory", None, "a simulated run; predictions are held against its records")
+    finite = np.isfinite(traj.states).all(axis=1)
+    W, H = traj["W"][finite].astype(np.float64), traj.features()[finite].astype(np.float64)
+    labels = run.problem.labels
+    M = class_means(H, labels, centred=centred)
+    sizes = np.linalg.norm(W, axis=(1, 2)), np.linalg.norm(M, axis=(1, 2))
+    kept = (sizes[0] > 0) & (sizes[1] > 0)  # at W = 0 or merged means there is no direction to compare
+    W, H, M, norm_W, norm_M = W[kept], H[kept], M[kept], sizes[0][kept], sizes[1][kept]
+    E = W / norm_W[:, None, None] - np.swapaxes(M, 1, 2) / norm_M[:, None, None]
+    observed = W.sum(axis=1) / norm_W[:, None]
+    largest = np.abs(class_means(H, labels, centred=False)).reshape(len(H), -1).max(axis=1, initial=0.0)
+    # centring leaves a rounding error of the uncentred means, seen through ||M||_F
+    bound = 2.0**-52 * run.problem.classes * (4.0 + 2.0 * largest / norm_M)
+    headline = float(norm_W[-1] ** 2 * nc3(W[-1], H[-1], labels) ** 2) if len(W) else None
+    return Prediction("W^T 1/||W||_F, against E^T 1 of NC3", E.sum(axis=1), observed, bound, headline)
+
+
+def _row_sum_from_raw_means(run: Run) -> Prediction:
+    return _row_sum_from_nc3(run, centred=False)
+
+
+CLAIMS = (
+    Claim(
+        name="zhao2026.prop2.1",
+        statement=(
+            "NC3 -> 0 (or NC2W -> 0) implies alpha -> 0 if ||W||_F stays bounded: alpha <= ||W||_F^2 "
+            "min(NC3^2, NC2W), metrics without the printed prefactors. The printed proposition lacks "
+            "the hypothesis."
+        ),
+        source=Source(PAPER, "proposition 2.1, hypothesis added and made quantitative here", "read in full"),
+        room="necessity",
+        figure="nc0_not_sufficient",
+        layers={
+            "symbolic": "proved: both inequalities; printed form refuted by normalised GD without decay",
+            "simulation": "the identity W^T 1/||W||_F = E^T 1 behind the NC3 bound, to round-off",
+        },
+        applies=_bounded_by_decay,
+        predict=_row_sum_from_nc3,
+        control=_row_sum_from_raw_means,
+        rank=5,
+    ),
+    Claim(
+        name="ufm.nc0_not_sufficient",
+        statement=(
+            "alpha = 0 does not imply neural collapse: for K >= 3 and K^2 n lam_W lam_H < 1 the "
+            "cross-entropy UFM has a critical point with alpha = 0 at which the classes are merged into two "
+            "groups; for width >= 2 it is a strict saddle, with curvature  2 (sqrt(lam_W lam_H) - 1/(K sqrt "
+            "n)) < 0."
+        ),
+        source=Source("this package", "merged-class saddle", "derived here"),
+        room="necessity",
+        figure="nc0_not_sufficient",
+        layers={"symbolic": "stationarity and negative curvature for K = 3..6, all group sizes"},
+    ),
+    Claim(
+        name="ufm.prop2.1_needs_bounded_W",
+        statement=(
+            "Without a bound on ||W||_F Proposition 2.1 fails for alpha: normalised GD without decay on the "
+            "cross-entropy UFM (K = 4, d = 6, n = 2, lr 0.01, 2000 steps) keeps alpha constant to round-off "
+            "while NC2W and NC3 fall."
+        ),
+        source=Source("this package", "counter-example to proposition 2.1 as printed", "derived here"),
+        room="necessity",
+        figure="nc0_not_sufficient",
+        layers={
+            "symbolic": "alpha constant: lemma E.5",
+            "simulation": "one start: NC2W falls to 0.017, NC3 to 0.0084, alpha to 1 - 2e-14 of the start",
+        },
+    ),
+)
