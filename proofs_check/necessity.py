@@ -157,8 +157,8 @@ def saddle_curvature_holds(saddle: Saddle) -> bool:
     """D^T Hess D = 2 <R, D_W D_H> + lam_W ||D_W||^2 + lam_H ||D_H||^2 at the escape direction, K = 3..6.
 
     D_W H + W D_H = 0 because the direction is orthogonal to the rank-1 state, so the loss's Hessian in
-    the logits drops out. The value is negative iff K^2 n lam_W lam_H < 1, the range in which the saddle
-    exists."""
+    the logits drops out. The value is negative iff K^2 n lam_W lam_H < 1, where the saddle exists.
+    """
     lam_W, lam_H = sp.symbols("lam_W lam_H", positive=True)
     for K, a, b, n, _, _, _, R in saddle_states(saddle):
         i, j = (0, 1) if a >= 2 else (K - 2, K - 1)  # two classes of one group

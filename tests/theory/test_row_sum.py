@@ -141,7 +141,7 @@ def test_a_constant_schedule_is_a_constant_rate() -> None:
 
 
 def test_cosine_to_zero_leaves_a_finite_row_sum() -> None:
-    """nc0.md: sum eta_t is finite, lam 5e-4, lr 0.1, 10^4 steps leave m at 0.779 m_0."""
+    """sum eta_t is finite: lam 5e-4, lr 0.1, 10^4 steps leave m at 0.779 m_0."""
     schedule = 0.05 * (1 + np.cos(np.pi * np.arange(10_000) / 10_000))
     assert growth(10_000, schedule=schedule, decoupled=5e-4) == pytest.approx(0.779, abs=5e-4)
 

@@ -18,9 +18,12 @@ KEPT_STAMPS = 3  # folders of other source states that are left in place
 FRESH_SECONDS = 3600.0  # a folder used this recently may belong to a running process
 
 
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
 def sources() -> list[Path]:
     """Every source file of the package in a fixed order."""
-    return sorted(Path(__file__).resolve().parents[1].rglob("*.py"))
+    return sorted(PACKAGE.rglob("*.py"))
 
 
 @lru_cache(maxsize=1)
@@ -30,7 +33,7 @@ def stamp() -> str:
 
     digest = hashlib.sha256(f"{sys.version_info[:3]} {version('numba')} {version('llvmlite')}".encode())
     for path in sources():
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:24]
 
 

@@ -171,7 +171,7 @@ def common_units(step, theta, grad, exponent, doubt, m, v, unit):
         top_of_all = max(top_of_all, top)
     if step.elementwise == 0 and top_of_all > NOTHING:
         for j in range(grad.size):
-            factor = math.exp(unit[j] - top_of_all)
+            factor = math.exp(min(unit[j] - top_of_all, 0.0))  # where all is zero the unit says nothing
             grad[j] *= factor
             m[j] *= factor
             v[j] *= factor * factor

@@ -260,8 +260,8 @@ CLAIMS = (
         statement=(
             "alpha = 0 does not imply neural collapse: for K >= 3 and K^2 n lam_W lam_H < 1 the "
             "cross-entropy UFM has a critical point with alpha = 0 at which the classes are merged into two "
-            "groups; for width >= 2 it is a strict saddle, with curvature  2 (sqrt(lam_W lam_H) - 1/(K sqrt "
-            "n)) < 0."
+            "groups; for width >= 2 it is a strict saddle, with curvature "
+            "2 (sqrt(lam_W lam_H) - 1/(K sqrt n)) < 0."
         ),
         source=Source("this package", "merged-class saddle", "derived here"),
         room="necessity",
