@@ -96,14 +96,14 @@ def _alpha_of(prediction: Prediction, classes: int) -> np.ndarray:
 def result_of(case: Case, trajectory: Trajectory, report: Report) -> Result:
     """What the table and the figure need of a run."""
     row = report.best
-    predicted = None
+    alpha, predicted = nc0(trajectory), None
     if row is not None and row.prediction is not None:
         predicted = _alpha_of(row.prediction, trajectory.problem.classes)
     return Result(
         case=case,
         steps=trajectory.steps,
-        alpha=nc0(trajectory),
-        relative=nc0(trajectory, normalisation="relative") ** 2,
+        alpha=alpha,
+        relative=alpha / np.sum(trajectory["W"] ** 2, axis=(1, 2)),
         predicted=predicted,
         row=row,
         reason=report[LAW].reason if row is None else row.reason,
@@ -113,13 +113,20 @@ def result_of(case: Case, trajectory: Trajectory, report: Report) -> Result:
 COLUMNS = ("run", "decay", "alpha", "alpha/||W||^2", "claim", "predicted", "error/bound", "verdict")
 
 
+def _decay_text(decay: Decay) -> str:
+    if isinstance(decay, Mixed):
+        return f"{_decay_text(decay.coupled)} + {_decay_text(decay.decoupled)}"  # type: ignore[arg-type]
+    return f"{decay.rate:g} {type(decay).__name__.lower()}"
+
+
 def _cells(result: Result) -> tuple[str, ...]:
     row = result.row
+    decay = _decay_text(result.case.decay)
     end = (f"{result.alpha[-1]:.3e}", f"{result.relative[-1]:.3e}")
     if row is None:
-        return (result.label, repr(result.case.decay), *end, "none", "", "", result.reason)
+        return (result.label, decay, *end, "none", "", "", result.reason)
     predicted = "" if result.predicted is None else f"{result.predicted[-1]:.3e}"
-    return (result.label, repr(result.case.decay), *end, row.name, predicted, f"{row.ratio:.2f}", row.verdict)
+    return (result.label, decay, *end, row.name, predicted, f"{row.ratio:.2f}", row.verdict)
 
 
 def table(results: Iterable[Result]) -> str:
@@ -147,10 +154,9 @@ def _write(folder: Path, results: list[Result]) -> None:
     from ufm import plotting
 
     figure = plotting.demo_figure(results)
-    for kind in ("png", "pdf"):
-        picture = io.BytesIO()
-        figure.savefig(picture, format=kind)
-        write_atomically(folder / f"demo.{kind}", picture.getvalue())
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_atomically(folder / "demo.png", picture.getvalue())
 
 
 def main(out: Path, quick: bool = False, progress: bool = True, say: Callable[[str], Any] = print) -> int:

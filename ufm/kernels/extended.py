@@ -69,7 +69,17 @@ def scaled(sign, size, by_rows, out, exponents):
             exponents[line] = 0.0
     for k in range(rows):
         for i in range(B):
-            out[k * B + i] = sign[k, i] * math.exp(size[k, i] - exponents[k if by_rows else i])
+            if size[k, i] > NOTHING:
+                relative = math.exp(size[k, i] - exponents[k if by_rows else i])
+                out[k * B + i] = sign[k, i] * max(relative, np.finfo(out.dtype).tiny)
+            else:
+                out[k * B + i] = 0.0
+
+
+@helper
+def uncertainty(slack, terms, tiny):
+    """How much of a sum may be round-off: all of it if its terms lie at the floor `tiny` that `scaled` puts in."""
+    return terms if terms < tiny else slack * terms
 
 
 @helper
@@ -89,6 +99,7 @@ def gradient(chain, theta, X, columns, sign, size, slack, grad, exponent, doubt)
     """
     depth, B, N = chain.table.shape[0] - 1, columns.size, chain.table[0, 2]
     here = logits_offset(chain, B)
+    tiny = np.finfo(X.dtype).tiny / np.finfo(X.dtype).eps ** 2
     for layer in range(depth, 0, -1):
         start, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
         below = here - inner * B
@@ -101,7 +112,7 @@ def gradient(chain, theta, X, columns, sign, size, slack, grad, exponent, doubt)
                     total += out[k * B + i]
                     terms += abs(out[k * B + i])
                 j = chain.bias + k
-                grad[j], exponent[j], doubt[j] = total, exponents[k], slack * terms
+                grad[j], exponent[j], doubt[j] = total, exponents[k], uncertainty(slack, terms, tiny)
         if chain.trained[layer] == 1:
             terms_w = np.empty(rows * inner, X.dtype)
             product(out, 0, 0, X, below, 1, grad, start, rows, B, inner)
@@ -119,7 +130,8 @@ def gradient(chain, theta, X, columns, sign, size, slack, grad, exponent, doubt)
                 inner,
             )
             for j in range(rows * inner):
-                exponent[start + j], doubt[start + j] = exponents[j // inner], slack * terms_w[j]
+                exponent[start + j] = exponents[j // inner]
+                doubt[start + j] = uncertainty(slack, terms_w[j], tiny)
         # derivative by the inputs of this layer, before its ReLU
         scaled(sign, size, False, out, exponents)
         back, terms_x = np.empty(inner * B, X.dtype), np.empty(inner * B, X.dtype)
@@ -132,7 +144,8 @@ def gradient(chain, theta, X, columns, sign, size, slack, grad, exponent, doubt)
             for c in range(inner):
                 for i in range(B):
                     j, s = chain.table[0, 0] + c * N + columns[i], c * B + i
-                    grad[j], exponent[j], doubt[j] = back[s], exponents[i], slack * terms_x[s]
+                    grad[j], exponent[j] = back[s], exponents[i]
+                    doubt[j] = uncertainty(slack, terms_x[s], tiny)
         sign, size = np.ones((inner, B)), np.empty((inner, B))
         for c in range(inner):
             for i in range(B):

@@ -210,7 +210,7 @@ def _bounded_by_decay(run: Run) -> str | None:
 
 def _row_sum_from_nc3(run: Run, centred: bool = True) -> Prediction:
     """W^T 1/||W||_F against E^T 1; with raw class means (control) the identity fails."""
-    from ufm.metrics import class_means, nc3
+    from ufm.metrics import class_means
 
     traj = run.trajectory
     if traj is None:
@@ -227,8 +227,7 @@ def _row_sum_from_nc3(run: Run, centred: bool = True) -> Prediction:
     largest = np.abs(class_means(H, labels, centred=False)).reshape(len(H), -1).max(axis=1, initial=0.0)
     # centring leaves a rounding error of the uncentred means, seen through ||M||_F
     bound = 2.0**-52 * run.problem.classes * (4.0 + 2.0 * largest / norm_M)
-    headline = float(norm_W[-1] ** 2 * nc3(W[-1], H[-1], labels) ** 2) if len(W) else None
-    return Prediction("W^T 1/||W||_F, against E^T 1 of NC3", E.sum(axis=1), observed, bound, headline)
+    return Prediction("W^T 1/||W||_F, against E^T 1 of NC3", E.sum(axis=1), observed, bound)
 
 
 def _row_sum_from_raw_means(run: Run) -> Prediction:

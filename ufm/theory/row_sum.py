@@ -716,10 +716,7 @@ def _outside_the_family(run: Run) -> str | None:
         return lemma
     if type(run.optimizer) not in (GD, Momentum):
         name = type(run.optimizer).__name__
-        return (
-            f"the optimizer is {name}; the recursion needs a step that is linear in the gradients "
-            "(GD or Momentum), so that 1^T grad_W = 0 carries over to the row sum of the step"
-        )
+        return f"{name} steps are not linear in the gradients, as the recursion needs (GD and Momentum are)"
     last = run.problem.last
     if shrinks_after(run.decay) and run.coupled[last] and run.decoupled[last]:
         return (
@@ -860,7 +857,7 @@ def _lemma_prediction(run: Run, weight: float = 1.0) -> Prediction:
     size = 2 * heaviest * share * np.abs(H).reshape(len(kept), -1).max(axis=1)
     largest = np.abs(gradients).reshape(len(kept), -1).max(axis=1)
     bound = float(np.finfo(np.float64).eps) * (problem.classes + problem.samples) * np.maximum(size, largest)
-    return Prediction("1^T grad_W", np.zeros_like(observed), observed, bound, 0.0)
+    return Prediction("1^T grad_W", np.zeros_like(observed), observed, bound)
 
 
 def _perturbed_lemma(run: Run) -> Prediction:

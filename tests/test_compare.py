@@ -1,0 +1,143 @@
+"""Verdicts of compare: holds, fails, not applicable, inconclusive."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import ufm
+from ufm.errors import InvalidProblemError
+from ufm.losses import MSE
+
+LAW = "ufm.row_sum_law"
+
+
+def run_of(optimizer=None, decay=None, problem=None, **options):
+    problem = problem or ufm.UFM(5, 6, per_class=2)
+    return ufm.simulate(problem, optimizer or ufm.GD(0.1), decay, **{"steps": 2000, "seed": 4, **options})
+
+
+def test_a_true_run_holds_and_its_control_is_refused():
+    report = ufm.compare(run_of(ufm.Momentum(0.1, 0.9), ufm.Coupled(1e-2)))
+    assert report.ok
+    for name in ("zhao2026.lemE.5", "zhao2026.thm3.2", LAW):
+        row = report[name]
+        assert row.verdict == "holds"
+        assert 0 <= row.error <= row.bound
+        assert row.ratio <= 1 < row.control
+        assert "round-off bound" in row.reason
+    assert report.best is report["zhao2026.thm3.2"]
+    assert report["zhao2026.thm3.1"].verdict == "not applicable"
+    assert "coupled decay 0.01" in report["zhao2026.thm3.1"].reason
+
+
+@pytest.mark.parametrize("record", [1, 1000, -1])
+def test_a_tampered_state_fails(record):
+    """One entry of W moved by 1e-9 at one record: far beyond round-off, far below plotting accuracy."""
+    traj = run_of(decay=ufm.Coupled(1e-2))
+    states = traj.states.copy()
+    states[record, traj.problem.offsets["W1"]] += 1e-9
+    report = ufm.compare(replace(traj, states=states))
+    assert not report.ok
+    row = report["zhao2026.thm3.2"]
+    assert row.verdict == "fails"
+    assert row.error == pytest.approx(1e-9, rel=1e-3)
+    assert row.ratio > 100
+    assert "times what round-off can do" in row.reason
+    # features take no part in the row sum
+    states = traj.states.copy()
+    states[record, traj.problem.offsets["H"]] += 1e-3
+    assert ufm.compare(replace(traj, states=states))["zhao2026.thm3.2"].verdict == "holds"
+
+
+def test_a_wrong_description_fails():
+    """A trajectory that claims another decay, momentum or rate than it was made with."""
+    traj = run_of(ufm.Momentum(0.1, 0.9), ufm.Coupled(1e-2))
+    others = [
+        {"decay": ufm.Coupled(1e-2 * (1 + 1e-6))},
+        {"optimizer": ufm.Momentum(0.1, 0.9 - 1e-6)},
+        {"optimizer": ufm.Momentum(0.1, 0.9, nesterov=True)},
+        {"optimizer": ufm.Momentum(0.1 * (1 + 1e-6), 0.9)},
+        {"decay": ufm.Decoupled(1e-2)},
+    ]
+    for other in others:
+        report = ufm.compare(replace(traj, run=replace(traj.run, trajectory=None, **other)))
+        assert report[LAW].verdict == "fails", other
+
+
+NOT_APPLICABLE = {
+    "mse": ({"problem": ufm.UFM(4, 5, loss=MSE())}, LAW, "not shift-invariant"),
+    "adam": ({"optimizer": ufm.Adam(1e-2)}, LAW, "optimizer is Adam"),
+    "signgd": ({"optimizer": ufm.SignGD(1e-2)}, LAW, "optimizer is SignGD"),
+    "frozen": ({"problem": ufm.UFM(4, 4, classifier=ufm.SimplexETF())}, LAW, "frozen"),
+    "after": ({"decay": ufm.Mixed(1e-3, 1e-3, shrink="after")}, LAW, "shrink"),
+    "schedule": (
+        {"optimizer": ufm.GD(ufm.StepDecay(0.1)), "decay": ufm.Coupled(1e-2)},
+        "zhao2026.thm3.2",
+        "learning rate changes",
+    ),
+    "nesterov": (
+        {"optimizer": ufm.Momentum(0.1, 0.5, nesterov=True), "decay": ufm.Coupled(1e-2)},
+        "zhao2026.thm3.2",
+        "Nesterov",
+    ),
+    "decoupled": ({"decay": ufm.Decoupled(1e-2)}, "zhao2026.thm3.2", "no coupled decay"),
+    "mixed": ({"decay": ufm.Mixed(1e-2, 1e-2)}, "zhao2026.thm3.2", "decoupled decay 0.01"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_APPLICABLE)
+def test_claims_that_do_not_apply_say_which_hypothesis_fails(case):
+    options, name, words = NOT_APPLICABLE[case]
+    report = ufm.compare(run_of(**{"steps": 20, **options}))
+    row = report[name]
+    assert row.verdict == "not applicable"
+    assert words in row.reason
+    assert np.isnan(row.error)
+    assert np.isnan(row.bound)
+    assert report.ok
+    traj = run_of(**{"steps": 20, **options}).run
+    assert ufm.claims.applicable(traj.problem, traj.optimizer, traj.decay, steps=20)[name] == row.reason
+
+
+def test_round_off_that_has_outgrown_the_quantity_is_inconclusive():
+    """Single precision, no decay, a row sum near zero under a large W: nothing can be told."""
+    problem = ufm.UFM(10, 10)
+    rng = np.random.default_rng(0)
+    W = 10 * rng.standard_normal((10, 10))
+    W -= W.mean(axis=0) - 1e-4
+    traj = run_of(
+        ufm.GD(0.01), None, problem, steps=200_000, dtype="float32", record=ufm.LogSpaced(30),
+        init=ufm.Given(W=W, H=rng.standard_normal((10, 10))),
+    )  # fmt: skip
+    report = ufm.compare(traj)
+    row = report[LAW]
+    print(row.verdict, row.reason, row.control)
+    assert row.verdict == "inconclusive"
+    assert "round-off" in row.reason
+    assert report.ok
+
+
+def test_a_report_prints_every_row_judged_ones_first():
+    report = ufm.compare(run_of(decay=ufm.Coupled(1e-2), steps=100))
+    lines = str(report).splitlines()
+    assert lines[0].split() == ["claim", "verdict", "error", "bound", "control", "reason"]
+    assert {line.split()[0] for line in lines[1:]} == {row.name for row in report}
+    verdicts = ["not applicable" in line for line in lines[1:]]
+    assert verdicts == sorted(verdicts)
+    assert "nan" not in str(report)
+    with pytest.raises(KeyError, match=r"zhao2026\.thm3\.2"):
+        report["no such claim"]
+
+
+def test_only_trajectories_are_compared():
+    with pytest.raises(InvalidProblemError, match="a Trajectory"):
+        ufm.compare(ufm.UFM(3, 4))
+
+
+def test_a_run_of_no_steps_and_a_diverged_run_are_judged():
+    report = ufm.compare(run_of(decay=ufm.Coupled(1e-2), steps=0))
+    assert report.ok
+    traj = run_of(ufm.GD(1e3), ufm.Coupled(1.0), throw=False)
+    assert traj.status.name == "diverged"
+    assert ufm.compare(traj).ok

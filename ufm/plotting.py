@@ -1,0 +1,447 @@
+"""Functions that draw on a given matplotlib axes and return the artists; they compute and save nothing.
+
+Simulations are dots, predictions are lines, in every figure. ``with plotting.style():`` sets one look: sizes,
+a sans-serif font that comes with matplotlib, and colours that colour-blind readers tell apart (Okabe and Ito).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, cast
+
+import matplotlib
+import numpy as np
+from cycler import cycler
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+__all__ = [
+    "COLOURS", "LABELS", "demo_figure", "error_strip", "heatmap", "legend_below", "log_axis", "metric_curves",
+    "nc0_curve", "signed_curve", "style",
+]  # fmt: skip
+
+COLOURS: Mapping[str, str] = {
+    "blue": "#0072B2",
+    "orange": "#E69F00",
+    "green": "#009E73",
+    "red": "#D55E00",
+    "purple": "#CC79A7",
+    "sky": "#56B4E9",
+    "black": "#000000",
+    "grey": "#8C8C8C",
+}
+SIMULATION, PREDICTION, ERROR, QUIET = (COLOURS[name] for name in ("sky", "black", "red", "grey"))
+
+# plain Unicode: one text element each in an SVG, readable in every font, and the same in a terminal
+LABELS: Mapping[str, str] = {
+    "step": "step t",
+    "alpha": "α = ‖Wᵀ1‖² / K",
+    "norm": "‖Wᵀ1‖₂",
+    "relative": "‖Wᵀ1‖ / ‖W‖",
+    "signed": "⟨mₜ, m₀⟩ / ‖m₀‖²",
+    "growth": "gₜ",
+    "error": "max |mₜ − gₜm₀|",
+    "momentum": "momentum β",
+    "decay": "weight decay λ",
+    "lr": "learning rate η",
+    "loss": "loss",
+}
+
+_STYLE: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "mathtext.fontset": "dejavusans",
+    "font.size": 8.0,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8.0,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "legend.fontsize": 8.0,
+    "legend.frameon": False,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": cycler(
+        color=[COLOURS[c] for c in ("blue", "orange", "green", "red", "purple", "sky", "black")]
+    ),
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 4.0,
+    "figure.dpi": 150.0,
+    "savefig.dpi": 200.0,
+    "savefig.facecolor": "white",
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ufm",
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """One look for all figures; the caller's settings come back afterwards.
+
+    Examples
+    --------
+    >>> with style():
+    ...     size = matplotlib.rcParams["font.size"]
+    >>> size
+    8.0
+    """
+    with matplotlib.rc_context(cast(Any, _STYLE)):
+        yield
+
+
+def _positive(values: Any) -> np.ndarray:
+    """Values that a log axis can show; the others become gaps."""
+    values = np.asarray(values, dtype=float)
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+
+
+def _some(records: int, dots: int) -> np.ndarray:
+    """Indices of about that many records, the first and the last among them."""
+    return np.unique(np.linspace(0, records - 1, min(records, dots)).round().astype(int))
+
+
+def log_axis(ax: Axes, which: str, low: float, high: float, ticks: int = 5) -> None:
+    """Make one axis of a panel (``"x"`` or ``"y"``) logarithmic from `low` to `high`, with few ticks.
+
+    Parameters
+    ----------
+    ax : Axes
+        Changed.
+    which : {"x", "y"}
+        Which axis.
+    low, high : float
+        Ends, > 0.
+    ticks : int
+        At most about this many.
+    """
+    ax.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    decades = MaxNLocator(ticks, steps=[1, 2, 5, 10], integer=True).tick_values(np.log10(low), np.log10(high))
+    axis.set_major_locator(FixedLocator([10.0**e for e in decades]))
+    axis.set_minor_locator(NullLocator())
+
+
+def nc0_curve(
+    ax: Axes,
+    steps: np.ndarray,
+    observed: np.ndarray,
+    predicted: np.ndarray | None = None,
+    label: str = "simulation",
+    predicted_label: str = "prediction",
+    colour: str = SIMULATION,
+    dots: int = 40,
+) -> list[Line2D]:
+    """Draw a positive quantity over steps on logarithmic axes: simulation as dots, prediction dashed on top.
+
+    Step 0 and values that are not positive have no place on the axes and become gaps.
+
+    Parameters
+    ----------
+    ax : Axes
+        Drawn on; both axes become logarithmic.
+    steps : ndarray, shape (records,)
+        Recorded steps.
+    observed : ndarray, shape (records,)
+        Simulated values.
+    predicted : ndarray, shape (records,), optional
+        Predicted values at the same steps.
+    label, predicted_label : str
+        Names in a legend.
+    colour : str
+        Of the simulation; the prediction is black.
+    dots : int
+        About how many records are shown as dots; the prediction is drawn at every record.
+
+    Returns
+    -------
+    list of Line2D
+        Simulation, and prediction if there is one.
+    """
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    x = _positive(steps)
+    some = _some(len(x), dots)
+    artists = ax.plot(x[some], _positive(observed)[some], "o", color=colour, markeredgewidth=0, label=label)
+    if predicted is not None:
+        artists += ax.plot(x, _positive(predicted), "--", color=PREDICTION, label=predicted_label, zorder=3)
+    return artists
+
+
+def signed_curve(
+    ax: Axes,
+    steps: np.ndarray,
+    observed: np.ndarray,
+    predicted: np.ndarray,
+    dots: int = 60,
+    label: str = "simulation",
+    predicted_label: str = "prediction",
+) -> list[Artist]:
+    """Draw a quantity that changes sign over steps on linear axes, with a line at zero.
+
+    Parameters
+    ----------
+    ax : Axes
+        Drawn on.
+    steps, observed, predicted : ndarray, shape (records,)
+        Recorded steps, simulated and predicted values.
+    dots : int
+        About how many records are shown as dots; the prediction is drawn at every record.
+    label, predicted_label : str
+        Names in a legend.
+
+    Returns
+    -------
+    list of Artist
+        Zero line, simulation, prediction.
+    """
+    some = _some(len(steps), dots)
+    zero = ax.axhline(0.0, color=QUIET, linewidth=0.5, zorder=0)
+    [simulated] = ax.plot(
+        steps[some], observed[some], "o", color=SIMULATION, markeredgewidth=0, label=label, markersize=4.5
+    )
+    [line] = ax.plot(steps, predicted, "-", color=PREDICTION, label=predicted_label, linewidth=0.9)
+    ax.set_xlim(0, steps[-1])
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    return [zero, simulated, line]
+
+
+def error_strip(
+    ax: Axes,
+    steps: np.ndarray,
+    error: np.ndarray,
+    bound: np.ndarray,
+    label: str = "error",
+    bound_label: str = "round-off bound",
+) -> list[Line2D]:
+    """Draw errors as dots below the bound that an error model sets, over steps, on a logarithmic ordinate.
+
+    Parameters
+    ----------
+    ax : Axes
+        Drawn on.
+    steps, error, bound : ndarray, shape (records,)
+        Recorded steps, absolute errors (gaps where 0) and their bounds.
+    label, bound_label : str
+        Names in a legend.
+
+    Returns
+    -------
+    list of Line2D
+        Errors, bound.
+    """
+    ax.set_yscale("log")
+    dots = ax.plot(steps, _positive(error), ".", color=ERROR, markersize=1.5, label=label)
+    line = ax.plot(steps, _positive(bound), "-", color=COLOURS["blue"], linewidth=0.9, label=bound_label)
+    return dots + line
+
+
+def metric_curves(ax: Axes, steps: np.ndarray, curves: Mapping[str, np.ndarray]) -> list[Line2D]:
+    """Draw several positive quantities over steps on a logarithmic ordinate, one colour and dash each.
+
+    Parameters
+    ----------
+    ax : Axes
+        Drawn on.
+    steps : ndarray, shape (records,)
+        Recorded steps; step 0 becomes a gap once the abscissa is logarithmic.
+    curves : mapping of str to ndarray, shape (records,)
+        Values by the name that a legend shows; gaps where they are not positive.
+
+    Returns
+    -------
+    list of Line2D
+        In the order of `curves`.
+    """
+    ax.set_yscale("log")
+    dashes = ("-", "--", "-.", ":", (0, (6, 1.5)))
+    return [
+        ax.plot(steps, _positive(values), linestyle=dashes[i % len(dashes)], label=name)[0]
+        for i, (name, values) in enumerate(curves.items())
+    ]
+
+
+def heatmap(
+    ax: Axes,
+    values: np.ndarray,
+    rows: Iterable[Any],
+    columns: Iterable[Any],
+    *,
+    form: str = ".2f",
+    cmap: str = "cividis",
+    low: float | None = None,
+    high: float | None = None,
+    row_label: str | None = None,
+    column_label: str | None = None,
+    size: float = 6.5,
+) -> tuple[QuadMesh, list[Text]]:
+    """Draw a matrix as coloured cells, the first row on top, with its values printed in them.
+
+    Parameters
+    ----------
+    ax : Axes
+        Drawn on.
+    values : ndarray, shape (rows, columns)
+        Finite values.
+    rows, columns : iterable
+        Tick labels; numbers are printed with ``%g``.
+    form : str
+        Format of the printed values, for example ``"+.1f"``.
+    cmap : str
+        Colour map, from `low` to `high` (the range of the values by default).
+    low, high : float, optional
+        Ends of the colour scale.
+    row_label, column_label : str, optional
+        Axis labels.
+    size : float
+        Font size of the printed values, in points.
+
+    Returns
+    -------
+    mesh : QuadMesh
+        The cells, for a colour bar.
+    texts : list of Text
+        The printed values, row by row.
+    """
+    values = np.asarray(values, dtype=float)
+    scale = Normalize(values.min() if low is None else low, values.max() if high is None else high)
+    mesh = ax.pcolormesh(values, cmap=cmap, norm=scale, edgecolors="white", linewidth=0.5)
+    texts = []
+    for (i, j), value in np.ndenumerate(values):
+        text = format(value, form).replace("-", "\N{MINUS SIGN}")
+        colour = _readable_on(mesh.cmap(scale(value)))
+        texts.append(
+            ax.text(j + 0.5, i + 0.5, text, ha="center", va="center_baseline", fontsize=size, color=colour)
+        )
+    ax.set_xticks(np.arange(values.shape[1]) + 0.5, [_short(c) for c in columns], rotation=90)
+    ax.set_yticks(np.arange(values.shape[0]) + 0.5, [_short(r) for r in rows])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.invert_yaxis()
+    if row_label is not None:
+        ax.set_ylabel(row_label)
+    if column_label is not None:
+        ax.set_xlabel(column_label)
+    return mesh, texts
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:g}".replace("e-0", "e-")
+
+
+def _readable_on(rgba: Any) -> str:
+    """Black or white, whichever stands out from a background (luma of Rec. 709)."""
+    return "white" if 0.2126 * rgba[0] + 0.7152 * rgba[1] + 0.0722 * rgba[2] < 0.5 else "black"
+
+
+def legend_below(figure: Figure, artists: Sequence[Artist]) -> Any:
+    """Put one legend for the whole figure below its axes, in one line."""
+    names = [str(artist.get_label()) for artist in artists]
+    legend = figure.legend(artists, names, loc="outside lower center", ncols=len(artists))
+    for handle in legend.legend_handles:
+        if isinstance(handle, Line2D):
+            handle.set_markersize(6.0)
+    return legend
+
+
+class DemoRow(Protocol):
+    """What `demo_figure` needs of a run."""
+
+    @property
+    def label(self) -> str:
+        """Name of the run."""
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Recorded steps, shape (records,)."""
+
+    @property
+    def alpha(self) -> np.ndarray:
+        """Simulated NC0, shape (records,)."""
+
+    @property
+    def predicted(self) -> np.ndarray | None:
+        """Predicted NC0, shape (records,), or None."""
+
+    @property
+    def verdict(self) -> str:
+        """One or two words."""
+
+
+_VERDICT_COLOURS = {"holds": COLOURS["green"], "fails": COLOURS["red"], "inconclusive": COLOURS["orange"]}
+
+
+def demo_figure(rows: Sequence[DemoRow], columns: int = 4) -> Figure:
+    """Draw NC0 over steps, one panel per run on common axes: simulation, prediction and verdict.
+
+    Parameters
+    ----------
+    rows : sequence
+        Runs with `label`, `steps`, `alpha`, `predicted` (or None) and `verdict`.
+    columns : int
+        Panels side by side.
+
+    Returns
+    -------
+    Figure
+    """
+    with style():
+        wide = min(columns, max(1, len(rows)))
+        high = max(1, -(-len(rows) // wide))
+        figure = Figure(figsize=(0.6 + 1.9 * wide, 0.9 + 1.45 * high), layout="constrained")
+        grid = figure.subplots(high, wide, sharex=True, sharey=True, squeeze=False)
+        panels = list(grid.flat)
+        for ax, row in zip(panels, rows, strict=False):
+            _demo_panel(ax, row)
+        for ax in panels[len(rows) :]:
+            ax.set_axis_off()
+        if rows:
+            _demo_axes(panels, rows, wide)
+        figure.supylabel("NC0   " + LABELS["alpha"], fontsize=9)
+        names = (
+            ("simulation", "o", SIMULATION),
+            ("prediction of the theorem that applies", "--", PREDICTION),
+        )
+        legend_below(
+            figure,
+            [
+                Line2D([], [], label=name, color=colour, **_mark(mark), markeredgewidth=0)
+                for name, mark, colour in names
+            ],
+        )
+    return figure
+
+
+def _mark(mark: str) -> dict[str, Any]:
+    return {"marker": mark, "linestyle": "none"} if mark == "o" else {"linestyle": mark}
+
+
+def _demo_panel(ax: Axes, row: DemoRow) -> None:
+    nc0_curve(ax, row.steps, row.alpha, row.predicted)
+    ax.set_title(row.label, loc="left", pad=3)
+    colour = _VERDICT_COLOURS.get(row.verdict, QUIET)
+    ax.text(0.04, 0.06, row.verdict, transform=ax.transAxes, color=colour, weight="bold", fontsize=8)
+
+
+def _demo_axes(panels: Sequence[Axes], rows: Sequence[DemoRow], wide: int) -> None:
+    """Common limits from the simulated values; labels where a panel has nothing below it."""
+    seen = np.concatenate([_positive(row.alpha) for row in rows])
+    seen = seen[np.isfinite(seen)]
+    if seen.size:
+        low, high = np.floor(np.log10(seen.min()) - 0.5), np.ceil(np.log10(seen.max()) + 0.5)
+        log_axis(panels[0], "y", 10.0**low, 10.0**high)
+    last = max(max(int(row.steps[-1]) for row in rows), 2)
+    log_axis(panels[0], "x", 0.8, 1.3 * last)
+    for i, ax in enumerate(panels[: len(rows)]):
+        if i + wide >= len(rows):
+            ax.set_xlabel(LABELS["step"])
+            ax.tick_params(labelbottom=True)
