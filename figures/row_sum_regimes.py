@@ -39,7 +39,7 @@ REGIMES = (
     Regime("decoupled decay", LR, 0.98, coupled=0.0, decoupled=LAM),
     Regime("mixed decay", LR, 0.98, coupled=LAM / 2, decoupled=LAM / 2),
     Regime("Nesterov", LR, 0.98, nesterov=True),
-    Regime("step decay", ufm.StepDecay(LR, at=(0.12, 0.4)), 0.98),
+    Regime("step decay", ufm.StepDecay(LR, at=(60, 200)), 0.98),
     Regime("cosine to 0", ufm.Cosine(LR), 0.98),
 )
 
@@ -63,7 +63,7 @@ def compute(quick: bool) -> xarray.Dataset:
             "lower panels, largest entry of |m_t - g_t m_0| (dots) and the round-off that the error model allows "
             f"(line). Heavy ball with coupled decay is critically damped at beta* = (1 - sqrt(lr lambda))^2 = "
             f"{BETA:.2f}; beyond it the row sum oscillates through zero. Step decay by 10 at "
-            "12 % and 40 % of the run crosses into the monotone regime, since beta* tends to 1 with the learning "
+            "steps 60 and 200 crosses into the monotone regime, since beta* tends to 1 with the learning "
             "rate. "
             f"Largest error/bound over all steps and regimes: {worst:.2f}."
         ),

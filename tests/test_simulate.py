@@ -276,7 +276,7 @@ def test_own_blockwise_optimizer():
 
 
 def test_a_diverging_run_raises_with_the_records_so_far():
-    problem = DUFM(4, 5, 3, loss="mse")
+    problem = UFM(4, 5, loss="mse")
     options = {"steps": 1000, "init": Gaussian(1.0), "seed": 1}
     with pytest.raises(DivergedError, match=r"GD\(lr=10\.0\) diverged at step \d+: logits or loss are not finite"):
         ufm.simulate(problem, GD(10.0), **options)
@@ -398,7 +398,7 @@ RESUMED = {
     "mini-batches": (UFM(6, 8, 5), Momentum(0.1, 0.9, True), Mixed(1e-2, 1e-2), {"batch": 7}),
     "adam": (SMALL, Adam(1e-2), Decoupled(1e-2), {"batch": 5}),
     "signum": (UNDERFLOW, Signum(20.0, 0.3), Decoupled(5e-4), {"init": Zeros()}),
-    "adam without eps": (UNDERFLOW, Adam(20.0, 0.5, 0.8, 0.0), Decoupled(5e-4), {"init": Zeros()}),
+    "adam without eps": (UNDERFLOW, Adam(20.0, 0.8, 0.5, 0.0), Decoupled(5e-4), {"init": Zeros()}),
     "signum, batches": (
         UFM(4, 5, 3), Signum(0.5, 0.6), Coupled(1e-9), {"batch": 5, "init": Gaussian(1.0)},
     ),
@@ -493,16 +493,16 @@ def test_impossible_batches_are_refused(batch):
 
 
 def test_single_precision_has_a_floor():
-    """At g_t = e^-100 the row sum stands at the rounding floor of W, far above the law, within its bound."""
+    """At g_t = e^-100 the row sum stands at a floor of about eps max|W|/(eta lam), far above the law."""
     final = {}
     for dtype in ("float64", "float32"):
         traj = ufm.simulate(SMALL, GD(0.1), Coupled(0.05), steps=20_000, record=ufm.LogSpaced(50), dtype=dtype)
         assert traj.states.dtype == dtype
         assert ufm.compare(traj)[LAW].ratio <= 1
         final[dtype] = np.linalg.norm(traj["W"][-1].astype(float).sum(axis=0))
-    print(final)
-    assert 1e-10 < final["float32"] < 1e-5
-    assert final["float64"] < 1e-13
+        floor = np.finfo(dtype).eps * np.abs(traj["W"][-1]).max() / (0.1 * 0.05)
+        print(f"{dtype}: ||W^T 1|| stands at {final[dtype]:.2e}, {final[dtype] / floor:.2g} of eps max|W|/(eta lam)")
+        assert 1e-3 * floor < final[dtype] < 2 * floor
     assert final["float32"] > 1e6 * final["float64"]
 
 
