@@ -25,14 +25,15 @@ class Bound(NamedTuple):
 
 
 def proposition_2_1_holds(bound: Bound) -> bool:
-    """alpha/||W||_F^2 <= NC3^2 and <= NC2W, for K = 2..5 and width 2 (columns are independent).
+    """alpha/||W||_F^2 <= NC3^2 and <= NC2W, for K = 2..5 and every width.
 
     1. 1^T M^T = 0 for centred means, so 1^T W/||W|| = 1^T E.
     2. (1^T e)^2 <= K ||e||^2 per column e of E: K sum e_k^2 - (1^T e)^2 = sum_{i<j} (e_i - e_j)^2 (Lagrange).
-    3. 1^T M* 1 = 0, |1^T X 1| <= K ||X||_F by the same identity over K^2 entries, and
-       ||W W^T||_F <= tr W W^T = ||W||_F^2.
-    4. The constants: the NC3 bound is reached as NC3 -> 0 by W = cos f M^T/||M|| + sin f 1 c^T; the NC2W
-       bound must cover W = 1 (K = 2), alpha/||W||^2 = 1, NC2W = sqrt 2.
+    3. 1^T M* 1 = 0, |1^T X 1| <= K ||X||_F by the same identity over K^2 entries, and ||W W^T||_F <= ||W||_F^2:
+       with G = W W^T, (tr G)^2 - ||G||_F^2 = sum_ij (|w_i|^2 |w_j|^2 - <w_i, w_j>^2), each term >= 0 because
+       | |w|^2 v - <w, v> w |^2 = |w|^2 (|w|^2 |v|^2 - <w, v>^2), at every width.
+    4. Both are sharp: NC3^2/(alpha/||W||^2) -> 1 for W = cos f M^T/||M|| + sin f 1 c^T as f -> 0, and
+       NC2W/(alpha/||W||^2) -> 1 for W W^T = M* + e J/2, K = 2, as e -> 0.
     """
     for K in range(2, 6):
         ones = sp.ones(K, 1)
@@ -47,19 +48,59 @@ def proposition_2_1_holds(bound: Bound) -> bool:
         simplex = (sp.eye(K) - ones * ones.T / K) / sp.sqrt(K - 1)
         if sp.simplify((ones.T * simplex * ones)[0]) != 0:
             return False
-        # tr(G)^2 - ||G||_F^2 = 2 sum of products of eigenvalues >= 0 of G = W W^T; at width 2: 2 det W^T W
-        W = sp.Matrix(K, 2, sp.symbols(f"w:{2 * K}"))
-        G = W.T * W
-        if sp.expand(G.trace() ** 2 - (G * G).trace() - 2 * G.det()) != 0:
+        G = sp.Matrix(K, K, lambda i, j: sp.Symbol(f"g{min(i, j)}{max(i, j)}"))
+        terms = sum(G[i, i] * G[j, j] - G[i, j] ** 2 for i in range(K) for j in range(K))
+        if sp.expand(G.trace() ** 2 - (G * G).trace() - terms) != 0:
             return False
+    ww, vv, wv = sp.symbols("ww vv wv")  # |w|^2, |v|^2 and <w, v>: the square expands in these alone
+    if sp.expand(ww**2 * vv - 2 * ww * wv * wv + wv**2 * ww - ww * (ww * vv - wv**2)) != 0:
+        return False
     s, e = sp.symbols("s e", nonnegative=True)
     from_nc2w, from_nc3 = bound.from_nc2w_and_nc3(s, e)
     if not (sp.simplify(from_nc2w - s).is_nonnegative and sp.simplify(from_nc3 - e**2).is_nonnegative):
         return False  # 1 to 3 prove alpha/||W||^2 <= NC2W and <= NC3^2, nothing smaller
     f = sp.Symbol("f", positive=True)
     alpha, nc3_squared = sp.sin(f) ** 2, 2 - 2 * sp.cos(f)
-    covers = sp.limit(bound.from_nc2w_and_nc3(sp.Integer(1), sp.sqrt(nc3_squared))[1] / alpha, f, 0) >= 1
-    return bool(covers) and bool(bound.from_nc2w_and_nc3(sp.sqrt(2), sp.Integer(1))[0] >= 1)
+    if sp.limit(bound.from_nc2w_and_nc3(sp.Integer(1), sp.sqrt(nc3_squared))[1] / alpha, f, 0) != 1:
+        return False
+    J = sp.ones(2, 2)
+    simplex = sp.eye(2) - J / 2
+    A = simplex + f * J / 2  # W W^T up to its norm; f is e
+    relative = sum(A) / (2 * A.trace())
+    unit = sp.sqrt((A * A).trace())
+    distance = sp.sqrt(sp.simplify(sum(x**2 for x in A / unit - simplex)))
+    return bool(sp.limit(bound.from_nc2w_and_nc3(distance, sp.Integer(1))[0] / relative, f, 0, "+") == 1)
+
+
+# ------------------------------------------------------------------------- without a bound on ||W||_F
+
+
+def family(s: Any, E: Any, c: Any) -> Any:
+    """W = s E + 1 c^T."""
+    return s * E + sp.ones(E.shape[0], 1) * c.T
+
+
+def printed_form_is_refuted(weights: Callable[[Any, Any, Any], Any]) -> bool:
+    """NC3 -> 0 and NC2W -> 0 as s -> oo while alpha stays off 0, for M = E^T, E c = 0 and K = 2..5."""
+    s, size = sp.symbols("s size", positive=True)
+    for K in range(2, 6):
+        ones = sp.ones(K, 1)
+        simplex = sp.eye(K) - ones * ones.T / K
+        E = simplex.row_join(sp.zeros(K, 1))  # one feature more, so that c is orthogonal to all rows of E
+        c = size * sp.Matrix([0] * K + [1])
+        W = weights(s, E, c)
+        norms = [sp.sqrt(sp.simplify(sum(x**2 for x in A))) for A in (W, E, W * W.T)]
+        cosines = (
+            sum(w * e for w, e in zip(W, E, strict=True)) / (norms[0] * norms[1]),
+            (W * W.T * simplex).trace() / sp.sqrt(K - 1) / norms[2],
+        )
+        # both metrics are distances of unit matrices, so their squares are 2 - 2 cos
+        if any(sp.limit(sp.simplify(2 - 2 * cosine), s, sp.oo) != 0 for cosine in cosines):
+            return False
+        row_sum = W.T * ones
+        if sp.limit(sp.simplify((row_sum.T * row_sum)[0] / K), s, sp.oo).is_positive is not True:
+            return False
+    return True
 
 
 def normalised_gd(
@@ -110,6 +151,37 @@ class Saddle(NamedTuple):
     rows: Callable[..., Any] = necessity.saddle_rows
     wrong_group: Callable[..., Any] = necessity.wrong_group_probability
     curvature: Callable[..., Any] = necessity.saddle_curvature
+    scales: Callable[..., Any] = necessity.escape_scales
+    threshold: Callable[..., Any] = necessity.saddle_threshold
+
+
+def saddle_exists(saddle: Saddle) -> bool:
+    """The equations have exactly one solution delta > 0 iff lam_W lam_H < threshold; symbolic sizes.
+
+    With y = delta v_A, f_A = 0 says delta^2 = lam_H N y (1 + (a/b) e^y), which grows from 0 to oo with y > 0;
+    likewise -delta v_B. Then f_W/delta = lam_W a b - T_A - T_B with T_A, T_B falling to 0, so that it has one
+    zero iff it is negative at delta = 0, where it is a b (lam_W - threshold/lam_H).
+    """
+    a, b, n, lam_W, lam_H, y = sp.symbols("a b n lam_W lam_H y", positive=True)
+    N, at_zero = (a + b) * n, lam_W * a * b
+    for first in (True, False):
+        own, other = (a, b) if first else (b, a)
+        delta_squared = lam_H * N * y * (1 + own / other * sp.exp(y))
+        delta = sp.sqrt(delta_squared)
+        v_A, v_B = (y / delta, 0) if first else (0, -y / delta)
+        f = necessity.saddle_residuals(delta, v_A, v_B, a, b, n, lam_W, lam_H, sp)
+        if sp.simplify(f[0 if first else 1]) != 0:
+            return False
+        T = sp.simplify(lam_W * a * b - f[2] / delta)
+        growing, falling = sp.diff(delta_squared, y), sp.factor(sp.simplify(-sp.diff(T, y)))
+        if not (growing.is_positive and falling.is_positive):
+            return False
+        if delta_squared.subs(y, 0) != 0 or sp.limit(delta_squared.subs({a: 1, b: 1}), y, sp.oo) != sp.oo:
+            return False
+        if sp.limit(T, y, sp.oo) != 0:
+            return False
+        at_zero -= sp.limit(T, y, 0)
+    return bool(sp.simplify(at_zero - a * b * (lam_W - saddle.threshold(a + b, n) / lam_H)) == 0)
 
 
 def saddle_states(saddle: Saddle) -> Any:
@@ -168,12 +240,12 @@ def saddle_curvature_holds(saddle: Saddle) -> bool:
         u[i], u[j] = 1 / sp.sqrt(2), -1 / sp.sqrt(2)
         # v has n equal entries u_y/sqrt(n) for each class y, so <R, u v^T> = n sum_y (u^T R)_y u_y/sqrt(n)
         pull = sp.simplify(sp.sqrt(n) * (u.T * R * u)[0])
-        ratio = sp.sqrt(sp.sqrt(lam_H / lam_W))
-        value = 2 * pull + lam_W * ratio**2 + lam_H / ratio**2
+        of_W, of_H = saddle.scales(lam_W, lam_H, sp)
+        value = 2 * pull * of_W * of_H + lam_W * of_W**2 + lam_H * of_H**2
         claimed = saddle.curvature(sp.Integer(K), n, lam_W, lam_H, sp)
         if sp.simplify(value - claimed) != 0:
             return False
-        edge = sp.simplify(claimed.subs(lam_W, 1 / (K**2 * n * lam_H)))
+        edge = sp.simplify(claimed.subs(lam_W, saddle.threshold(sp.Integer(K), n) / lam_H))
         if edge != 0 or not sp.diff(claimed, lam_W).is_positive:
             return False
     return True
@@ -195,6 +267,12 @@ def curvature_off_by_1e_6(K: Any, n: Any, lam_W: Any, lam_H: Any, xp: Any) -> An
     return necessity.saddle_curvature(K * WRONG, n, lam_W, lam_H, xp)
 
 
+def scales_off_by_1e_6(lam_W: Any, lam_H: Any, xp: Any) -> Any:
+    """The block of W too large by 1e-6."""
+    of_W, of_H = necessity.escape_scales(lam_W, lam_H, xp)
+    return of_W * WRONG, of_H
+
+
 PROOFS = (
     Proof(
         "zhao2026.prop2.1",
@@ -205,7 +283,21 @@ PROOFS = (
         {
             "means not centred": Bound(centred=False),
             "NC3 bound off by 1e-6": Bound(lambda g, e: (g, e**2 * (2 - WRONG))),
-            "NC2W divided by K": Bound(lambda g, e: (g / 2, e**2)),
+            "NC2W bound off by 1e-6": Bound(lambda g, e: (g * (2 - WRONG), e**2)),
+            "NC2W bound too large by 1e-6": Bound(lambda g, e: (g * WRONG, e**2)),
+            "NC3 bound too large by 1e-6": Bound(lambda g, e: (g, e**2 * WRONG)),
+        },
+    ),
+    Proof(
+        "ufm.prop2.1_needs_bounded_W",
+        "W = s E + 1 c^T: NC2W, NC3 -> 0, alpha stays, every size of c",
+        "proved for K = 2..5",
+        printed_form_is_refuted,
+        family,
+        {
+            "1 c^T grows with s": lambda s, E, c: family(s, E, s * c),
+            "1 c^T falls with s": lambda s, E, c: family(s, E, c / s),
+            "W bounded": lambda s, E, c: family(s, E, c) / s,
         },
     ),
     Proof(
@@ -233,6 +325,17 @@ PROOFS = (
         "proved for K = 3..6",
         saddle_curvature_holds,
         Saddle(),
-        {"curvature off by 1e-6": Saddle(curvature=curvature_off_by_1e_6)},
+        {
+            "curvature off by 1e-6": Saddle(curvature=curvature_off_by_1e_6),
+            "size of the direction off by 1e-6": Saddle(scales=scales_off_by_1e_6),
+        },
+    ),
+    Proof(
+        "ufm.nc0_not_sufficient",
+        "one solution of the equations iff K^2 n lam_W lam_H < 1, symbolic sizes",
+        "proved",
+        saddle_exists,
+        Saddle(),
+        {"threshold off by 1e-6": Saddle(threshold=lambda K, n: necessity.saddle_threshold(K, n) * WRONG)},
     ),
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,8 +134,3 @@ def collect() -> tuple[Proof, ...]:
     return tuple(
         proof for room in rooms() for proof in importlib.import_module(f"proofs_check.{room}").PROOFS
     )
-
-
-def judge_all(proofs: Iterable[Proof]) -> list[Outcome]:
-    """Judge proofs one after the other."""
-    return [judge(proof) for proof in proofs]

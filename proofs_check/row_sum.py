@@ -81,6 +81,48 @@ def invariant_for_every_number_of_classes(factor: Callable[[Any], Any]) -> bool:
 # -------------------------------------------------------------------------------- the recursion
 
 
+def momentum_step(w: Any, g: Any, v: Any, rate: Any, momentum: Any, nesterov: bool) -> tuple[Any, Any]:
+    """The update rule that the simulator compiles, on symbols."""
+    from ufm.kernels.updates import momentum_step as compiled
+
+    return getattr(compiled, "py_func", compiled)(w, g, v, rate, momentum, float(nesterov))
+
+
+def matrix_is_the_update_rule(entries: Callable[..., Any]) -> bool:
+    """One step on (w, v) of a coordinate, summed over classes, is the one-step matrix on (m, q).
+
+    The step is linear in (w, v, g) with the same coefficients for every class; so are the sums over classes,
+    for any K, and sum g = 0 by lemma E.5. The rate is that of this step alone and v is carried: any schedule
+    multiplies the matrices of its steps.
+    """
+    w, v, g = sp.symbols("w v g")
+    for nesterov in (False, True):
+        shrunk, direction = (1 - eta * lam_d) * w, g + lam_c * w
+        step = momentum_step(shrunk, direction, v, eta, beta, nesterov)
+        of_w_and_v = sp.Matrix([[sp.diff(value, x) for x in (w, v)] for value in step])
+        of_g = [sp.diff(value, g) for value in step]
+        linear = [
+            zero(value - row[0] * w - row[1] * v - c * g) and not (set(row) | {c}) & {w, v, g}
+            for value, row, c in zip(step, of_w_and_v.tolist(), of_g, strict=True)
+        ]
+        found = sp.Matrix(entries(eta, beta, lam_c, lam_d, nesterov))
+        if not (all(linear) and all(zero(x) for x in found - of_w_and_v)):
+            return False
+    return True
+
+
+def buffer_in_units_of_the_rate(lr: Any, momentum: Any, coupled: Any, decoupled: Any, nesterov: bool) -> Any:
+    """A similar matrix, for q times the rate: right at a constant rate only."""
+    (m11, m12), (m21, m22) = row_sum.recursion_entries(lr, momentum, coupled, decoupled, nesterov)
+    return (m11, m12 / lr), (m21 * lr, m22)
+
+
+def shrink_after_the_step(lr: Any, momentum: Any, coupled: Any, decoupled: Any, nesterov: bool) -> Any:
+    """The decoupled factor on the whole new weights."""
+    (m11, m12), below = row_sum.recursion_entries(lr, momentum, coupled, 0, nesterov)
+    return ((1 - lr * decoupled) * m11, (1 - lr * decoupled) * m12), below
+
+
 class Law(NamedTuple):
     """The row-sum law as its check reads it."""
 
@@ -315,8 +357,8 @@ def envelope_holds(envelope: Callable[[Any, Any], Any]) -> bool:
     """|g_t| <= envelope(t, rho) for heavy ball with coupled decay, at every root pattern.
 
     Induction: p_{t+1} = a p_t + b^{t+1}, so |p_t| <= (t + 1) rho^t; with beta = |a b| <= rho^2 then
-    |g_t| <= (t + 1) rho^t + rho^2 t rho^{t-1}. The envelope must be at least that, and not below |g_t| at the
-    double roots r = 1/2 and r = -1/2, where g_t is known exactly.
+    |g_t| <= (t + 1) rho^t + rho^2 t rho^{t-1}. The envelope must be at least that, not below |g_t| at the double
+    root r = 1/2, and equal to |g_t| at r = -1/2: it is sharp.
     """
     rho = sp.Symbol("rho", positive=True)
     n = sp.Symbol("n", integer=True, positive=True)
@@ -336,7 +378,8 @@ def envelope_holds(envelope: Callable[[Any, Any], Any]) -> bool:
         exact = sp.simplify(g / root**n)  # 1 + n (1 - r) > 0
         if not zero(exact - (1 + n * (1 - root))):
             return False
-        if sp.simplify(envelope(n, abs(root)) / abs(root) ** n - exact).is_nonnegative is not True:
+        above = sp.simplify(envelope(n, abs(root)) / abs(root) ** n - exact)
+        if above.is_nonnegative is not True or (root < 0 and above != 0):
             return False
     return True
 
@@ -408,7 +451,12 @@ PROOFS = (
         "proved",
         envelope_holds,
         row_sum.theorem_3_2_envelope,
-        {"printed: a constant C": printed_envelope, "factor short by 1e-6": envelope_short_by_1e_6},
+        {
+            "printed: a constant C": printed_envelope,
+            "factor short by 1e-6": envelope_short_by_1e_6,
+            "too large by 1e-6": lambda n, rho: row_sum.theorem_3_2_envelope(n, rho) * WRONG,
+            "rho in the factor off by 1e-6": lambda n, rho: rho**n * (1 + n * (1 + WRONG * rho)),
+        },
     ),
     Proof(
         "zhao2026.thm3.2.erratum",
@@ -417,6 +465,23 @@ PROOFS = (
         printed_constant_is_exceeded,
         printed_envelope,
         {"corrected envelope": row_sum.theorem_3_2_envelope},
+    ),
+    Proof(
+        "ufm.row_sum_law",
+        "the one-step matrix is the update rule summed over classes; any schedule",
+        "proved",
+        matrix_is_the_update_rule,
+        row_sum.recursion_entries,
+        {
+            "coupled decay off by 1e-6": lambda lr, mu, c, d, n: row_sum.recursion_entries(
+                lr, mu, c * WRONG, d, n
+            ),
+            "Nesterov without look-ahead": lambda lr, mu, c, d, n: row_sum.recursion_entries(
+                lr, mu, c, d, False
+            ),
+            "buffer in units of the rate": buffer_in_units_of_the_rate,
+            "shrink after the step": shrink_after_the_step,
+        },
     ),
     Proof(
         "ufm.row_sum_law",

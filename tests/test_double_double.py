@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ufm.double_double import DoubleDouble, two_product, two_sum
+from ufm.theory._double_double import DoubleDouble, two_product, two_sum
 
 numbers = st.floats(-1e30, 1e30).filter(lambda value: value == 0 or abs(value) > 1e-30)
 

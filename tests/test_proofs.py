@@ -37,8 +37,8 @@ def test_every_claim_has_a_proof_in_its_room_and_every_proof_a_claim() -> None:
 
 
 def test_rooms_are_complete() -> None:
-    theory = {module.name for module in pkgutil.iter_modules(ufm.theory.__path__)}
-    assert theory == set(rooms())
+    theory = {name for _, name, _ in pkgutil.iter_modules(ufm.theory.__path__) if not name.startswith("_")}
+    assert theory == set(rooms()) == set(ufm.theory.__all__)
     here = Path(__file__).parent / "theory"
     for room in theory:
         assert (here / f"test_{room}.py").exists(), f"room {room} has no tests"

@@ -7,7 +7,6 @@ held against, and a perturbed prediction (the control) that the same judgement m
 from __future__ import annotations
 
 import importlib
-import pkgutil
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -66,12 +65,16 @@ class Prediction:
     @property
     def error(self) -> np.ndarray:
         """Largest absolute deviation at each record, shape (records,)."""
+        if not len(self.bound):
+            return np.zeros(0)
         difference = np.abs(np.asarray(self.observed) - np.asarray(self.predicted))
         return difference.reshape(len(self.bound), -1).max(axis=1)
 
     @property
     def ratio(self) -> float:
-        """Largest error in units of its bound; below 1 the claim holds."""
+        """Largest error in units of its bound; below 1 the claim holds, nan where there is no record."""
+        if not len(self.bound):
+            return float("nan")
         with np.errstate(divide="ignore", invalid="ignore"):
             quotient = np.where(self.error == 0, 0.0, self.error / self.bound)
         return float(np.max(np.where(np.isnan(quotient), np.inf, quotient)))
@@ -120,12 +123,12 @@ class Claim:
 
 @lru_cache(maxsize=1)
 def registry() -> Mapping[str, Claim]:
-    """All claims by name, collected from the ``CLAIMS`` tuple of every module in `ufm.theory`."""
+    """All claims by name, collected from the ``CLAIMS`` tuple of every room of `ufm.theory`."""
     import ufm.theory
 
     found: dict[str, Claim] = {}
-    for module in pkgutil.iter_modules(ufm.theory.__path__):
-        for claim in importlib.import_module(f"ufm.theory.{module.name}").CLAIMS:
+    for name in ufm.theory.__all__:
+        for claim in importlib.import_module(f"ufm.theory.{name}").CLAIMS:
             if claim.name in found:
                 raise RuntimeError(f"two claims are named {claim.name}")
             found[claim.name] = claim

@@ -8,12 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ufm.claims import Claim, Prediction, registry
-from ufm.errors import invalid
+from ufm.errors import InvalidProblemError, invalid
 from ufm.trajectory import Trajectory
-
-INFORMATIVE = (
-    0.1  # share of the largest value that the bound may reach before the control must show what it can tell
-)
 
 
 @dataclass(frozen=True)
@@ -25,8 +21,8 @@ class Row:
     claim : Claim
         What was claimed.
     verdict : {"holds", "fails", "not applicable", "inconclusive"}
-        Inconclusive: the round-off that the error model allows has grown to a tenth of the quantity itself, and
-        the perturbed statement would pass too.
+        Inconclusive: the run cannot refuse the perturbed statement either, because it is too short, nothing
+        decays, or round-off has grown too large.
     reason : str
         One sentence; for a claim that does not apply, the hypothesis that fails.
     error, bound : float
@@ -107,25 +103,22 @@ def judge(claim: Claim, trajectory: Trajectory) -> Row:
     reason = claim.applies(run)
     if reason is not None:
         return Row(claim, "not applicable", reason)
-    prediction = claim.predict(run)
-    control = claim.control(run).ratio if claim.control is not None else np.nan
+    try:
+        prediction = claim.predict(run)
+        control = claim.control(run).ratio if claim.control is not None and len(prediction.bound) else np.nan
+    except InvalidProblemError as refusal:
+        return Row(claim, "inconclusive", f"the prediction cannot be evaluated: {refusal}")
+    if not len(prediction.bound):
+        return Row(claim, "inconclusive", f"{prediction.quantity} is not defined at any record")
     with np.errstate(divide="ignore", invalid="ignore"):
-        worst = int(
-            np.argmax(np.where(prediction.bound > 0, prediction.error / prediction.bound, prediction.error))
-        )
+        ratios = np.where(prediction.error == 0, 0.0, prediction.error / prediction.bound)
+    worst = int(np.argmax(np.nan_to_num(ratios, nan=np.inf)))
     error, bound, ratio = float(prediction.error[worst]), float(prediction.bound[worst]), prediction.ratio
-    size = max(
-        float(np.max(np.abs(prediction.predicted), initial=0.0)), float(np.max(np.abs(prediction.observed)))
-    )
-    blunt = float(np.max(prediction.bound)) > INFORMATIVE * size and not control > 1
     if ratio > 1:
         verdict, reason = "fails", f"{prediction.quantity} is off by {ratio:.3g} times what round-off can do"
-    elif blunt:
+    elif control <= 1:
         verdict = "inconclusive"
-        reason = (
-            f"round-off may have grown to {np.max(prediction.bound):.2g} where the largest {prediction.quantity} is "
-            f"{size:.2g}"
-        )
+        reason = f"this run cannot tell the claim from its perturbed statement ({control:.2g} of the round-off bound)"
     else:
         verdict, reason = "holds", f"{prediction.quantity} is right to {ratio:.2g} of the round-off bound"
     return Row(claim, verdict, reason, error, bound, ratio, control, prediction)

@@ -1,10 +1,9 @@
 """The merged-class saddle, proposition 2.1 with its hypothesis, and its counter-example."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
+import ufm
 from proofs_check.necessity import normalised_gd
 from ufm.errors import InvalidProblemError
 from ufm.metrics import nc0, nc2, nc2w, nc3
@@ -127,29 +126,61 @@ def test_counter_example_without_decay() -> None:
     assert decayed["alpha"] < 1e-20
 
 
+def run_of(decay, optimizer=None, problem=None, **options):
+    problem = problem or ufm.UFM(4, 6, per_class=2)
+    return ufm.simulate(
+        problem, optimizer or ufm.GD(0.1), decay, **{"steps": 20, "throw": False, "seed": 1, **options}
+    ).run
+
+
 def test_proposition_2_1_as_a_claim_about_runs() -> None:
     claim = CLAIMS["zhao2026.prop2.1"]
-    rng = np.random.default_rng(1)
-    K, d, n, records = 4, 6, 2, 5
-    labels = np.repeat(np.arange(K), n)
-    W, H = rng.standard_normal((records, K, d)), rng.standard_normal((records, d, K * n)) + 3.0
+    for problem in (ufm.UFM(4, 6, per_class=2), ufm.UFM(4, 6, per_class=3, features=ufm.SimplexETF())):
+        run = run_of(ufm.Coupled(W=1e-3), problem=problem)
+        assert claim.applies(run) is None
+        prediction, control = claim.predict(run), claim.control(run)
+        assert prediction.ratio < 1
+        assert control.ratio > 1e6  # the prefactors that the paper prints make it false
+        assert prediction.headline is None
+        W = run.trajectory["W"]
+        assert prediction.observed == pytest.approx(nc0(W) / (W**2).sum(axis=(1, 2)), rel=1e-12)
+        assert np.all(prediction.bound < 1e-13)
 
-    class Recorded(dict):
-        states = np.zeros((records, 1))
 
-        def features(self):
-            return H
+def test_a_state_beyond_the_bound_by_a_millionth_is_refused(monkeypatch) -> None:
+    """W = cos f M^T/||M|| + sin f 1 c^T is so near equality that bounds smaller by 1e-6 fail at it."""
+    claim, f = CLAIMS["zhao2026.prop2.1"], 1e-4
+    M = np.hstack([np.eye(4) - 0.25, np.zeros((4, 1))])
+    W = np.cos(f) * M / np.linalg.norm(M)
+    W[:, 4] = np.sin(f) / 2
+    start = ufm.Start(W=ufm.Given(W), H=ufm.Given(M.T.copy()))
+    run = run_of(ufm.Coupled(W=1e-3), problem=ufm.UFM(4, 5), steps=0, init=start)
+    assert claim.predict(run).ratio < 1
+    wrong = lambda nc2w, nc3: (nc2w, nc3**2 * (1 - 1e-6))  # noqa: E731
+    monkeypatch.setattr(necessity, "relative_nc0_bounds", wrong)
+    assert claim.predict(run).ratio > 1
 
-    problem = SimpleNamespace(classes=K, labels=labels, last="W1", trained=("H", "W1"))
-    run = SimpleNamespace(
-        problem=problem, coupled={"W1": 1e-3}, decoupled={"W1": 0.0}, trajectory=Recorded(W=W, W1=W)
-    )
-    assert claim.applies(run) is None
-    prediction, control = claim.predict(run), claim.control(run)
-    assert prediction.ratio < 1
-    assert control.ratio > 1e6
-    assert prediction.headline >= nc0(W[-1])
-    run.coupled = {"W1": 0.0}
-    assert "no weight decay acts on W1" in claim.applies(run)
-    problem.trained = ("H",)
-    assert "frozen" in claim.applies(run)
+
+def test_proposition_2_1_needs_decay_inside_its_range() -> None:
+    applies = CLAIMS["zhao2026.prop2.1"].applies
+    assert "no weight decay acts on W1" in applies(run_of(None))
+    assert "no weight decay acts on W1" in applies(run_of(ufm.Coupled(H=1e-3)))
+    assert applies(run_of(ufm.Decoupled(W=1e-3))) is None
+    assert applies(run_of(ufm.Decoupled(W=1.9), ufm.GD(1.0))) is None
+    assert "lr * decay = 2.5 is outside the range" in applies(run_of(ufm.Decoupled(W=2.5), ufm.GD(1.0)))
+    assert "outside the range" in applies(run_of(ufm.Decoupled(W=2.5), ufm.Adam(1.0)))
+    # coupled decay: 2 (1 + beta) for heavy ball, 2 (1 + beta)/(1 + 2 beta) for Nesterov
+    assert applies(run_of(ufm.Coupled(W=2.9), ufm.Momentum(1.0, 0.5))) is None
+    assert "outside the range" in applies(run_of(ufm.Coupled(W=3.1), ufm.Momentum(1.0, 0.5)))
+    assert applies(run_of(ufm.Coupled(W=1.4), ufm.Momentum(1.0, 0.5, nesterov=True))) is None
+    assert "outside the range" in applies(run_of(ufm.Coupled(W=1.6), ufm.Momentum(1.0, 0.5, nesterov=True)))
+    frozen = ufm.UFM(4, 4, classifier=ufm.SimplexETF())
+    assert "frozen" in applies(run_of(None, problem=frozen))
+
+
+def test_no_saddle_of_this_form_at_the_threshold() -> None:
+    for K, n in ((3, 1), (7, 2)):
+        lam = float(np.sqrt(necessity.saddle_threshold(K, n)))
+        assert merged_class_saddle(K, 4, n, lam * 0.999, lam)
+        with pytest.raises(InvalidProblemError, match="K\\^2 n lam_W lam_H < 1"):
+            merged_class_saddle(K, 4, n, lam * (1 + 1e-12), lam)

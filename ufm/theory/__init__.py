@@ -1,4 +1,7 @@
-"""Closed forms of the literature, one module per result, and beside them their claims."""
+"""Closed forms of the literature, one module per result, and beside them their claims.
+
+Modules whose names begin with an underscore are no results: they evaluate them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import importlib
 import pkgutil
 from types import ModuleType
 
-__all__ = [module.name for module in pkgutil.iter_modules(__path__)]
+__all__ = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -23,7 +23,8 @@ import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import invalid
-from ufm.theory.row_sum import PAPER
+from ufm.theory._recorded import exact_row_sum, finite_records, known_rates
+from ufm.theory.row_sum import PAPER, trace_determinant
 
 if TYPE_CHECKING:
     from ufm.run import Run
@@ -67,6 +68,17 @@ def saddle_rows(delta: Any, a: Any, b: Any) -> tuple[Any, Any]:
     return b * delta / (a + b), -a * delta / (a + b)
 
 
+def saddle_threshold(K: Any, n: Any) -> Any:
+    """lam_W lam_H below which there is a merged-class saddle, 1/(K^2 n); for any number type."""
+    return 1 / (K**2 * n)
+
+
+def escape_scales(lam_W: Any, lam_H: Any, xp: Any = np) -> tuple[Any, Any]:
+    """Sizes of the two blocks of `escape_direction`: (lam_H/lam_W)^(1/4) for W, its inverse for H."""
+    ratio = xp.sqrt(xp.sqrt(lam_H / lam_W))
+    return ratio, 1 / ratio
+
+
 def saddle_curvature(K: Any, n: Any, lam_W: Any, lam_H: Any, xp: Any = np) -> Any:
     """Value D^T Hess D <= 0 along the direction that separates two merged classes of one group.
 
@@ -92,7 +104,7 @@ def merged_class_saddle(
     per_class : int
         n samples per class, sorted by class.
     lam_W, lam_H : float
-        Coupled decay of W and H, > 0, with K^2 n lam_W lam_H < 1 (else only the origin is critical).
+        Coupled decay of W and H, > 0, with K^2 n lam_W lam_H < 1 (else there is no critical point of this form).
     first_group : int, optional
         Size of the group of classes 0 ... first_group - 1; K // 2 by default.
 
@@ -123,7 +135,7 @@ def merged_class_saddle(
         raise invalid("merged_class_saddle.width, per_class", (width, n), "whole numbers >= 1")
     if not 1 <= a <= K - 1:
         raise invalid("merged_class_saddle.first_group", first_group, f"1 ... {K - 1}")
-    if not (lam_W > 0 and lam_H > 0 and K**2 * n * lam_W * lam_H < 1):
+    if not (lam_W > 0 and lam_H > 0 and lam_W * lam_H < saddle_threshold(K, n)):
         raise invalid("merged_class_saddle.lam_W, lam_H", (lam_W, lam_H), "> 0 with K^2 n lam_W lam_H < 1")
     b, N = K - a, K * n
 
@@ -171,7 +183,8 @@ def escape_direction(
 
     D_W = (lam_H/lam_W)^(1/4) u c^T, D_H = (lam_W/lam_H)^(1/4) c v^T with u, v the unit contrasts of the two
     classes and c a unit vector orthogonal to the rank-1 state (needs width >= 2). The logits do not move at
-    first order, and D^T Hess D = `saddle_curvature`.
+    first order, and D^T Hess D = `saddle_curvature`. Every pair takes the same axis c, so that two directions
+    added at once lead to a state of higher rank by one only, where another saddle waits.
 
     Raises
     ------
@@ -189,49 +202,80 @@ def escape_direction(
     v = np.repeat(u, n) / np.sqrt(n)
     orthogonal = np.zeros(width)
     orthogonal[1] = 1.0
-    ratio = (lam_H / lam_W) ** 0.25
-    return {"W1": ratio * np.outer(u, orthogonal), "H": np.outer(orthogonal, v) / ratio}
+    of_W, of_H = escape_scales(lam_W, lam_H)
+    return {"W1": of_W * np.outer(u, orthogonal), "H": of_H * np.outer(orthogonal, v)}
 
 
 # ---------------------------------------------------------------------------------------- claims about runs
 
 
 def _bounded_by_decay(run: Run) -> str | None:
-    problem = run.problem
-    if problem.last not in problem.trained:
-        return f"the last layer {problem.last} is frozen"
-    if not run.coupled[problem.last] and not run.decoupled[problem.last]:
+    """Why ||W||_F need not stay bounded, or None."""
+    from ufm.optimizers import GD, Momentum
+
+    problem, last = run.problem, run.problem.last
+    if last not in problem.trained:
+        return f"the last layer {last} is frozen"
+    coupled, decoupled = run.coupled[last], run.decoupled[last]
+    without = "; Proposition 2.1 then holds for alpha/||W||_F^2 only"
+    if not coupled and not decoupled:
+        return f"no weight decay acts on {last}, so ||W||_F may grow without bound{without}"
+    rates = known_rates(run)
+    fastest = 0.0 if rates is None else float(rates.max(initial=0.0))
+    if type(run.optimizer) not in (GD, Momentum):
+        coupled = 0.0  # what such a step makes of coupled decay has no range of its own
+    beta, nesterov = getattr(run.optimizer, "beta", 0.0), getattr(run.optimizer, "nesterov", False)
+    # both roots inside the unit circle: the Jury conditions on trace and determinant, for beta < 1
+    tr, D = trace_determinant(fastest, beta if coupled else 0.0, coupled, decoupled, nesterov)
+    if fastest and not (1 + tr + D > 0 and D < 1):
+        rate = max(coupled, decoupled) * fastest
         return (
-            f"no weight decay acts on {problem.last}, so ||W||_F may grow without bound; Proposition 2.1 "
-            "then holds for alpha/||W||_F^2 only"
+            f"lr * decay = {rate:g} is outside the range in which the decay shrinks {last}, so ||W||_F may "
+            f"grow without bound{without}"
         )
     return None
 
 
-def _row_sum_from_nc3(run: Run, centred: bool = True) -> Prediction:
-    """W^T 1/||W||_F against E^T 1; with raw class means (control) the identity fails."""
-    from ufm.metrics import class_means
+def _relative_nc0(run: Run, convention: str = "code") -> Prediction:
+    """alpha/||W||_F^2 against min(NC3^2, NC2W), predicted to be at most that.
 
-    traj = run.trajectory
-    if traj is None:
-        raise invalid("Run.trajectory", None, "a simulated run; predictions are held against its records")
-    finite = np.isfinite(traj.states).all(axis=1)
+    The perturbed statement takes NC2W and NC3 with the prefactors 1/K^2 and 1/(K p) that the paper prints.
+    """
+    from ufm.metrics import class_means, nc2w, nc3
+
+    quantity = "alpha/||W||_F^2, which is at most min(NC3^2, NC2W),"
+    finite, traj = finite_records(run), run.trajectory
+    assert traj is not None
     W, H = traj["W"][finite].astype(np.float64), traj.features()[finite].astype(np.float64)
-    labels = run.problem.labels
-    M = class_means(H, labels, centred=centred)
-    sizes = np.linalg.norm(W, axis=(1, 2)), np.linalg.norm(M, axis=(1, 2))
-    kept = (sizes[0] > 0) & (sizes[1] > 0)  # at W = 0 or merged means there is no direction to compare
-    W, H, M, norm_W, norm_M = W[kept], H[kept], M[kept], sizes[0][kept], sizes[1][kept]
-    E = W / norm_W[:, None, None] - np.swapaxes(M, 1, 2) / norm_M[:, None, None]
-    observed = W.sum(axis=1) / norm_W[:, None]
-    largest = np.abs(class_means(H, labels, centred=False)).reshape(len(H), -1).max(axis=1, initial=0.0)
-    # centring leaves a rounding error of the uncentred means, seen through ||M||_F
-    bound = 2.0**-52 * run.problem.classes * (4.0 + 2.0 * largest / norm_M)
-    return Prediction("W^T 1/||W||_F, against E^T 1 of NC3", E.sum(axis=1), observed, bound)
+    labels, K = run.problem.labels, run.problem.classes
+    # powers of two per record: every metric here is a ratio, and squares must not overflow
+    W, H = (A / _power_of_two(A) for A in (W, H))
+    raw = class_means(H, labels, centred=False)
+    sizes = [np.linalg.norm(A, axis=(1, 2)) for A in (W, class_means(H, labels))]
+    largest = np.abs(raw).max(axis=(1, 2), initial=0.0)
+    # at W = 0 there is no direction to compare, nor at class means that differ by round-off alone
+    kept = (sizes[0] > 0) & (sizes[1] > 4 * K * 2.0**-52 * largest)
+    W, H, largest, norm_M = W[kept], H[kept], largest[kept], sizes[1][kept]
+    if not kept.any():
+        return Prediction(quantity, np.zeros(0), np.zeros(0), np.zeros(0))
+    row_sum = exact_row_sum(W).high / sizes[0][kept][:, None]
+    observed = (row_sum**2).sum(axis=1) / K
+    from_nc2w, from_nc3 = relative_nc0_bounds(nc2w(W, convention), nc3(W, H, labels, convention))
+    # centring leaves a rounding error of the uncentred means in NC3, seen through ||M||_F
+    in_nc3 = 2.0**-52 * K * (4.0 + 2.0 * largest / norm_M)
+    in_nc3_squared = in_nc3 * (2 * np.sqrt(from_nc3) + in_nc3)
+    bound = np.where(from_nc3 < from_nc2w, in_nc3_squared, 2.0**-52 * 4 * K) + 2.0**-52 * 4 * observed
+    return Prediction(quantity, np.minimum(observed, np.minimum(from_nc2w, from_nc3)), observed, bound)
 
 
-def _row_sum_from_raw_means(run: Run) -> Prediction:
-    return _row_sum_from_nc3(run, centred=False)
+def _power_of_two(A: np.ndarray) -> np.ndarray:
+    """The power of two above max|A| of each record; 1 where A = 0."""
+    largest = np.abs(A).max(axis=(1, 2), keepdims=True)
+    return np.ldexp(1.0, np.frexp(largest)[1] - (largest >= 2.0**1023))
+
+
+def _relative_nc0_as_printed(run: Run) -> Prediction:
+    return _relative_nc0(run, "paper")
 
 
 CLAIMS = (
@@ -246,12 +290,12 @@ CLAIMS = (
         room="necessity",
         figure="nc0_not_sufficient",
         layers={
-            "symbolic": "proved: both inequalities; printed form refuted by normalised GD without decay",
-            "simulation": "the identity W^T 1/||W||_F = E^T 1 behind the NC3 bound, to round-off",
+            "symbolic": "both inequalities for K = 2..5 at every width, and both are sharp",
+            "simulation": "both inequalities at recorded states; with the printed prefactors they fail",
         },
         applies=_bounded_by_decay,
-        predict=_row_sum_from_nc3,
-        control=_row_sum_from_raw_means,
+        predict=_relative_nc0,
+        control=_relative_nc0_as_printed,
         rank=5,
     ),
     Claim(
@@ -259,26 +303,32 @@ CLAIMS = (
         statement=(
             "alpha = 0 does not imply neural collapse: for K >= 3 and K^2 n lam_W lam_H < 1 the "
             "cross-entropy UFM has a critical point with alpha = 0 at which the classes are merged into two "
-            "groups; for width >= 2 it is a strict saddle, with curvature "
+            "given groups; for width >= 2 it is a strict saddle, with curvature "
             "2 (sqrt(lam_W lam_H) - 1/(K sqrt n)) < 0."
         ),
         source=Source("this package", "merged-class saddle", "derived here"),
         room="necessity",
         figure="nc0_not_sufficient",
-        layers={"symbolic": "stationarity and negative curvature for K = 3..6, all group sizes"},
+        layers={
+            "symbolic": (
+                "the equations have one solution iff K^2 n lam_W lam_H < 1: proved; they are stationarity, and "
+                "the curvature is negative: K = 3..6, all group sizes"
+            )
+        },
     ),
     Claim(
         name="ufm.prop2.1_needs_bounded_W",
         statement=(
-            "Without a bound on ||W||_F Proposition 2.1 fails for alpha: normalised GD without decay on the "
-            "cross-entropy UFM (K = 4, d = 6, n = 2, lr 0.01, 2000 steps) keeps alpha constant to round-off "
-            "while NC2W and NC3 fall."
+            "Without a bound on ||W||_F Proposition 2.1 fails for alpha: W = s E + 1 c^T with E c = 0 and M = E^T "
+            "has NC2W, NC3 -> 0 as s -> oo and alpha = K |c|^2. Normalised GD without decay on the cross-entropy "
+            "UFM (K = 4, d = 6, n = 2, lr 0.01, 2000 steps) keeps alpha constant to round-off while NC2W and NC3 "
+            "fall."
         ),
         source=Source("this package", "counter-example to proposition 2.1 as printed", "derived here"),
         room="necessity",
         figure="nc0_not_sufficient",
         layers={
-            "symbolic": "alpha constant: lemma E.5",
+            "symbolic": "the family W = s E + 1 c^T for K = 2..5; along a run alpha is constant by lemma E.5",
             "simulation": "one start: NC2W falls to 0.017, NC3 to 0.0084, alpha to 1 - 2e-14 of the start",
         },
     ),

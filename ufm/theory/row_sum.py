@@ -25,14 +25,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
-from ufm.double_double import DoubleDouble
 from ufm.errors import invalid
+from ufm.theory._evaluator import (
+    LARGEST,
+    evaluate,
+    momentum_of,
+    nonnegative,
+    rates_of,
+    scaled,
+    steps_of,
+    sums_of_powers,
+    sums_of_products,
+)
+from ufm.theory._recorded import exact_row_sum, finite_records, gradients, known_rates, running_maximum
 
 if TYPE_CHECKING:
     from ufm.run import Run
 
 PAPER = "Zhao, Cheng, Masarczyk, Lucchi, arXiv 2602.16642v3"
-LARGEST = 1e100  # rates beyond this would overflow the error-free products
 # relative error in the decay that a control carries: what a run of that precision must still see
 PERTURBATION = {"float64": 1e-6, "float32": 1e-2}
 
@@ -182,13 +192,12 @@ def critical_momentum(lr: Any, lam: Any, nesterov: bool = False) -> Any:
     """Momentum at which NC0 decays fastest; beyond it alpha oscillates through zero and slows down.
 
     beta* = (1 - sqrt x)^2 for heavy ball, (1 - sqrt x)/(1 + sqrt x) for Nesterov, x = eta lam_c; the spectral
-    radius there is |1 - sqrt x|.
+    radius there is |1 - sqrt x|. Nesterov at x = 1 has both roots 0 at every momentum, beyond it no double root.
 
     Parameters
     ----------
     lr, lam : array_like, shape (...)
-        Learning rate and coupled decay rate, with 0 < lr lam < 4 (heavy ball) or 0 < lr lam <= 1 (Nesterov:
-        beyond 1 both roots are real and there is no double root).
+        Learning rate and coupled decay rate, with 0 < lr lam < 4 (heavy ball) or 0 < lr lam < 1 (Nesterov).
 
     Returns
     -------
@@ -205,9 +214,9 @@ def critical_momentum(lr: Any, lam: Any, nesterov: bool = False) -> Any:
     0.81
     """
     x = np.asarray(lr, dtype=float) * np.asarray(lam, dtype=float)
-    inside = (x > 0) & ((x <= 1) if nesterov else (x < 4))
+    inside = (x > 0) & ((x < 1) if nesterov else (x < 4))
     if not np.all(inside):
-        allowed = "0 < lr*lam <= 1 for Nesterov" if nesterov else "0 < lr*lam < 4"
+        allowed = "0 < lr*lam < 1 for Nesterov" if nesterov else "0 < lr*lam < 4"
         raise invalid("critical_momentum.lr*lam", x.tolist(), allowed)
     return critical_momentum_formula(x, nesterov)
 
@@ -293,8 +302,8 @@ def growth(
         if schedule is not None:
             raise invalid("growth.xp", xp, "numpy for a schedule")
         return growth_closed_form(t, lr, beta, coupled, decoupled, nesterov, xp=xp)
-    mantissa, exponent = _evaluate(t, lr, beta, coupled, decoupled, nesterov, schedule)
-    return _scaled(mantissa.high, exponent)
+    mantissa, exponent = evaluate(recursion_entries, t, lr, beta, coupled, decoupled, nesterov, schedule)
+    return scaled(mantissa.high, exponent)
 
 
 def log_growth(
@@ -322,7 +331,7 @@ def log_growth(
     >>> float(sign), round(float(log), 3)
     (1.0, -111891.394)
     """
-    mantissa, exponent = _evaluate(t, lr, beta, coupled, decoupled, nesterov, schedule)
+    mantissa, exponent = evaluate(recursion_entries, t, lr, beta, coupled, decoupled, nesterov, schedule)
     sign = np.sign(mantissa.high)
     shift = np.frexp(mantissa.high)[1]
     mantissa, exponent = mantissa.scaled(-shift), exponent + shift
@@ -352,9 +361,9 @@ def nc0(
     >>> float(nc0(1, 0.5, decoupled=1.0, nc0_0=8.0))
     2.0
     """
-    mantissa, exponent = _evaluate(t, lr, beta, coupled, decoupled, nesterov, schedule)
-    start, unit = np.frexp(_nonnegative("nc0.nc0_0", nc0_0, np.inf))
-    return _scaled(mantissa.high**2 * start, 2 * exponent + unit)
+    mantissa, exponent = evaluate(recursion_entries, t, lr, beta, coupled, decoupled, nesterov, schedule)
+    start, unit = np.frexp(nonnegative("nc0.nc0_0", nc0_0, np.inf))
+    return scaled(mantissa.high**2 * start, 2 * exponent + unit)
 
 
 def log_nc0(
@@ -376,209 +385,7 @@ def log_nc0(
     """
     _, log = log_growth(t, lr, beta, coupled, decoupled, nesterov, schedule)
     with np.errstate(divide="ignore"):
-        return 2 * log + np.log(_nonnegative("log_nc0.nc0_0", nc0_0, np.inf))
-
-
-def _scaled(mantissa: np.ndarray, exponent: np.ndarray) -> Any:
-    with np.errstate(over="ignore"):
-        return np.ldexp(mantissa, np.clip(exponent, -5000, 5000))[()]
-
-
-def _nonnegative(where: str, value: Any, largest: float = LARGEST) -> np.ndarray:
-    allowed = "finite numbers >= 0" if largest == np.inf else f"finite numbers in [0, {largest:g}]"
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise invalid(where, value, allowed) from None
-    if not np.all(np.isfinite(array) & (array >= 0) & (array <= largest)):
-        raise invalid(where, value, allowed)
-    return array
-
-
-def _steps(where: str, t: Any) -> np.ndarray:
-    allowed = "whole numbers in [0, 2^53]"
-    try:
-        array = np.asarray(t, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise invalid(where, t, allowed) from None
-    if not np.all((array >= 0) & (array <= 2**53) & (array == np.floor(array))):
-        raise invalid(where, t, allowed)
-    return array.astype(np.int64)
-
-
-def _momentum(where: str, beta: Any) -> np.ndarray:
-    array = _nonnegative(where, beta, np.inf)
-    if not np.all(array < 1):
-        raise invalid(where, beta, "numbers in [0, 1)")
-    return array
-
-
-def _rates(schedule: Any, largest_t: int) -> np.ndarray:
-    rates = _nonnegative("growth.schedule", schedule)
-    if rates.ndim != 1:
-        raise invalid("growth.schedule.shape", rates.shape, "(steps,), one rate per step")
-    if len(rates) < largest_t:
-        raise invalid("len(growth.schedule)", len(rates), f"at least the largest t, {largest_t}")
-    return rates
-
-
-def _evaluate(
-    t: Any, lr: Any, beta: Any, coupled: Any, decoupled: Any, nesterov: bool, schedule: Any
-) -> tuple[DoubleDouble, np.ndarray]:
-    """g_t as mantissa times 2^exponent, both of the broadcast shape."""
-    t = _steps("growth.t", t)
-    beta = _momentum("growth.beta", beta)
-    coupled, decoupled = _nonnegative("growth.coupled", coupled), _nonnegative("growth.decoupled", decoupled)
-    if schedule is None:
-        if lr is None:
-            raise invalid("growth.lr", lr, "a learning rate, or a schedule")
-        lr, beta, coupled, decoupled = np.broadcast_arrays(
-            _nonnegative("growth.lr", lr), beta, coupled, decoupled
-        )
-        segments, starts, counts = lr.reshape(-1, 1), np.zeros(1, np.int64), np.full(1, 2**62)
-    else:
-        rates = _rates(schedule, int(t.max(initial=0)))[: int(t.max(initial=0))]
-        if len(rates) == 0:
-            rates = np.zeros(1)
-        starts = np.flatnonzero(np.concatenate([[True], np.diff(rates) != 0])).astype(np.int64)
-        counts = np.diff(np.append(starts, len(rates)))
-        segments = rates[starts][None, :]
-        beta, coupled, decoupled = np.broadcast_arrays(beta, coupled, decoupled)
-    owner, t = np.broadcast_arrays(np.arange(beta.size).reshape(beta.shape), t)
-    parameters = np.stack([beta.ravel(), coupled.ravel(), decoupled.ravel()])
-    high, low, exponent = np.empty(t.size), np.empty(t.size), np.empty(t.size, np.int64)
-    flat_owner, flat_t = owner.ravel(), t.ravel()
-    pieces = segments.shape[1]
-    at_once = max(1, (4096 if pieces == 1 else 10**6) // pieces)  # parameter sets per pass: bounds the memory
-    for first in range(0, beta.size, at_once):
-        part = slice(first, first + at_once)
-        all_mine = np.flatnonzero((flat_owner >= first) & (flat_owner < first + at_once))
-        # at a constant rate passes that fit the cache are several times faster; a schedule is multiplied once
-        for mine in np.array_split(all_mine, max(1, len(all_mine) // 4096) if pieces == 1 else 1):
-            rate = segments[part] if schedule is None else segments
-            found, e = _growth_of_segments(
-                flat_t[mine], flat_owner[mine] - first, rate, parameters[:, part], starts, counts, nesterov
-            )
-            high[mine], low[mine], exponent[mine] = found.high, found.low, e
-    return DoubleDouble(high.reshape(t.shape), low.reshape(t.shape)), exponent.reshape(t.shape)
-
-
-def _growth_of_segments(
-    t: np.ndarray,
-    owner: np.ndarray,
-    rates: np.ndarray,
-    parameters: np.ndarray,
-    starts: np.ndarray,
-    counts: np.ndarray,
-    nesterov: bool,
-) -> tuple[DoubleDouble, np.ndarray]:
-    """(1,1) entries of the product of matrix powers, for steps t of parameter sets `owner`, shape (n,)."""
-    beta, coupled, decoupled = parameters[:, :, None]
-    beta = np.where(coupled == 0, 0.0, beta)  # then q = 0 for ever (theorem 3.1), and M22^t cannot hide M11^t
-    unit = 2.0 ** np.round(np.log2(np.maximum(rates.max(axis=1, keepdims=True), 1 / LARGEST)))
-    exact = DoubleDouble.of
-    (m11, m12), (m21, m22) = recursion_entries(
-        exact(rates), exact(beta), exact(coupled), exact(decoupled), nesterov
-    )
-    # q in units of 1/rate: a similarity by an exact power of two that makes the entries comparable
-    entries = [m11, m12 * (1 / unit), m21 * unit, m22]
-    shape = np.broadcast_shapes(beta.shape, rates.shape)
-    step = DoubleDouble(
-        *(
-            np.stack([np.broadcast_to(getattr(entry, half), shape) for entry in entries]).reshape(
-                2, 2, *shape
-            )
-            for half in ("high", "low")
-        )
-    )
-    sets, pieces = shape
-    last = np.maximum(np.searchsorted(starts, t, side="right") - 1, 0)
-    flat = DoubleDouble(step.high.reshape(2, 2, -1), step.low.reshape(2, 2, -1))
-    tail, e = _power(flat, owner * pieces + last, t - starts[last])
-    if pieces == 1:
-        return tail[0, 0], e
-    whole, whole_e = _power(flat, np.arange(sets * pieces), np.tile(counts, sets))
-    grid = DoubleDouble(whole.high.reshape(2, 2, sets, pieces), whole.low.reshape(2, 2, sets, pieces))
-    before, before_e = _products_before(grid, whole_e.reshape(sets, pieces), owner, last)
-    total, total_e = _normalised(_multiply(tail, before), e + before_e)
-    return total[0, 0], total_e
-
-
-def _multiply(x: DoubleDouble, y: DoubleDouble) -> DoubleDouble:
-    """Matrix product over the two leading axes, shape (2, 2, ...)."""
-    terms = x[:, :, None] * y[None, :, :]
-    return terms[:, 0] + terms[:, 1]
-
-
-def _normalised(x: DoubleDouble, exponent: np.ndarray) -> tuple[DoubleDouble, np.ndarray]:
-    """Move the binary exponent of the largest entry into `exponent`."""
-    shift = np.frexp(np.abs(x.high).max(axis=(0, 1)))[1]
-    return x.scaled(-shift), exponent + shift
-
-
-def _identity(shape: tuple[int, ...]) -> DoubleDouble:
-    one = np.zeros((2, 2, *shape))
-    one[0, 0] = one[1, 1] = 1.0
-    return DoubleDouble(one, np.zeros_like(one))
-
-
-def _power(base: DoubleDouble, which: np.ndarray, count: np.ndarray) -> tuple[DoubleDouble, np.ndarray]:
-    """base[..., which]**count by repeated squaring, with the exponents carried beside it; count >= 0."""
-    base, base_e = _normalised(base, np.zeros(base.high.shape[2:], np.int64))
-    result, result_e = _identity(which.shape), np.zeros(which.shape, np.int64)
-    count = count.copy()
-    while True:
-        odd = np.flatnonzero(count & 1)
-        if odd.size:
-            factor = base[:, :, which[odd]]
-            product, e = _normalised(_multiply(factor, result[:, :, odd]), base_e[which[odd]] + result_e[odd])
-            result.high[:, :, odd], result.low[:, :, odd], result_e[odd] = product.high, product.low, e
-        count >>= 1
-        if not count.any():
-            return result, result_e
-        base, base_e = _normalised(_multiply(base, base), 2 * base_e)
-
-
-def _products_before(
-    pieces: DoubleDouble, exponent: np.ndarray, owner: np.ndarray, index: np.ndarray
-) -> tuple[DoubleDouble, np.ndarray]:
-    """Product of the pieces 0 ... index - 1 (later ones on the left) of each owner, shape (2, 2, n).
-
-    Pieces are cut into about sqrt(S) blocks whose inner products are formed side by side: 2 sqrt(S)
-    sequential products instead of S.
-    """
-    sets, count = exponent.shape
-    width = int(np.ceil(np.sqrt(count)))
-    blocks = -(-count // width)
-    one = _identity((sets, blocks * width))
-    one.high[..., :count], one.low[..., :count] = pieces.high, pieces.low
-    e = np.zeros((sets, blocks * width), np.int64)
-    e[:, :count] = exponent
-    shape = (2, 2, sets, blocks, width)
-    inner, inner_e = DoubleDouble(one.high.reshape(shape), one.low.reshape(shape)), e.reshape(shape[2:])
-    for j in range(1, width):
-        product, product_e = _normalised(
-            _multiply(inner[..., j], inner[..., j - 1]), inner_e[..., j] + inner_e[..., j - 1]
-        )
-        inner.high[..., j], inner.low[..., j], inner_e[..., j] = product.high, product.low, product_e
-    outer, outer_e = _identity((sets, blocks + 1)), np.zeros((sets, blocks + 1), np.int64)
-    for b in range(blocks):
-        product, product_e = _normalised(
-            _multiply(inner[..., b, width - 1], outer[..., b]), inner_e[:, b, width - 1] + outer_e[:, b]
-        )
-        outer.high[..., b + 1], outer.low[..., b + 1], outer_e[:, b + 1] = (
-            product.high,
-            product.low,
-            product_e,
-        )
-    block, within = np.divmod(index, width)
-    head = _identity(index.shape)
-    head_e = np.zeros(index.shape, np.int64)
-    partial = np.flatnonzero(within)  # an index at a block boundary needs no inner product
-    at = (owner[partial], block[partial], within[partial] - 1)
-    chosen = inner[:, :, *at]
-    head.high[:, :, partial], head.low[:, :, partial], head_e[partial] = chosen.high, chosen.low, inner_e[at]
-    return _normalised(_multiply(head, outer[:, :, owner, block]), head_e + outer_e[owner, block])
+        return 2 * log + np.log(nonnegative("log_nc0.nc0_0", nc0_0, np.inf))
 
 
 # ------------------------------------------------------------------------------ round-off of a simulation
@@ -597,13 +404,26 @@ def round_off_bound(
     scale: Any,
     eps: float = 2.0**-52,
     gradient_scale: Any = 0.0,
+    gradient_error: Any = 0.0,
 ) -> np.ndarray:
     """How far round-off may carry a simulated row sum from the law, largest entry.
 
-    |m_t - g_t m_0|_inf <= (K/2) eps (max|W| + [eta > 1] eta max|grad W|) sum_{s <= t} |Phi(t, s)_11|, where
-    Phi(t, s) is the product of the one-step matrices s ... t - 1 (its entry is g_{t-s} at a constant rate):
-    an error of half a unit per entry of W in each step, carried on by the recursion. An error model, not a
-    theorem: it takes rounding in the gradient to be below that in W, which at eta > 1 needs the second term.
+    With S = max|W|, G = max|grad W|, x = eta lam_d, u = eps/2 and Phi(t, s) the product of the one-step matrices
+    s ... t - 1, the model counts the half-units that one step can lose in each of the K rows:
+
+        W:       S for the last subtraction; x + 2 |1 - x| times S for the shrink factor and its product;
+                 P = min((1 + |1 - x|) S, eta (lam_c S + G)/(1 - beta)) for the product of rate and direction,
+        decay:   2 lam_c S + G for the product lam_c W and its sum with the gradient,
+        buffer:  2 P/eta for its product and sum.
+
+    Errors of W and of the decay are taken to have one sign in all rows and steps. Those of the buffer and of the
+    gradient's own column sum (`gradient_error` e) are taken to be independent and add in quadrature:
+
+        u K (A S_1 + D S_2) + (u sqrt(K) B + e) S_3^(1/2),   S_1 = sum_{s <= t} |Phi(t, s)_11|,
+        S_2 = sum_{s < t} |(Phi(t, s + 1) j_s)_1|,  S_3 the same of squares,  j = (-eta, 1), the way of an error
+        of the buffer into m (Nesterov: (-eta (1 + beta), 1)); A, D, B the three lines above.
+
+    An error model, not a theorem. Rates are taken at their largest in A, D and B.
 
     Parameters
     ----------
@@ -614,11 +434,13 @@ def round_off_bound(
     classes : int
         Number K of rows of W.
     scale : array_like, shape () or (records,)
-        max|W| up to each record.
+        S, max|W| up to each record.
     eps : float
         Unit round-off spacing: 2^-52 for float64, 2^-23 for float32.
     gradient_scale : array_like, shape () or (records,)
-        max|grad W| up to each record; counts only where a rate exceeds 1.
+        G, max|grad W| up to each record.
+    gradient_error : array_like, shape () or (records,)
+        e, what round-off may leave in 1^T grad W, up to each record.
 
     Returns
     -------
@@ -629,81 +451,37 @@ def round_off_bound(
     >>> round_off_bound([0, 9], 0.1, classes=4, scale=1.0, eps=2.0**-10).tolist()
     [0.001953125, 0.01953125]
     """
-    t = _steps("round_off_bound.t", t)
-    _momentum("round_off_bound.beta", beta)
+    t = steps_of("round_off_bound.t", t)
+    momentum_of("round_off_bound.beta", beta)
     for name, value in {"coupled": coupled, "decoupled": decoupled}.items():
-        _nonnegative(f"round_off_bound.{name}", value)
+        nonnegative(f"round_off_bound.{name}", value)
     if schedule is None and lr is None:
         raise invalid("round_off_bound.lr", lr, "a learning rate, or a schedule")
     longest = int(t.max(initial=0))
-    rates = _nonnegative("round_off_bound.lr", lr)[None] if schedule is None else _rates(schedule, longest)
-    if len(rates) == 0:
-        rates = np.zeros(1)
-    matrices = recursion_matrix(rates, beta if coupled else 0.0, coupled, decoupled, nesterov)
+    rates = nonnegative("round_off_bound.lr", lr)[None] if schedule is None else rates_of(schedule, longest)
+    rates = rates[: max(longest, 1)] if len(rates) else np.zeros(1)
+    M = recursion_matrix(rates, beta, coupled, decoupled, nesterov)
+    inject = np.stack([-rates * (1 + beta if nesterov else 1.0), np.ones(len(rates))], axis=1)
+    S, G, e = (np.asarray(value, float) for value in (scale, gradient_scale, gradient_error))
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        if np.all(rates[:longest] == rates[0]):
-            total = _sums_of_powers(matrices[0], longest)[t]
+        if np.all(rates == rates[0]):
+            carried, injected, squares = sums_of_powers(M[0], inject[0], longest)[:, t]
         else:
-            total = _sums_of_products(matrices[:longest], t)
-        total = np.where(np.isnan(total), np.inf, total)
-    fastest = float(rates[: max(longest, 1)].max())
-    size = np.asarray(scale, float) + (fastest * np.asarray(gradient_scale, float) if fastest > 1 else 0.0)
-    return 0.5 * classes * eps * size * total
+            carried, injected, squares = sums_of_products(M, inject, t)
+        kept, fastest = float(np.abs(1 - rates * decoupled).max()), float(rates.max())
+        shrink = float((rates * decoupled + 2 * np.abs(1 - rates * decoupled)).max()) if decoupled else 0.0
+        product = np.minimum((1 + kept) * S, fastest * (coupled * S + G) / (1 - beta))
+        decay = 2 * coupled * S + G if coupled else 0.0
+        buffer = 2 * product / fastest if beta and fastest else 0.0
+        # before the first step nothing has happened: one unit of the start, as it is
+        moved = np.where(t > 0, shrink * S + product, 0.0)
+        total = 0.5 * eps * classes * (carried * (S + moved) + injected * decay) + np.sqrt(squares) * (
+            0.5 * eps * np.sqrt(classes) * buffer + e
+        )
+    return np.where(np.isnan(total), np.inf, total)
 
 
-def _sums_of_powers(M: np.ndarray, longest: int) -> np.ndarray:
-    """sum_{s <= t} |(M^s)_11| for t = 0 ... longest."""
-    width = int(np.ceil(np.sqrt(longest + 1)))
-    columns = np.empty((2, width))
-    column = np.array([1.0, 0.0])
-    for j in range(width):
-        columns[:, j] = column
-        column = M @ column
-    jump = np.linalg.matrix_power(M, width)
-    rows = np.empty((width, 2))
-    row = np.array([1.0, 0.0])
-    for i in range(width):
-        rows[i] = row
-        row = row @ jump
-    return np.cumsum(np.abs(rows @ columns).ravel()[: longest + 1])
-
-
-def _sums_of_products(M: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """sum_{s <= t} |(M_{t-1} ... M_s)_11| at each record t; M has shape (steps, 2, 2).
-
-    Steps are cut into blocks; the part of a sum inside the record's own block is stepped backwards for all
-    records at once, the other blocks are one matrix product each.
-    """
-    steps = len(M)
-    width = int(np.ceil(np.sqrt(steps)))
-    blocks = -(-steps // width)
-    padded = np.broadcast_to(np.eye(2), (blocks * width, 2, 2)).copy()
-    padded[:steps] = M
-    grid = padded.reshape(blocks, width, 2, 2)
-    # columns[b, j] = first column of the product of block b from its step j to its end
-    columns = np.empty((blocks, width, 2))
-    product = np.broadcast_to(np.eye(2), (blocks, 2, 2))
-    for j in reversed(range(width)):
-        product = product @ grid[:, j]
-        columns[:, j] = product[:, :, 0]
-    own = t // width  # the block that a record stands in; its steps before the record come first
-    row = np.zeros((len(t), 2))
-    row[:, 0] = 1.0
-    total = np.ones(len(t))  # s = t: nothing has happened since
-    for back in range(1, width):
-        active = np.flatnonzero(t % width >= back)
-        if active.size:
-            row[active] = np.einsum("ri,rij->rj", row[active], padded[t[active] - back])
-            total[active] += np.abs(row[active, 0])
-    for b in reversed(range(blocks)):
-        later = np.flatnonzero(own > b)
-        if later.size:
-            total[later] += np.abs(row[later] @ columns[b].T).sum(axis=1)
-            row[later] = row[later] @ product[b]
-    return total
-
-
-# ------------------------------------------------------------------------------------- claims about runs
+# ------------------------------------------------------------------------------- hypotheses about runs
 
 
 def _outside_the_family(run: Run) -> str | None:
@@ -717,7 +495,10 @@ def _outside_the_family(run: Run) -> str | None:
     if type(run.optimizer) not in (GD, Momentum):
         name = type(run.optimizer).__name__
         return f"{name} steps are not linear in the gradients, as the recursion needs (GD and Momentum are)"
-    last = run.problem.last
+    last, rates = run.problem.last, known_rates(run)
+    fastest = 0.0 if rates is None else float(rates.max(initial=0.0))
+    if max(fastest, run.coupled[last], run.decoupled[last]) > LARGEST / 2:
+        return f"a learning or decay rate is above {LARGEST / 2:g}, where the recursion is not evaluated"
     if shrinks_after(run.decay) and run.coupled[last] and run.decoupled[last]:
         return (
             "the decoupled shrink comes after the step while coupled decay acts too; the recursion is for "
@@ -755,39 +536,49 @@ def _theorem_3_2_hypotheses(run: Run) -> str | None:
     if run.decoupled[last]:
         rate = run.decoupled[last]
         return f"decoupled decay {rate:g} acts on {last} too; theorem 3.2 is for coupled decay alone"
-    if getattr(run.optimizer, "nesterov", False):
+    if getattr(run.optimizer, "nesterov", False) and run.optimizer.beta > 0:
         return "the momentum is Nesterov's; theorem 3.2 is for heavy ball"
-    if not isinstance(run.optimizer.lr, float | int):
+    rates = known_rates(run)
+    if rates is None:
+        return "the learning rate is a schedule and the number of steps is not given; theorem 3.2 is for a constant one"
+    if np.any(rates != rates[:1]):
         return "the learning rate changes over the run; theorem 3.2 is for a constant one"
     return None
 
 
+# ------------------------------------------------------------------------------- predictions about runs
+
+
 def _parameters(run: Run) -> dict[str, Any]:
-    """Arguments of `growth` for a run; a constant rate is passed as one, a changing one as a schedule."""
-    last = run.problem.last
-    rates = run.rates
+    """Arguments of `growth` for a run, as its precision holds them.
+
+    A constant rate is passed as one, a changing one as a schedule.
+    """
+    last, dtype = run.problem.last, np.dtype(run.dtype)
+    rates = run.rates.astype(dtype).astype(np.float64)
     constant = bool(len(rates) == 0 or np.all(rates == rates[0]))
     return {
         "lr": (float(rates[0]) if len(rates) else 0.0) if constant else None,
         "schedule": None if constant else rates,
-        "beta": getattr(run.optimizer, "beta", 0.0),
+        "beta": float(dtype.type(getattr(run.optimizer, "beta", 0.0))),
         "nesterov": getattr(run.optimizer, "nesterov", False),
-        "coupled": run.coupled[last],
-        "decoupled": run.decoupled[last],
+        "coupled": float(dtype.type(run.coupled[last])),
+        "decoupled": float(dtype.type(run.decoupled[last])),
     }
 
 
-def _running_maximum(values: np.ndarray) -> np.ndarray:
-    """Largest |entry| up to and including the next record, shape (records,): covers what lies between."""
-    largest = np.maximum.accumulate(np.abs(values).reshape(len(values), -1).max(axis=1))
-    return np.append(largest[1:], largest[-1])
+def gradient_row_sum_error(terms: Any, classes: int, samples: int, eps: float = 2.0**-52) -> Any:
+    """What round-off may leave in 1^T grad_W: eps sqrt(K + N) max_j sum_k sum_i |R_ki| |H_ji|.
 
+    Rounding errors of n operations on numbers of one size are taken to be independent, so that they grow like
+    sqrt(n); one eps is two half-units per operation.
 
-def _finite_records(run: Run) -> np.ndarray:
-    """Records before the run left the finite numbers."""
-    if run.trajectory is None:
-        raise invalid("Run.trajectory", None, "a simulated run; predictions are held against its records")
-    return np.flatnonzero(np.isfinite(run.trajectory.states).all(axis=1))
+    Examples
+    --------
+    >>> float(gradient_row_sum_error(1.0, classes=1, samples=3, eps=0.5))
+    1.0
+    """
+    return eps * np.sqrt(classes + samples) * terms
 
 
 def _row_sum_prediction(run: Run, error: float = 0.0) -> Prediction:
@@ -796,67 +587,79 @@ def _row_sum_prediction(run: Run, error: float = 0.0) -> Prediction:
     Without decay the error is a decay that takes this share of m in all; without a row sum to decay it is a
     start wrong by this share of max|W|.
     """
-    kept = _finite_records(run)
+    quantity = "m_t = W_t^T 1, against g_t m_0"
+    kept = finite_records(run)
     assert run.trajectory is not None
+    if not len(kept):
+        return Prediction(quantity, np.zeros((0, 1)), np.zeros((0, 1)), np.zeros(0))
     W = run.trajectory["W"][kept].astype(np.float64)
     t = np.asarray(run.trajectory.steps)[kept]
-    settings = _parameters(run)
-    observed = W.sum(axis=1)
-    problem, eps = run.problem, float(np.finfo(run.dtype).eps)
-    gradient_scale: Any = 0.0
-    if run.rates.max(initial=0.0) > 1:
-        states = (run.trajectory.state(int(i)) for i in kept)
-        gradients = [problem.gradient(_trained(problem, s))[problem.last] for s in states]
-        gradient_scale = _running_maximum(np.stack(gradients))
-    bound = round_off_bound(
-        t,
-        **settings,
-        classes=problem.classes,
-        scale=_running_maximum(W),
-        eps=eps,
-        gradient_scale=gradient_scale,
-    )
-    start = observed[0]
+    settings, problem, precision = _parameters(run), run.problem, np.finfo(run.dtype)
+    eps, tiny = float(precision.eps), float(precision.tiny)  # below tiny the spacing no longer shrinks
+    # a common power of two keeps the error-free products away from overflow and underflow
+    unit = int(np.frexp(max(np.abs(W).max(), np.finfo(float).tiny))[1])
+    m = exact_row_sum(np.ldexp(W, -unit))
+    observed = m.high
+    found = gradients(run)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        bound = round_off_bound(
+            t,
+            **settings,
+            classes=problem.classes,
+            scale=np.ldexp(np.maximum(running_maximum(W), tiny), -unit),
+            eps=eps,
+            gradient_scale=np.ldexp(running_maximum(found.largest), -unit),
+            gradient_error=gradient_row_sum_error(
+                np.ldexp(running_maximum(found.terms) + problem.classes * problem.samples * tiny, -unit),
+                problem.classes,
+                problem.samples,
+                eps,
+            ),
+        )
+        # both numbers are rounded once more when they are written down
+        bound = bound + np.finfo(np.float64).eps * np.abs(observed).max(axis=1)
+    start = m[0]
     if error:
         total = float(run.rates.sum())
-        if np.abs(start).max() <= bound[0]:
-            start = start + error * np.abs(W).max()
+        if np.abs(start.high).max() <= bound[0]:
+            start = start + error * np.ldexp(np.abs(W).max(), -unit)
         elif not settings["coupled"] and not settings["decoupled"] and total:
-            settings["decoupled"] = error / total
+            settings["decoupled"] = min(error / total, LARGEST)
         settings["coupled"] *= 1 + error
         settings["decoupled"] *= 1 + error
-    g = growth(t, **settings)
-    with np.errstate(invalid="ignore", over="ignore"):
-        predicted = g[:, None] * start
-        headline = float(nc0(t[-1], **settings, nc0_0=start @ start / problem.classes))
-    return Prediction("m_t = W_t^T 1, against g_t m_0", predicted, observed, bound, headline)
+    mantissa, exponent = evaluate(
+        recursion_entries,
+        t,
+        settings["lr"],
+        settings["beta"],
+        settings["coupled"],
+        settings["decoupled"],
+        settings["nesterov"],
+        settings["schedule"],
+    )
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        predicted = scaled((mantissa[:, None] * start).high, exponent[:, None] + unit)
+        alpha = float(scaled(mantissa.high[-1] ** 2 * (start.high @ start.high) / problem.classes,
+                             2 * (exponent[-1] + unit)))  # fmt: skip
+        observed, bound = np.ldexp(observed, unit), np.ldexp(bound, unit)
+    return Prediction(quantity, predicted, observed, bound, alpha if np.isfinite(alpha) else None)
 
 
 def _perturbed_row_sum(run: Run) -> Prediction:
     return _row_sum_prediction(run, PERTURBATION[run.dtype])
 
 
-def _trained(problem: Any, state: Any) -> dict[str, np.ndarray]:
-    return {name: state[name] for name in problem.trained}
-
-
 def _lemma_prediction(run: Run, weight: float = 1.0) -> Prediction:
     """Column sums of grad_W at the recorded states, the last class counted with `weight`, against 0."""
-    kept = _finite_records(run)
-    traj, problem = run.trajectory, run.problem
-    assert traj is not None
-    rows = []
-    for i in kept:
-        rows.append(problem.gradient(_trained(problem, traj.state(int(i))))[problem.last])
-    gradients = np.stack(rows)
-    observed = gradients[:, :-1].sum(axis=1) + weight * gradients[:, -1]
-    # |R| sums to at most 2 sum(y) over a column; each of its entries and of R H^T is rounded a few times
-    H = traj.features()[kept].astype(np.float64)
-    heaviest = 1.0 if problem.targets is None else max(1.0, float(np.abs(problem.targets).sum(axis=0).max()))
-    share = problem.samples if getattr(problem.loss, "reduction", "mean") == "sum" else 1
-    size = 2 * heaviest * share * np.abs(H).reshape(len(kept), -1).max(axis=1)
-    largest = np.abs(gradients).reshape(len(kept), -1).max(axis=1)
-    bound = float(np.finfo(np.float64).eps) * (problem.classes + problem.samples) * np.maximum(size, largest)
+    found = gradients(run) if len(finite_records(run)) else None
+    if found is None:
+        return Prediction("1^T grad_W", np.zeros((0, 1)), np.zeros((0, 1)), np.zeros(0))
+    finite = np.isfinite(found.values).all(axis=(1, 2))
+    values, problem = found.values[finite], run.problem
+    values[:, -1] *= weight
+    observed = exact_row_sum(values).high
+    smallest = problem.classes * problem.samples * np.finfo(np.float64).tiny  # products that underflow
+    bound = gradient_row_sum_error(found.terms[finite] + smallest, problem.classes, problem.samples)
     return Prediction("1^T grad_W", np.zeros_like(observed), observed, bound)
 
 
@@ -864,9 +667,12 @@ def _perturbed_lemma(run: Run) -> Prediction:
     return _lemma_prediction(run, 1.0 + PERTURBATION["float64"])  # gradients are evaluated in float64
 
 
+# ------------------------------------------------------------------------------------------------- claims
+
+
 _ROW_SUM_LAYERS = {
-    "symbolic": "proved for symbolic t, eta, beta, lam (python -m proofs_check)",
-    "simulation": "each run is judged against (K/2) eps max|W| sum |g_s|",
+    "symbolic": "proved for symbolic t, eta, beta, lam (python -m proofs_check), constant rate",
+    "simulation": "each run is judged against the half-units of every step, carried on (round_off_bound)",
 }
 
 CLAIMS = (
@@ -877,8 +683,11 @@ CLAIMS = (
         room="row_sum",
         figure="row_sum_regimes",
         layers={
-            "symbolic": "proved: cross-entropy and its smoothed and soft targets, any shift-invariant loss",
-            "simulation": "at recorded states, within eps (K + N) 2 max|H|",
+            "symbolic": (
+                "cross-entropy with any targets is shift-invariant: proved; 1^T grad_W = 0 for it and for any "
+                "function of the logit differences: K = 2..5"
+            ),
+            "simulation": "at recorded states, within eps sqrt(K + N) max_j sum_ki |R_ki| |H_ji|",
         },
         applies=_no_lemma,
         predict=_lemma_prediction,
@@ -925,7 +734,13 @@ CLAIMS = (
         source=Source("this package", "contains theorems 3.1 and 3.2 of Zhao et al.", "derived here"),
         room="row_sum",
         figure="row_sum_regimes",
-        layers=_ROW_SUM_LAYERS,
+        layers={
+            **_ROW_SUM_LAYERS,
+            "symbolic": (
+                "proved: the one-step matrix is the update rule's, so that any schedule multiplies matrices; "
+                "closed form at a constant rate for symbolic t"
+            ),
+        },
         applies=_outside_the_family,
         predict=_row_sum_prediction,
         control=_perturbed_row_sum,
@@ -956,7 +771,7 @@ CLAIMS = (
         name="zhao2026.thm3.2.erratum",
         statement=(
             "Theorem 3.2's alpha_t <= C rho^(2t) alpha_0 with a constant C fails at the double root "
-            "beta = (1 - sqrt(eta lam))^2, where alpha_t = (1 + t (1 - r))^2 rho^(2t) alpha_0; at every root "
+            "beta = (1 - sqrt(eta lam))^2 != 0, where alpha_t = (1 + t (1 - r))^2 rho^(2t) alpha_0; at every root "
             "pattern alpha_t <= (1 + t (1 + rho))^2 rho^(2t) alpha_0."
         ),
         source=Source(PAPER, "theorem 3.2, corrected here", "read in full"),
