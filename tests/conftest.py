@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,7 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def python() -> Callable[..., str]:
     """Run code in a new process with warnings as errors and return what it printed.
 
@@ -49,12 +49,12 @@ def python() -> Callable[..., str]:
     """
 
     def run(
-        code: str, *args: str, env: Mapping[str, str] | None = None, root: Path = ROOT, timeout: float = 300
+        code: str, env: Mapping[str, str] | None = None, root: Path = ROOT, arguments: Sequence[str] = ()
     ) -> str:
         environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code, *args],
-            cwd="/", env=environment, capture_output=True, text=True, timeout=timeout, check=False,
+            [sys.executable, "-W", "error", "-c", code, *arguments],
+            cwd="/", env=environment, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-4000:]
         return done.stdout

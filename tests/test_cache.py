@@ -2,8 +2,7 @@
 
 import os
 import shutil
-import subprocess
-import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -45,23 +44,19 @@ def stamps(folder):
 
 
 @pytest.fixture(scope="module")
-def warm(tmp_path_factory):
+def warm(tmp_path_factory, call):
     """A cache filled by one process, and what that process printed."""
     folder = tmp_path_factory.mktemp("cache")
     return folder, call(RUN, {"UFM_CACHE_DIR": str(folder)})
 
 
-def call(code, env=None, root=ROOT):
-    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], cwd="/", env=environment, capture_output=True, text=True,
-        timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout.split()
+@pytest.fixture(scope="session")
+def call(python):
+    """The words that code prints in a new process."""
+    return lambda *arguments, **options: python(*arguments, **options).split()
 
 
-def test_a_second_process_compiles_nothing(warm):
+def test_a_second_process_compiles_nothing(warm, call):
     folder, (events, loss) = warm
     assert int(events) > 0
     before = files(folder)
@@ -77,7 +72,7 @@ def copied_package(tmp_path):
     return root
 
 
-def test_an_edit_in_any_source_file_is_seen(tmp_path):
+def test_an_edit_in_any_source_file_is_seen(tmp_path, call):
     """A helper in another file than the kernel that is cached: the gradient must change with it."""
     root, folder = copied_package(tmp_path), tmp_path / "cache"
     env = {"UFM_CACHE_DIR": str(folder)}
@@ -96,7 +91,7 @@ def test_an_edit_in_any_source_file_is_seen(tmp_path):
     assert len(stamps(folder)) == 2
 
 
-def test_the_stamp_covers_every_source_file(tmp_path):
+def test_the_stamp_covers_every_source_file(tmp_path, call):
     root = copied_package(tmp_path)
     ask = "from ufm.kernels import cache; print(cache.stamp(), len(cache.sources()))"
     before, count = call(ask, root=root)
@@ -115,7 +110,7 @@ def test_the_stamp_covers_every_source_file(tmp_path):
     assert call(ask, root=root)[0] != before
 
 
-def test_old_stamps_are_pruned(tmp_path):
+def test_old_stamps_are_pruned(tmp_path, call):
     """All but the newest three folders of other source states go, once unused for an hour; nothing else does."""
     now = time.time()
     for age in range(6):
@@ -136,14 +131,14 @@ def test_old_stamps_are_pruned(tmp_path):
     assert f"{5:024d}" not in left
 
 
-def test_folders_in_use_are_not_pruned(tmp_path):
+def test_folders_in_use_are_not_pruned(tmp_path, call):
     for age in range(6):
         (tmp_path / f"{age:024d}").mkdir()
     call("from ufm.kernels import cache; cache.folder()", {"UFM_CACHE_DIR": str(tmp_path)})
     assert len(stamps(tmp_path)) == 7
 
 
-def test_runs_without_any_folder_to_write(tmp_path):
+def test_runs_without_any_folder_to_write(tmp_path, call):
     """Root may write anywhere, so a file stands where the folder should be; the package's own folder stays clean."""
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -154,13 +149,18 @@ def test_runs_without_any_folder_to_write(tmp_path):
     assert files(root) == before
     assert blocked.read_text() == ""
     # neither a home nor a place for temporary files
-    nowhere = {"XDG_CACHE_HOME": str(blocked), "HOME": str(blocked), "TMPDIR": str(blocked), "UFM_CACHE_DIR": ""}
+    nowhere = {
+        "XDG_CACHE_HOME": str(blocked),
+        "HOME": str(blocked),
+        "TMPDIR": str(blocked),
+        "UFM_CACHE_DIR": "",
+    }
     code = code.replace("from ufm", "import tempfile; tempfile.tempdir = '" + str(blocked) + "'\nfrom ufm", 1)
     assert call(code, nowhere, root) == cold
     assert files(root) == before
 
 
-def test_a_home_that_cannot_be_written_falls_back_to_temporary_files(tmp_path):
+def test_a_home_that_cannot_be_written_falls_back_to_temporary_files(tmp_path, call):
     blocked, temporary = tmp_path / "file", tmp_path / "tmp"
     blocked.write_text("")
     temporary.mkdir()
@@ -170,8 +170,10 @@ def test_a_home_that_cannot_be_written_falls_back_to_temporary_files(tmp_path):
     assert Path(found).parents[1] == temporary
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write to read-only folders")
-def test_an_install_that_is_read_only(tmp_path):
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write to read-only folders"
+)
+def test_an_install_that_is_read_only(tmp_path, call):
     root = copied_package(tmp_path)
     for path in [root, *root.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
@@ -183,22 +185,55 @@ def test_an_install_that_is_read_only(tmp_path):
             path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def test_import_loads_no_slow_library():
+def test_import_loads_no_slow_library(call):
     code = """
 import sys
 import ufm
 
 problem = ufm.DUFM(10, 30, 3, loss="ce", features=ufm.Given([[1.0] * 10] * 30))
 ufm.Momentum(ufm.StepDecay(0.1), 0.9), ufm.Mixed(1e-3, 1e-3), ufm.LogSpaced(300), ufm.Start(W=ufm.Zeros())
-slow = ["numba", "llvmlite", "sympy", "matplotlib", "xarray", "pandas", "scipy.special", "scipy.linalg", "tqdm", "mpmath"]
+slow = "numba llvmlite sympy matplotlib xarray pandas scipy.special scipy.linalg tqdm mpmath".split()
 print([name for name in slow if name in sys.modules])
 """
     assert " ".join(call(code)) == "[]"
 
 
-def test_settings_of_numba_are_left_as_they_were(warm):
+def test_settings_of_numba_are_left_as_they_were(warm, call):
     code = (
         "import numba, ufm\nbefore = numba.config.CACHE_DIR\n"
         "ufm.simulate(ufm.UFM(4, 5, 2), ufm.Momentum(0.1, 0.9), steps=2)\nassert numba.config.CACHE_DIR == before"
     )
     call(code, {"UFM_CACHE_DIR": str(warm[0])})
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flip"])
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_a_damaged_cache_does_not_stop_a_run(tmp_path, call, damage, ending):
+    environment = {"UFM_CACHE_DIR": str(tmp_path)}
+    expected = call(TWICE, environment)
+    for path in tmp_path.rglob(f"*.{ending}"):
+        data = bytearray(path.read_bytes())
+        if damage == "flip":
+            data[: len(data) // 2] = bytes(255 - byte for byte in data[: len(data) // 2])
+        path.write_bytes({"empty": b"", "cut": bytes(data[: len(data) // 2]), "flip": bytes(data)}[damage])
+    assert call(TWICE, environment) == expected
+    assert call(TWICE, environment) == expected
+
+
+def test_ctrl_c_while_compiling_is_neither_lost_nor_a_traceback_of_numba(tmp_path, call):
+    code = """
+    import os, signal
+    from ufm.kernels import contract, updates
+
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with contract._interrupt_deferred():
+            interrupt()
+            print("inside")
+    except KeyboardInterrupt:
+        print("after", signal.getsignal(signal.SIGINT) is before)
+    """
+    assert call(textwrap.dedent(code), {"UFM_CACHE_DIR": str(tmp_path)}) == ["inside", "after", "True"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import ufm
+from ufm.epochs import batch_order
 from ufm.errors import UfmError
 from ufm.initial import Gaussian, Given, SimplexETF, Start, Zeros
 from ufm.kernels import reference
@@ -92,7 +93,7 @@ def sums_of_terms(problem, state, columns):
 def decided_steps(run, states):
     """Records up to which no sign hangs on |g| < 100 eps x the sum of its terms (Signum: |v|)."""
     problem, beta = run.problem, getattr(run.optimizer, "beta", 0.0)
-    order = reference.batch_order(run, 0, run.steps)
+    order = batch_order(run, 0, run.steps)
     m = dict.fromkeys(problem.trained, 0.0)
     terms = dict.fromkeys(problem.trained, 0.0)
     for t in range(run.steps):
@@ -160,6 +161,30 @@ def test_compiled_equals_reference(loss, optimizer):
     )
     assert worst <= 1, which
     assert len(short) <= 3, short
+
+
+BLOCKS = ("H", "W1", "W2", "W3", "b")
+FROZEN = [names for count in range(5) for names in itertools.combinations(BLOCKS, count)]
+
+
+@pytest.mark.parametrize("activation", ["relu", "identity"])
+def test_any_blocks_may_be_frozen(activation, rng):
+    """All 31 choices of trained blocks, full and mini-batches, plain and with exponents carried."""
+    state = ufm.DUFM(K, WIDTH, 3, SIZES, bias=True).unpack(0.5 * rng.standard_normal(117))
+    for frozen, batch in itertools.product(FROZEN, BATCH):
+        fixed = {name: Given(state[name]) for name in frozen} or None
+        problem = ufm.DUFM(K, WIDTH, 3, SIZES, activation=activation, loss="ce", bias=True, frozen=fixed)
+        start = Given(**{name: state[name] for name in problem.trained})
+        decay = ufm.Mixed(0.02, 0.3)
+        traj = ufm.simulate(problem, Momentum(0.05, 0.8), decay, steps=10, init=start, batch=batch)
+        states = reference.simulate(traj.run)
+        for name in problem.trained:
+            assert np.abs(traj[name] - states[name]).max() <= 1e-14, (frozen, batch, name)
+        for name in frozen:
+            assert np.array_equal(traj[name][-1], state[name])
+        options = {"steps": 10, "init": start, "batch": batch}
+        plain = ufm.simulate(problem, SignGD(0.01), decay, **options)
+        assert np.abs(plain.states - forced(problem, SignGD(0.01), decay, **options).states).max() <= 1e-14
 
 
 # ---------------------------------------------------------------------------------------- the gradient
@@ -290,7 +315,7 @@ def test_heads_ask_for_exponents_only_where_residuals_are_small():
 def forced(problem, optimizer, decay=None, *, steps, **options):
     """The same run with exponents carried from the first step."""
     start = ufm.simulate(problem, optimizer, decay, steps=0, **options)
-    end = replace(start.end, unit=np.zeros(problem.size, start.states.dtype))
+    end = replace(start.end, unit=np.zeros(problem.size))
     return replace(start, end=end).resume(steps)
 
 
@@ -333,6 +358,28 @@ def test_theorem_3_3_where_probabilities_underflow(optimizer):
     assert traj.stats["exponents_from"] > 0
     assert traj.stats["undecided_signs"] == 0
     assert error <= 1e-9
+
+
+@pytest.mark.parametrize("lam", [5e-3, 5e-4])
+def test_theorem_3_3_in_single_precision(lam):
+    """Probabilities underflow near e^-87 here; the limit is right to eps max|W|/(eta lam max|W|) = eps/(eta lam)."""
+    classes, lr = 10, 1.0
+    problem = ufm.UFM(classes, classes, features=SimplexETF())
+    steps = round(18 / (lr * lam))
+    traj = ufm.simulate(
+        problem,
+        SignGD(lr),
+        ufm.Decoupled(lam),
+        steps=steps,
+        init=Zeros(),
+        record=ufm.Every(steps),
+        dtype="float32",
+    )
+    alpha = (traj["W"][-1].astype(float).sum(axis=0) ** 2).sum() / classes
+    error = abs(alpha / ((classes - 2) / lam) ** 2 - 1)
+    print(f"theorem 3.3 in float32, lam {lam:g}: relative error {error:.1e}")
+    assert traj.stats["exponents_from"] > 0
+    assert error <= 2 * 2.0**-23 / (lr * lam)
 
 
 def exact_gradient(problem, state, columns):
@@ -389,7 +436,7 @@ def test_signs_beyond_underflow_are_those_of_multiple_precision(batch, depth, de
             problem, SignGD(2.0**-10), decay, steps=1, init=Given(**state), batch=batch, seed=seed
         )
         assert traj.stats["exponents_from"] == 0
-        order = reference.batch_order(traj.run, 0, 1)
+        order = batch_order(traj.run, 0, 1)
         columns = order[0] if len(order) else np.arange(problem.samples)
         with mpmath.workdps(60):
             gradient = exact_gradient(problem, state, columns)
@@ -414,7 +461,7 @@ def test_normalised_gradient_beyond_underflow_has_one_unit(batch, rng):
         state = separated(rng, problem, gap)
         traj = ufm.simulate(problem, NormalisedGD(1.0), steps=1, init=Given(**state), batch=batch)
         assert traj.stats["exponents_from"] == 0
-        order = reference.batch_order(traj.run, 0, 1)
+        order = batch_order(traj.run, 0, 1)
         columns = order[0] if len(order) else np.arange(problem.samples)
         with mpmath.workdps(60):
             gradient = exact_gradient(problem, state, columns)
@@ -481,8 +528,8 @@ np.save(sys.argv[1], np.concatenate(found))
 
 def test_kernels_run_without_the_compiler(python, tmp_path):
     """Interpreted kernels give the same numbers to 1e-12 over six steps."""
-    python(INTERPRETED, str(tmp_path / "compiled.npy"))
-    python(INTERPRETED, str(tmp_path / "plain.npy"), env={"NUMBA_DISABLE_JIT": "1"})
+    python(INTERPRETED, arguments=[str(tmp_path / "compiled.npy")])
+    python(INTERPRETED, {"NUMBA_DISABLE_JIT": "1"}, arguments=[str(tmp_path / "plain.npy")])
     compiled, plain = np.load(tmp_path / "compiled.npy"), np.load(tmp_path / "plain.npy")
     print(f"interpreted against compiled: worst difference {np.abs(compiled - plain).max():.1e}")
     assert np.abs(compiled - plain).max() <= 1e-12

@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +14,24 @@ import numpy as np
 import pytest
 
 import ufm
-from ufm import DUFM, GD, UFM, Adam, Coupled, CrossEntropy, Decoupled, Mixed, Momentum, NormalisedGD, SignGD, Signum
+from ufm import (
+    DUFM,
+    GD,
+    UFM,
+    Adam,
+    Coupled,
+    CrossEntropy,
+    Decoupled,
+    Mixed,
+    Momentum,
+    NormalisedGD,
+    SignGD,
+    Signum,
+)
+from ufm.epochs import batch_order
 from ufm.errors import DivergedError, IncompatibleError, InterruptedRunError, InvalidProblemError
 from ufm.initial import Gaussian, Given, LinearDefault, SimplexETF, Start, Zeros
 from ufm.losses import MSE
-from ufm.simulate import batch_order
-
-
 
 ROOT = Path(__file__).resolve().parents[1]
 EPS = 2.0**-52
@@ -78,7 +90,10 @@ ROWS = {
     "critical": row(SMALL, Momentum(0.1, CRITICAL), Coupled(1e-2)),
     "beside critical": row(SMALL, Momentum(0.1, CRITICAL + 1e-9), Coupled(1e-2)),
     **{f"heavy ball {beta:g}": row(SMALL, Momentum(0.1, beta), Coupled(1e-2)) for beta in (0.95, 0.98, 0.99)},
-    **{f"nesterov {beta:g}": row(SMALL, Momentum(0.1, beta, True), Coupled(1e-2)) for beta in (0.5, 0.9, 0.99)},
+    **{
+        f"nesterov {beta:g}": row(SMALL, Momentum(0.1, beta, True), Coupled(1e-2))
+        for beta in (0.5, 0.9, 0.99)
+    },
     "momentum decoupled": row(SMALL, Momentum(0.1, 0.9), Decoupled(1e-2)),
     "nesterov decoupled": row(SMALL, Momentum(0.1, 0.9, True), Decoupled(1e-2)),
     "mixed": row(SMALL, Momentum(0.1, 0.9), Mixed(1e-2, 5e-3)),
@@ -101,17 +116,29 @@ ROWS = {
     "smoothing": row(UFM(6, 8, 2, loss=CrossEntropy(smoothing=0.1)), Momentum(0.1, 0.9), Coupled(1e-2)),
     "soft targets": row(UFM(6, 8, 2, loss=CrossEntropy(targets=SOFT)), Momentum(0.1, 0.9), Coupled(1e-2)),
     "focal": row(UFM(6, 8, 2, loss=focal), Momentum(0.1, 0.9), Coupled(1e-2)),
-    "bias": row(UFM(6, 8, 2, bias=True), Momentum(0.1, 0.9), Coupled(1e-2), init=Start(Gaussian(0.3), b=Gaussian(1))),
+    "bias": row(
+        UFM(6, 8, 2, bias=True), Momentum(0.1, 0.9), Coupled(1e-2), init=Start(Gaussian(0.3), b=Gaussian(1))
+    ),
     "unequal classes": row(UFM(5, 6, (20, 9, 4, 2, 1)), Momentum(0.1, 0.9), Coupled(1e-2)),
     "unequal, batches": row(UFM(5, 6, (20, 9, 4, 2, 1)), Momentum(0.1, 0.9), Coupled(1e-2), batch=8),
     "depth 2": row(DUFM(5, 8, 2, **DEEP), Momentum(0.1, 0.9), Coupled(1e-2), init=Gaussian(0.3)),
     "depth 3": row(DUFM(5, 8, 3, **DEEP, bias=True), Momentum(0.1, 0.9), Decoupled(1e-2), init=Gaussian(0.3)),
-    "depth 4": row(DUFM(5, (9, 8, 7, 6), 4, **DEEP), Momentum(0.05, 0.9), Mixed(1e-2, 1e-2), init=Gaussian(0.4)),
-    "depth 4, linear": row(
-        DUFM(5, 8, 4, 2, "identity", "ce"), Momentum(0.05, 0.9, True), Coupled(1e-2), init=Gaussian(0.3), batch=4
+    "depth 4": row(
+        DUFM(5, (9, 8, 7, 6), 4, **DEEP), Momentum(0.05, 0.9), Mixed(1e-2, 1e-2), init=Gaussian(0.4)
     ),
-    "fixed features": row(UFM(10, 10, features=SimplexETF()), Momentum(0.1, 0.9), Coupled(1e-2), init=Zeros()),
-    "default head": row(UFM(10, 32, 2), GD(0.1), Coupled(5e-3), init=Start(W=LinearDefault(), H=Gaussian(1.0))),
+    "depth 4, linear": row(
+        DUFM(5, 8, 4, 2, "identity", "ce"),
+        Momentum(0.05, 0.9, True),
+        Coupled(1e-2),
+        init=Gaussian(0.3),
+        batch=4,
+    ),
+    "fixed features": row(
+        UFM(10, 10, features=SimplexETF()), Momentum(0.1, 0.9), Coupled(1e-2), init=Zeros()
+    ),
+    "default head": row(
+        UFM(10, 32, 2), GD(0.1), Coupled(5e-3), init=Start(W=LinearDefault(), H=Gaussian(1.0))
+    ),
     "K = 2": row(UFM(2, 3, 2), Momentum(0.1, 0.9), Coupled(1e-2)),
     "K = 20": row(UFM(20, 24), Momentum(0.1, 0.9), Coupled(1e-2)),
     "K = 50": row(UFM(50, 60), Momentum(0.1, 0.9), Coupled(1e-2), steps=1000),
@@ -120,21 +147,27 @@ ROWS = {
     "1e5 steps, decoupled": row(UFM(10, 12), GD(0.1), Decoupled(1e-3), steps=100_000),
     "1e5 steps, step decay": row(UFM(4, 5), Momentum(ufm.StepDecay(1.0), 0.9), Coupled(1e-4), steps=100_000),
     "1e5 steps, batches": row(UFM(4, 5, 3), Momentum(0.1, 0.9), Mixed(1e-4, 1e-4), steps=100_000, batch=5),
-}
-LONG = {
-    "1e5 steps, depth 4": row(DUFM(10, 16, 4, **DEEP), Momentum(0.02, 0.9), Coupled(1e-3), 100_000, init=Gaussian(0.3)),
-    "1e5 steps, K = 50": row(UFM(50, 60, 2), Momentum(0.1, 0.9), Coupled(1e-3), steps=100_000),
-    "1e5 steps, batches, depth 2": row(
-        DUFM(10, 12, 2, **DEEP), Momentum(0.05, 0.95, True), Mixed(5e-4, 5e-4), 100_000, batch=8, init=Gaussian(0.3)
+    "1e5 steps, depth 4": row(
+        DUFM(10, 16, 4, **DEEP), Momentum(0.02, 0.9), Coupled(1e-3), 100_000, init=Gaussian(0.3)
     ),
+    "1e5 steps, batches, depth 2": row(
+        DUFM(10, 12, 2, **DEEP),
+        Momentum(0.05, 0.95, True),
+        Mixed(5e-4, 5e-4),
+        100_000,
+        batch=8,
+        init=Gaussian(0.3),
+    ),
+    "1e5 steps, K = 50": row(UFM(50, 60, 2), Momentum(0.1, 0.9), Coupled(1e-3), steps=100_000),
 }
-PARAMETERS = [*ROWS, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)]
+SLOW = {"1e5 steps, K = 50"}
+PARAMETERS = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in ROWS]
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_row_sum_follows_the_closed_form(name):
     """Within the round-off bound everywhere, and a decay wrong by 1e-6 relative leaves it at least 100-fold."""
-    problem, optimizer, decay, options = {**ROWS, **LONG}[name]
+    problem, optimizer, decay, options = ROWS[name]
     traj = ufm.simulate(problem, optimizer, decay, seed=7, **{"init": Gaussian(0.5), **options})
     report = ufm.compare(traj)
     found = report[LAW]
@@ -217,7 +250,9 @@ def test_a_user_loss_equals_the_built_in_one():
 
     for batch in (None, 4):
         options = {"steps": 200, "batch": batch, "init": Gaussian(0.3)}
-        ours = ufm.simulate(DUFM(4, 5, 2, (3, 2, 1, 2), loss=squared), Momentum(0.05, 0.9), Coupled(1e-3), **options)
+        ours = ufm.simulate(
+            DUFM(4, 5, 2, (3, 2, 1, 2), loss=squared), Momentum(0.05, 0.9), Coupled(1e-3), **options
+        )
         theirs = ufm.simulate(DUFM(4, 5, 2, (3, 2, 1, 2)), Momentum(0.05, 0.9), Coupled(1e-3), **options)
         assert np.abs(ours.states - theirs.states).max() < 1e-13
         assert np.abs(ours.loss - theirs.loss).max() < 1e-13
@@ -278,7 +313,9 @@ def test_own_blockwise_optimizer():
 def test_a_diverging_run_raises_with_the_records_so_far():
     problem = UFM(4, 5, loss="mse")
     options = {"steps": 1000, "init": Gaussian(1.0), "seed": 1}
-    with pytest.raises(DivergedError, match=r"GD\(lr=10\.0\) diverged at step \d+: logits or loss are not finite"):
+    with pytest.raises(
+        DivergedError, match=r"GD\(lr=10\.0\) diverged at step \d+: logits or loss are not finite"
+    ):
         ufm.simulate(problem, GD(10.0), **options)
     traj = ufm.simulate(problem, GD(10.0), throw=False, **options)
     assert traj.status.name == "diverged"
@@ -442,7 +479,12 @@ def test_resume_refuses_schedules_that_would_change_the_past():
 def test_unsampled_columns_feel_momentum_and_decay_alone():
     problem, lr, beta, lam, shrink = UFM(4, 5, 3), 0.1, 0.9, 0.3, 0.2
     traj = ufm.simulate(
-        problem, Momentum(lr, beta), Mixed(Coupled(H=lam), Decoupled(H=shrink)), steps=30, batch=5, init=Gaussian(0.5)
+        problem,
+        Momentum(lr, beta),
+        Mixed(Coupled(H=lam), Decoupled(H=shrink)),
+        steps=30,
+        batch=5,
+        init=Gaussian(0.5),
     )
     order = batch_order(traj.run, 0, 30)
     v, H = np.zeros((5, 12)), traj["H"]
@@ -496,12 +538,16 @@ def test_single_precision_has_a_floor():
     """At g_t = e^-100 the row sum stands at a floor of about eps max|W|/(eta lam), far above the law."""
     final = {}
     for dtype in ("float64", "float32"):
-        traj = ufm.simulate(SMALL, GD(0.1), Coupled(0.05), steps=20_000, record=ufm.LogSpaced(50), dtype=dtype)
+        traj = ufm.simulate(
+            SMALL, GD(0.1), Coupled(0.05), steps=20_000, record=ufm.LogSpaced(50), dtype=dtype
+        )
         assert traj.states.dtype == dtype
         assert ufm.compare(traj)[LAW].ratio <= 1
         final[dtype] = np.linalg.norm(traj["W"][-1].astype(float).sum(axis=0))
         floor = np.finfo(dtype).eps * np.abs(traj["W"][-1]).max() / (0.1 * 0.05)
-        print(f"{dtype}: ||W^T 1|| stands at {final[dtype]:.2e}, {final[dtype] / floor:.2g} of eps max|W|/(eta lam)")
+        print(
+            f"{dtype}: ||W^T 1|| stands at {final[dtype]:.2e}, {final[dtype] / floor:.2g} of eps max|W|/(eta lam)"
+        )
         assert 1e-3 * floor < final[dtype] < 2 * floor
     assert final["float32"] > 1e6 * final["float64"]
 
@@ -553,6 +599,17 @@ def test_two_processes_give_the_same_bits(python):
     assert python(BITS, env={"PYTHONHASHSEED": "7"}) == first
 
 
+def test_threads_do_not_disturb_each_other():
+    def bits(seed):
+        return ufm.simulate(
+            SMALL, Momentum(0.1, 0.9), Coupled(1e-2), steps=2000, seed=seed, batch=5
+        ).states.tobytes()
+
+    alone = [bits(seed) for seed in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(bits, range(8))) == alone
+
+
 def test_a_run_does_not_depend_on_how_it_is_recorded_or_watched():
     options = {"steps": 500, "batch": 5, "seed": 2}
     base = ufm.simulate(SMALL, Adam(1e-2), Coupled(1e-2), **options)
@@ -601,3 +658,63 @@ def test_decay_on_a_block_that_is_not_trained_is_refused():
 def test_progress_bar_runs(capsys):
     ufm.simulate(SMALL, GD(0.1), steps=100, progress=True)
     assert "100" in capsys.readouterr().err
+
+
+def test_a_start_without_finite_logits_is_a_record_that_everything_can_read(tmp_path):
+    problem = ufm.UFM(3, 2, per_class=4)
+    traj = ufm.simulate(problem, ufm.GD(0.1), steps=3, init=ufm.Gaussian(1e200), throw=False)
+    assert (traj.status.name, traj.status.step) == ("diverged", 0)
+    assert traj.steps.tolist() == [0]
+    assert np.isinf(traj.loss[0])
+    assert "diverged at step 0" in str(traj)
+    assert {row.verdict for row in ufm.compare(traj)} <= {"inconclusive", "not applicable"}
+    again = ufm.load(traj.save(tmp_path / "run.npz"))
+    assert np.array_equal(again.states, traj.states)
+
+
+class Planned:
+    def __init__(self, steps):
+        self.given = steps
+
+    def steps(self, total):
+        return self.given
+
+
+@pytest.mark.parametrize("steps", [[0, 15], [-1], [0.5], [[0]], ["a"]])
+def test_a_record_of_ones_own_must_name_steps_of_the_run(steps):
+    with pytest.raises(ufm.InvalidProblemError, match=r"Planned\.steps\(10\).*whole numbers from 0 to 10"):
+        ufm.simulate(ufm.UFM(3, 2), ufm.GD(0.1), steps=10, record=Planned(steps))
+
+
+def test_a_record_of_ones_own_is_put_in_order():
+    traj = ufm.simulate(ufm.UFM(3, 2), ufm.GD(0.1), steps=10, record=Planned([7, 3, 3]))
+    assert traj.steps.tolist() == [0, 3, 7, 10]
+
+
+def returns_one(theta, g, m, v, lr, t, p):
+    return theta
+
+
+def takes_two(theta, g):
+    return theta, g, g
+
+
+def names_nothing(theta, g, m, v, lr, t, p):
+    return undefined_name, m, v  # noqa: F821
+
+
+@pytest.mark.parametrize("step", [returns_one, takes_two, names_nothing])
+def test_an_optimizer_that_does_not_compile_is_one_sentence(step):
+    with pytest.raises(
+        ufm.IncompatibleError, match=f"Elementwise.step {step.__name__} does not compile"
+    ) as caught:
+        ufm.simulate(ufm.UFM(3, 2), ufm.Elementwise(step, 0.1), steps=2)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("function", [print, np.sin, ufm.GD])
+def test_only_functions_are_losses_and_steps(function):
+    with pytest.raises(ufm.InvalidProblemError, match="allowed: a function"):
+        ufm.UserLoss(function)
+    with pytest.raises(ufm.InvalidProblemError, match="allowed: a function"):
+        ufm.Elementwise(function, 0.1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import re
@@ -59,13 +58,11 @@ def _software() -> dict[str, str | None]:
     return found | {library: _version(library) for library in _LIBRARIES}
 
 
-@lru_cache(maxsize=1)
 def source() -> str:
     """Digest of the package's Python files: tells apart source trees of one version or commit."""
-    key = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        key.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
-    return key.hexdigest()[:16]
+    from ufm.kernels.cache import source_digest
+
+    return source_digest()[:16]
 
 
 def commit(root: Path | None = None) -> str | None:
@@ -140,12 +137,18 @@ def _usable_cores() -> int | None:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
+@lru_cache(maxsize=2)
+def _pools(scipy_is_loaded: bool) -> Any:
+    """Controller of the BLAS libraries; finding them takes longer than asking them, and scipy brings its own."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
 def _blas() -> list[dict[str, Any]]:
     """BLAS libraries loaded in this process and their threads, without the paths of their files."""
     try:
-        from threadpoolctl import threadpool_info
-
-        pools = threadpool_info()
+        pools = _pools("scipy.linalg" in sys.modules).info()
     except (ImportError, OSError, RuntimeError):
         return []
     kept = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,7 +130,7 @@ class UserLoss:
     name: ClassVar[str] = "user loss"
 
     def __post_init__(self) -> None:
-        if not callable(getattr(self.residual, "py_func", self.residual)):
+        if not inspect.isfunction(getattr(self.residual, "py_func", self.residual)):
             raise invalid(
                 "UserLoss.residual", self.residual, "a function, plain or decorated with numba.njit"
             )

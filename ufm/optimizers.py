@@ -6,6 +6,7 @@ those of PyTorch 2: no dampening, Adam's eps outside the root, sign(0) = 0.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -90,9 +91,9 @@ class GD(_Rule):
 
 @dataclass(frozen=True)
 class Momentum(_Rule):
-    """Heavy ball, or Nesterov as in PyTorch: v <- beta v + g, theta <- theta - lr v.
+    """Heavy ball, or Nesterov as in PyTorch: m <- beta m + g, theta <- theta - lr m.
 
-    With ``nesterov=True`` the step is lr (g + beta v) with the new v.
+    With ``nesterov=True`` the step is lr (g + beta m) with the new m.
 
     Parameters
     ----------
@@ -140,7 +141,7 @@ class SignGD(_Rule):
 
 @dataclass(frozen=True)
 class Signum(_Rule):
-    """Sign of the averaged gradient: v <- beta v + (1 - beta) g, theta <- theta - lr sign(v).
+    """Sign of the averaged gradient: m <- beta m + (1 - beta) g, theta <- theta - lr sign(m).
 
     Examples
     --------
@@ -215,7 +216,7 @@ class _UserRule:
     def __post_init__(self) -> None:
         name = type(self).__name__
         object.__setattr__(self, "lr", checked(f"{name}.lr", self.lr))
-        if not callable(getattr(self.step, "py_func", self.step)):
+        if not inspect.isfunction(getattr(self.step, "py_func", self.step)):
             raise invalid(f"{name}.step", self.step, "a function, plain or decorated with numba.njit")
         try:
             values = tuple(real(f"{name}.parameters", value) for value in self.parameters)

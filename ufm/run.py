@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ufm.checks import choice, whole
 from ufm.decay import Decay, per_block
+from ufm.errors import invalid
+from ufm.initial import Gaussian, Given, Start, is_initialiser
+from ufm.problems import Problem
 from ufm.record import Every
 from ufm.schedules import rates
 
@@ -29,8 +33,8 @@ class Run:
         How a step is taken.
     decay : Coupled, Decoupled or Mixed, optional
         Where weight decay acts; None: nowhere.
-    init : initialiser, optional
-        Where the run starts.
+    init : initialiser or mapping, optional
+        Where the run starts; Gaussian(0.1) by default.
     steps : int, optional
         Number of updates.
     seed : int
@@ -40,9 +44,15 @@ class Run:
     batch : int, optional
         Mini-batch size; None means full batch.
     dtype : {"float64", "float32"}
-        Precision of the whole run.
+        Precision in which state, gradient and buffers are held; the arithmetic on single numbers between
+        loading and storing them may be wider.
     trajectory : Trajectory, optional
         The simulated run.
+
+    Raises
+    ------
+    InvalidProblemError, IncompatibleError
+        For a field that is not allowed, in one sentence.
     """
 
     problem: Any
@@ -55,6 +65,34 @@ class Run:
     batch: int | None = None
     dtype: str = "float64"
     trajectory: Trajectory | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        if not isinstance(self.problem, Problem):
+            raise invalid("simulate.problem", self.problem, "a problem such as UFM(classes=10, width=64)")
+        optimizer = self.optimizer
+        wanted = ("lr", "rule", "hyper", "scale_free", "elementwise")
+        if isinstance(optimizer, type) or not all(hasattr(optimizer, name) for name in wanted):
+            raise invalid("simulate.optimizer", optimizer, "an optimizer such as GD(0.1)")
+        if self.init is None:
+            put(self, "init", Gaussian(0.1))
+        if isinstance(self.init, Mapping) and all(isinstance(name, str) for name in self.init):
+            put(self, "init", Given(**self.init))
+        if not (is_initialiser(self.init) or isinstance(self.init, Start)):
+            raise invalid(
+                "simulate.init", self.init, "an initialiser such as Gaussian(0.1), or Start(W=..., H=...)"
+            )
+        if isinstance(self.record, type) or not callable(getattr(self.record, "steps", None)):
+            raise invalid("simulate.record", self.record, "Every(n), LogSpaced(count) or At(steps)")
+        if self.steps is not None:
+            put(self, "steps", whole("simulate.steps", self.steps, 0))
+        put(self, "seed", whole("simulate.seed", self.seed, 0))
+        choice("simulate.dtype", self.dtype, ("float64", "float32"))
+        if self.batch is not None:
+            put(self, "batch", whole("simulate.batch", self.batch))
+            if self.batch > self.problem.samples:
+                raise invalid("simulate.batch", self.batch, f"at most the {self.problem.samples} samples")
+        _ = self._decay_rates
 
     @property
     def coupled(self) -> Mapping[str, float]:

@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from ufm.checks import choice, flag, whole
-from ufm.decay import Decay, per_block
+from ufm.checks import flag, whole
+from ufm.decay import Decay
+from ufm.epochs import batch_order
 from ufm.errors import DivergedError, IncompatibleError, InterruptedRunError, invalid
-from ufm.initial import Gaussian, block_rng, draw
+from ufm.initial import Gaussian, draw
 from ufm.problems import Problem
 from ufm.record import Every
 from ufm.run import Run
 from ufm.trajectory import End, Status, Trajectory
 
 CHUNK_SECONDS = 0.2  # how long compiled code runs before Python looks at Ctrl-C and the progress bar
-BATCH_PURPOSE = 1  # stream of random numbers that orders mini-batches
-BLOCK_OF_EPOCHS = 2**16  # shuffled indices drawn at once
 
 
 def simulate(
@@ -89,22 +88,33 @@ def simulate(
     >>> traj["W"].shape, traj.status.name
     ((101, 3, 4), 'completed')
     """
-    _check_arguments(problem, optimizer, record, batch, dtype)
     run = Run(
         problem=problem,
         optimizer=optimizer,
         decay=decay,
         init=init,
-        steps=whole("simulate.steps", steps, 0),
-        seed=whole("simulate.seed", seed, 0),
+        steps=steps,
+        seed=seed,
         record=record,
         batch=batch,
         dtype=dtype,
     )
-    start = draw(problem, init, run.seed)
-    theta = problem.pack(start).astype(dtype)
-    size = problem.size
-    end = End(0, theta, np.zeros(size, dtype), np.zeros(size, dtype), np.zeros(0, dtype))
+    return integrate(run, throw=throw, progress=progress, callback=callback)
+
+
+def integrate(
+    run: Run,
+    *,
+    throw: bool = True,
+    progress: bool | None = None,
+    callback: Callable[[int, Any], Any] | None = None,
+) -> Trajectory:
+    """Simulate a run that is described already; the options are those of `simulate`."""
+    if run.steps is None:
+        raise invalid("simulate.steps", None, "a whole number >= 0")
+    problem, dtype, size = run.problem, run.dtype, run.problem.size
+    theta = problem.pack(draw(problem, run.init, run.seed)).astype(dtype)
+    end = End(0, theta, np.zeros(size, dtype), np.zeros(size, dtype), np.zeros(0))
     return _integrate(run, end, None, flag("simulate.throw", throw), progress, callback)
 
 
@@ -134,43 +144,6 @@ def resume(
     return _integrate(run, trajectory.end, trajectory, throw, progress, callback)
 
 
-def _check_arguments(problem: Any, optimizer: Any, record: Any, batch: Any, dtype: Any) -> None:
-    if not isinstance(problem, Problem):
-        raise invalid("simulate.problem", problem, "a problem such as UFM(classes=10, width=64)")
-    if not all(hasattr(optimizer, name) for name in ("lr", "rule", "hyper", "scale_free", "elementwise")):
-        raise invalid("simulate.optimizer", optimizer, "an optimizer such as GD(0.1)")
-    if isinstance(record, type) or not callable(getattr(record, "steps", None)):
-        raise invalid("simulate.record", record, "Every(n), LogSpaced(count) or At(steps)")
-    choice("simulate.dtype", dtype, ("float64", "float32"))
-    if batch is not None and whole("simulate.batch", batch) > problem.samples:
-        raise invalid("simulate.batch", batch, f"at most the {problem.samples} samples of the problem")
-
-
-def batch_order(run: Run, start: int, stop: int) -> np.ndarray:
-    """Sorted sample indices of the batches of steps start ... stop - 1, shape (steps, batch); -1 fills short ones.
-
-    The order of an epoch depends on the seed and the number of the epoch alone.
-    """
-    if run.batch is None or run.batch == run.problem.samples:
-        return np.zeros((0, 0), np.int64)
-    N, m = run.problem.samples, run.batch
-    per_epoch = -(-N // m)
-    epochs = max(1, BLOCK_OF_EPOCHS // N)
-    steps = np.arange(start, max(stop, start + 1))
-    found = np.empty((len(steps), m), np.int64)
-    number = steps // per_epoch
-    for block in np.unique(number // epochs):
-        rng = block_rng(run.seed, BATCH_PURPOSE, int(block))
-        order = rng.permuted(np.tile(np.arange(N), (epochs, 1)), axis=1)
-        padded = np.full((epochs, per_epoch * m), N)
-        padded[:, :N] = order
-        batches = np.sort(padded.reshape(epochs * per_epoch, m), axis=1)
-        here = number // epochs == block
-        found[here] = batches[steps[here] - block * epochs * per_epoch]
-    found[found == N] = -1
-    return found
-
-
 @contextmanager
 def _bar(progress: bool | None, total: int, start: int) -> Iterator[Callable[[int], None]]:
     if not progress:
@@ -196,10 +169,9 @@ def _integrate(
 
     problem, dtype, total = run.problem, run.dtype, run.steps
     assert total is not None
-    per_block(run.decay, problem)
     started, compiled_before = time.perf_counter(), contract.compile_seconds["total"]
     rates = run.rates.astype(dtype)
-    planned = run.record.steps(total)
+    planned = _planned(run)
     first = begin.step if previous is None else begin.step + 1
     when = planned[planned >= first]
     theta, m, v = begin.theta.copy(), begin.m.copy(), begin.v.copy()
@@ -208,7 +180,9 @@ def _integrate(
     records = contract.Records(
         when, np.empty((len(when), problem.size), dtype), np.empty(len(when)), np.empty(len(when))
     )
-    cursor = np.array([begin.step, 0, contract.FINE, 0, -1], np.int64)
+    before = previous.stats if previous is not None else {}
+    undecided = before.get("undecided_signs", 0), before.get("first_undecided_step", -1)
+    cursor = np.array([begin.step, 0, contract.FINE, *undecided], np.int64)
 
     chain, step = chain_of(problem, dtype), step_of(problem, run.optimizer, run.decay, dtype)
     buffers = buffers_of(problem, dtype)
@@ -216,7 +190,7 @@ def _integrate(
     update = updates.rule(run.optimizer, dtype)
     plain = batches.run if run.batch is not None and run.batch < problem.samples else loop.run
     kernel = contract.compiled(plain if unit.size == 0 else extended.run, "run", dtype)
-    exponents_from = -1 if unit.size == 0 else begin.step
+    exponents_from = before.get("exponents_from", -1)
 
     def advance(records: Any, stop: int) -> None:
         start = int(cursor[loop.AT])
@@ -231,13 +205,13 @@ def _integrate(
     try:
         with _bar(progress, total, begin.step) as show:
             while True:
-                before, clock = int(cursor[loop.AT]), time.perf_counter()
-                advance(records, min(before + chunk, total))
+                since, clock = int(cursor[loop.AT]), time.perf_counter()
+                advance(records, min(since + chunk, total))
                 at, why = int(cursor[loop.AT]), int(cursor[loop.WHY])
                 show(at)
                 if why == contract.EXPONENTS:
                     cursor[loop.WHY] = contract.FINE
-                    unit, exponents_from = np.zeros(problem.size, dtype), at
+                    unit, exponents_from = np.zeros(problem.size), at
                     kernel = contract.compiled(extended.run, "run", dtype)
                     continue
                 if why == contract.NOT_FINITE:
@@ -250,7 +224,7 @@ def _integrate(
                     break
                 seconds = max(time.perf_counter() - clock, 1e-6)
                 limit = max(1, 2**20 // (run.batch or 1))
-                chunk = int(np.clip((at - before) * CHUNK_SECONDS / seconds, 1, min(8 * chunk, limit)))
+                chunk = int(np.clip((at - since) * CHUNK_SECONDS / seconds, 1, min(8 * chunk, limit)))
     except KeyboardInterrupt:
         name, reason = "interrupted", "Ctrl-C was pressed"
 
@@ -270,14 +244,23 @@ def _integrate(
         advance(extra, at)
         if cursor[loop.KEPT] == 1:
             parts.append(tuple(extra))
+    if last < 0 and not parts[-1][0].size:
+        # not even the start has finite logits: it is kept all the same
+        parts.append(
+            (np.array([at]), theta[None, : problem.size].copy(), np.array([np.inf]), np.array([np.inf]))
+        )
     steps_, states, fit, penalty = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    seconds = time.perf_counter() - stepping
+    # counts and times of a resumed run are those of the whole run
+    seconds = time.perf_counter() - stepping + before.get("seconds", 0.0)
     stats = {
-        "steps": at - begin.step,
+        "steps": at,
         "seconds": seconds,
-        "steps_per_second": (at - begin.step) / max(seconds, 1e-9),
-        "prepare_seconds": stepping - started,
-        "compile_seconds": contract.compile_seconds["total"] - compiled_before,
+        "steps_per_second": at / max(seconds, 1e-9),
+        "prepare_seconds": stepping - started + before.get("prepare_seconds", 0.0),
+        "compile_seconds": contract.compile_seconds["total"]
+        - compiled_before
+        + before.get("compile_seconds", 0.0),
+        "legs": 1 + before.get("legs", 0),
         "exponents_from": exponents_from,
         "undecided_signs": int(cursor[loop.UNDECIDED]),
         "first_undecided_step": int(cursor[loop.FIRST_UNDECIDED]),
@@ -302,6 +285,17 @@ def _integrate(
             f"the run was {trajectory.status}; continue with error.trajectory.resume()", trajectory
         )
     return trajectory
+
+
+def _planned(run: Run) -> np.ndarray:
+    """Steps to record, with the first and the last."""
+    given = np.asarray(run.record.steps(run.steps))
+    if given.ndim != 1 or (
+        given.size and (given.dtype.kind not in "iu" or given.min() < 0 or given.max() > run.steps)
+    ):
+        allowed = f"whole numbers from 0 to {run.steps}"
+        raise invalid(f"{type(run.record).__name__}.steps({run.steps})", given, allowed)
+    return np.unique(np.concatenate([[0], given, [run.steps]])).astype(np.int64)
 
 
 def _rates_hint(run: Run, at: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,9 +104,20 @@ class Trajectory:
     end: End = field(repr=False)
 
     def __post_init__(self) -> None:
+        self._protect()
+        object.__setattr__(self, "run", replace(self.run, trajectory=self))
+
+    def _protect(self) -> None:
         for array in (self.steps, self.states, self.fit, self.penalty):
             array.setflags(write=False)
-        object.__setattr__(self, "run", replace(self.run, trajectory=self))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: the blocks are views of the states, which a pickle would repeat."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._protect()
 
     @property
     def problem(self) -> Problem:
@@ -128,7 +139,7 @@ class Trajectory:
         """Recorded blocks by name, each of shape (records, ...); frozen ones are repeated without a copy."""
         trained = self.problem.unpack(self.states)
         frozen = {
-            name: np.broadcast_to(value.astype(self.states.dtype), (len(self.steps), *value.shape))
+            name: np.broadcast_to(value, (len(self.steps), *value.shape))
             for name, value in self.problem.frozen_values.items()
         }
         arrays = {**trained, **frozen}
@@ -142,7 +153,10 @@ class Trajectory:
 
     def state(self, i: int) -> Blocks:
         """All blocks at record i by name."""
-        return Blocks({name: value[i] for name, value in self.blocks.items()}, self.problem.last)
+        try:
+            return Blocks({name: value[i] for name, value in self.blocks.items()}, self.problem.last)
+        except IndexError:
+            raise IndexError(f"Trajectory.state.i is {i!r}; allowed: 0 ... {len(self) - 1}.") from None
 
     def features(self, layer: int | None = None) -> np.ndarray:
         """Input of a layer: s(H_l) for layer l (the last by default), shape (records, d_l, samples)."""

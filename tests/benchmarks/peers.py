@@ -154,7 +154,9 @@ def measure(problem: ufm.UFM | ufm.DUFM, repeats: int) -> dict[str, list[float]]
 
 def main() -> None:
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    print(f"{os.cpu_count()} CPUs, medians of {repeats} interleaved repeats, microseconds per step (times ours)")
+    print(
+        f"{os.cpu_count()} CPUs, medians of {repeats} interleaved repeats, microseconds per step (times ours)"
+    )
     for name, problem in CASES.items():
         times = {system: median(values) for system, values in measure(problem, repeats).items()}
         cells = [

@@ -27,14 +27,21 @@ def sources() -> list[Path]:
 
 
 @lru_cache(maxsize=1)
-def stamp() -> str:
-    """Hash of the contents of all package sources and of the versions that compile them."""
-    from importlib.metadata import version
-
-    digest = hashlib.sha256(f"{sys.version_info[:3]} {version('numba')} {version('llvmlite')}".encode())
+def source_digest() -> str:
+    """Hash of the names and contents of all package sources."""
+    digest = hashlib.sha256()
     for path in sources():
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:24]
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def stamp() -> str:
+    """Hash of all package sources and of the versions that compile them."""
+    from importlib.metadata import version
+
+    versions = f"{sys.version_info[:3]} {version('numba')} {version('llvmlite')}"
+    return hashlib.sha256(f"{versions} {source_digest()}".encode()).hexdigest()[:24]
 
 
 def _base_folders() -> list[Path]:
@@ -53,7 +60,7 @@ def folder() -> Path | None:
         place = base / stamp()
         try:
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if hasattr(os, "getuid") and place.stat().st_uid != os.getuid():
+            if hasattr(os, "getuid") and {place.stat().st_uid, base.stat().st_uid} != {os.getuid()}:
                 continue  # compiled code of somebody else is not run
             with tempfile.TemporaryFile(dir=place):
                 pass

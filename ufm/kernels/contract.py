@@ -6,16 +6,22 @@ compiling the loop again, and everything comes warm from the disk cache in the n
 
 from __future__ import annotations
 
+import shutil
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numba import float32, float64, int64, types
+from numba.core.errors import NumbaError
 
+from ufm.errors import IncompatibleError
 from ufm.kernels.cache import folder
 
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
@@ -107,7 +113,7 @@ def signatures(dtype: str) -> Signatures:
     function = types.FunctionType
     run = types.void(
         function(head), function(value), function(update), chain, step, records, buffers,
-        vec, vec, vec, vec, vec, vec, table, int64, int64, ints,
+        vec, vec, vec, vec, float64[::1], vec, table, int64, int64, ints,
     )  # fmt: skip
     evaluate = float64(function(head), function(value), chain, buffers, vec, vec)
     return Signatures(head, value, update, run, evaluate)
@@ -121,6 +127,8 @@ _lock = threading.RLock()
 def compiled(function: Callable[..., Any], kind: str, dtype: str, keep: bool = True) -> Any:
     """Compile one kernel at one precision, or load it from the disk cache.
 
+    While it compiles, numba's global cache folder points to ours; a lock keeps our own threads apart.
+
     Parameters
     ----------
     function : callable
@@ -132,15 +140,71 @@ def compiled(function: Callable[..., Any], kind: str, dtype: str, keep: bool = T
     keep : bool
         Whether to use the disk cache; a user's function is compiled anew in each process.
     """
-    begin = time.perf_counter()
     signature = getattr(signatures(dtype), kind)
-    with _lock:
-        place = folder() if keep else None
-        before = numba.config.CACHE_DIR
+    with _lock, _interrupt_deferred():
+        begin = time.perf_counter()
         try:
-            if place is not None:
-                numba.config.CACHE_DIR = str(place)
-            return numba.njit(signature, cache=place is not None, **OPTIONS)(function)
+            place = folder() if keep else None
+            if place is None:
+                return numba.njit(signature, **OPTIONS)(function)
+            try:
+                return _compiled_in(place, function, signature)
+            except NumbaError:
+                raise
+            except Exception as error:
+                # a damaged or full cache must not stop a run: start it afresh, and do without it this time
+                if not isinstance(error, OSError):
+                    shutil.rmtree(place, ignore_errors=True)
+                return numba.njit(signature, **OPTIONS)(function)
         finally:
-            numba.config.CACHE_DIR = before
             compile_seconds["total"] += time.perf_counter() - begin
+
+
+def _compiled_in(place: Path, function: Callable[..., Any], signature: Any) -> Any:
+    before = numba.config.CACHE_DIR
+    try:
+        numba.config.CACHE_DIR = str(place)
+        return numba.njit(signature, cache=True, **OPTIONS)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+@contextmanager
+def _interrupt_deferred() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends: inside LLVM's callbacks it would be lost or break the compilation."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[Any] = []
+    before = signal.getsignal(signal.SIGINT)
+    if before is None:  # not installed from Python: cannot be put back
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *arguments: pressed.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed and callable(before):
+            before(*pressed[0])
+
+
+def user_compiled(function: Callable[..., Any], kind: str, dtype: str, name: str) -> Any:
+    """Compile a kernel around a user's function, or say in one sentence why it does not compile.
+
+    Raises
+    ------
+    IncompatibleError
+        With the line of numba's message that names the cause.
+    """
+    try:
+        return compiled(function, kind, dtype, keep=False)
+    except NumbaError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        telling = [
+            line
+            for line in lines
+            if not line.startswith(("Failed in", "During", "File", "<source", "^", "-"))
+        ]
+        cause = (telling or lines or ["no reason given"])[0]
+        raise IncompatibleError(f"{name} does not compile with numba: {cause}") from None

@@ -14,7 +14,7 @@ import numpy as np
 from ufm.kernels.batches import record
 from ufm.kernels.chain import forward, gather, logits_offset
 from ufm.kernels.contract import NOT_FINITE, helper
-from ufm.kernels.loop import AT, FIRST_UNDECIDED, KEPT, UNDECIDED, WHY, shrink
+from ufm.kernels.loop import AT, FIRST_UNDECIDED, KEPT, UNDECIDED, WHY, take_step
 from ufm.kernels.product import product
 
 NOTHING = -np.inf  # logarithm of zero
@@ -240,9 +240,4 @@ def run(
             if cursor[UNDECIDED] == 0:
                 cursor[FIRST_UNDECIDED] = t
             cursor[UNDECIDED] += found
-        lr = rates[t - start]
-        if step.has_decoupled == 1 and step.shrink_after == 0:
-            shrink(step, theta, lr)
-        update(theta, grad, m, v, lr, t + 1, step.hyper, step.table)
-        if step.has_decoupled == 1 and step.shrink_after == 1:
-            shrink(step, theta, lr)
+        take_step(update, step, theta, grad, m, v, rates[t - start], t + 1)

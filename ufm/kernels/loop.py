@@ -41,16 +41,22 @@ def shrink(step, theta, lr):
 
 
 @inline
-def advance(update, step, theta, grad, m, v, lr, t):
-    """One update with its decays; the gradient belongs to the unshrunk state."""
-    if step.has_coupled == 1:
-        for j in range(grad.size):
-            grad[j] += step.coupled[j] * theta[j]
+def take_step(update, step, theta, grad, m, v, lr, t):
+    """One update with its decoupled decay; the gradient belongs to the unshrunk state and holds coupled decay."""
     if step.has_decoupled == 1 and step.shrink_after == 0:
         shrink(step, theta, lr)
     update(theta, grad, m, v, lr, t, step.hyper, step.table)
     if step.has_decoupled == 1 and step.shrink_after == 1:
         shrink(step, theta, lr)
+
+
+@inline
+def advance(update, step, theta, grad, m, v, lr, t):
+    """One update with its decays."""
+    if step.has_coupled == 1:
+        for j in range(grad.size):
+            grad[j] += step.coupled[j] * theta[j]
+    take_step(update, step, theta, grad, m, v, lr, t)
 
 
 def run(

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
+import numba
 import numpy as np
 
-from ufm.kernels.contract import EXPONENTS, FINE, NOT_FINITE, compiled, helper
+from ufm.kernels.contract import EXPONENTS, FINE, NOT_FINITE, compiled, helper, user_compiled
 from ufm.kernels.exponential import exp
 
 HUGE = 1e300
@@ -186,8 +188,10 @@ def mse_value(Z, segments, targets, parameters, scale):
     return 0.5 * scale * total
 
 
-def user_pair(residual: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Head and value of a user's ``residual(Z, targets, R) -> value``."""
+@lru_cache(maxsize=64)
+def _user_pair(function: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Head and value of a user's ``residual(Z, targets, R) -> value``; the same objects at every call."""
+    residual = function if hasattr(function, "py_func") else numba.njit(function)
 
     def head(Z, segments, targets, parameters, scale, R, work):
         value = residual(Z, targets, R)
@@ -213,22 +217,10 @@ def pair(loss: Any, dtype: str) -> tuple[Any, Any]:
         head = smoothed_head if loss.smoothing else cross_entropy_head
         value = cross_entropy_value
     else:
-        return _user_pair_compiled(loss.residual, dtype)
+        head, value = _user_pair(loss.residual)
+        name = f"UserLoss.residual {getattr(loss.residual, '__name__', '')}".strip()
+        return user_compiled(head, "head", dtype, name), user_compiled(value, "value", dtype, name)
     return compiled(head, "head", dtype), compiled(value, "value", dtype)
-
-
-def _user_pair_compiled(residual: Callable[..., Any], dtype: str) -> tuple[Any, Any]:
-    key = (residual, dtype)
-    if key not in _user_pairs:
-        import numba
-
-        inner = residual if hasattr(residual, "py_func") else numba.njit(residual)
-        head, value = user_pair(inner)
-        _user_pairs[key] = compiled(head, "head", dtype, False), compiled(value, "value", dtype, False)
-    return _user_pairs[key]
-
-
-_user_pairs: dict[Any, tuple[Any, Any]] = {}
 
 
 def parameters(loss: Any, dtype: str) -> np.ndarray:

@@ -8,10 +8,10 @@ import numpy as np
 from scipy.special import logsumexp
 
 from ufm.decay import shrinks_after
+from ufm.epochs import batch_order
 from ufm.initial import draw
 from ufm.losses import MSE
 from ufm.run import Run
-from ufm.simulate import batch_order
 
 
 def targets(problem: Any) -> np.ndarray:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numba
 
-from ufm.kernels.contract import compiled, inline
+from ufm.errors import invalid
+from ufm.kernels.contract import compiled, inline, user_compiled
 
 
 @inline
@@ -125,22 +127,27 @@ def _elementwise(step: Any) -> Callable[..., Any]:
     return update
 
 
-_user_rules: dict[Any, Any] = {}
+@lru_cache(maxsize=64)
+def _user_update(step: Callable[..., Any], elementwise: bool) -> Callable[..., Any]:
+    """The user's function as an update of the flat state; one object per function, so that it compiles once."""
+    if not elementwise:
+        return getattr(step, "py_func", step)
+    return _elementwise(step if hasattr(step, "py_func") else numba.njit(step))
 
 
 def rule(optimizer: Any, dtype: str) -> Any:
-    """Compiled update rule of an optimizer."""
-    from ufm.optimizers import Elementwise
+    """Compiled update rule of an optimizer.
 
+    Raises
+    ------
+    IncompatibleError
+        If a user's function does not compile.
+    """
     if isinstance(optimizer.rule, str):
+        if optimizer.rule not in RULES:
+            raise invalid(
+                f"{type(optimizer).__name__}.rule", optimizer.rule, f"a function, or {', '.join(RULES)}"
+            )
         return compiled(RULES[optimizer.rule], "update", dtype)
-    key = (optimizer.rule, type(optimizer), dtype)
-    if key not in _user_rules:
-        given = optimizer.rule
-        if isinstance(optimizer, Elementwise):
-            inner = given if hasattr(given, "py_func") else numba.njit(given)
-            function = _elementwise(inner)
-        else:
-            function = getattr(given, "py_func", given)
-        _user_rules[key] = compiled(function, "update", dtype, False)
-    return _user_rules[key]
+    name = f"{type(optimizer).__name__}.step {getattr(optimizer.rule, '__name__', '')}".strip()
+    return user_compiled(_user_update(optimizer.rule, optimizer.elementwise), "update", dtype, name)
