@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -201,6 +203,86 @@ def test_bad_input_is_one_sentence(tmp_path, toml, capsys):
     toml.write_text(TOML.format(lr=0.1) + "b = 0.1\n")
     assert "one rate, or rates by block name" in refused(capsys, "run", toml)
     assert not toml.with_suffix(".npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("steps = 40", "steps = 4000000000000000000", "simulate.steps is 4000000000000000000; allowed"),
+        (
+            "width = 4",
+            "width = 4611686018427387904",
+            "UFM: GiB of one copy of .* is .*; allowed: at most 1024",
+        ),
+        ("width = 4", "width = 4\nper_class = 4611686018427387904", "UFM: GiB of one copy"),
+        ("classes = 3", "classes = 1000000000", "GiB of one copy of features, weights and logits is"),
+        ('"UFM"', '"DUFM"\ndepth = 100000', "DUFM.depth is 100000; allowed: .* <= 10000"),
+    ],
+)
+def test_sizes_that_no_machine_holds_are_refused_at_once(toml, capsys, old, new, sentence):
+    toml.write_text(TOML.format(lr=0.1).replace(old, new))
+    started = time.perf_counter()
+    assert re.search(sentence, refused(capsys, "run", toml))
+    assert time.perf_counter() - started < 5
+    assert not toml.with_suffix(".npz").exists()
+
+
+def test_resume_to_a_huge_step_is_refused(npz, capsys):
+    assert "steps is 4000000000000000000" in refused(capsys, "resume", npz, "--steps", 4 * 10**18)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes as on Unix")
+def test_special_files_are_neither_read_nor_replaced(toml, tmp_path, capsys):
+    fifo, loop = tmp_path / "fifo", tmp_path / "loop"
+    os.mkfifo(fifo)
+    loop.symlink_to(loop)
+    for command in ("run", "compare", "rerun", "resume"):
+        assert "is a pipe or device" in refused(capsys, command, fifo)
+    for out in (fifo, loop):
+        assert "a pipe, a device" in refused(capsys, "run", toml, "--out", out, "--overwrite")
+    assert fifo.is_fifo()
+    assert loop.is_symlink()
+
+
+def test_run_does_not_replace_its_own_description(toml, tmp_path, capsys):
+    link = tmp_path / "link"
+    link.symlink_to(toml)
+    for out in (toml, link):
+        sentence = refused(capsys, "run", toml, "--out", out, "--overwrite")
+        assert "is the file that describes the run; allowed: another file" in sentence
+    assert toml.read_text() == TOML.format(lr=0.1)
+
+
+def test_a_name_that_is_too_long_is_one_sentence(toml, capsys):
+    assert "name too long" in refused(capsys, "run", "x" * 300)
+    assert "name too long" in refused(capsys, "run", toml, "--out", "x" * 300)
+
+
+def test_a_letter_that_the_locale_lacks_is_escaped(tmp_path):
+    toml = tmp_path / "caf\xe9.toml"
+    toml.write_text(TOML.format(lr=0.1))
+    with start("run", toml, env={**os.environ, "PYTHONIOENCODING": "ascii"}) as process:
+        output, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    assert "caf\\xe9.npz" in output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="descriptors as on Unix")
+def test_without_an_output_nothing_is_printed():
+    command = f"exec {shlex.quote(sys.executable)} -m ufm claims >&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_during_the_import_is_one_sentence(monkeypatch, capsys):
+    from ufm import __main__
+
+    def fail():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main", fail)
+    assert __main__.main() == 130
+    assert capsys.readouterr().err == "ufm: interrupted.\n"
 
 
 @pytest.mark.parametrize(

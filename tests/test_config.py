@@ -1,6 +1,7 @@
 """Description objects as tables and TOML: every class comes back equal; bad files get one sentence."""
 
 import json
+import os
 import tomllib
 from dataclasses import replace
 
@@ -92,18 +93,29 @@ problems = (
     )
     | matrices(2, 2).map(lambda W: ufm.DUFM(3, 2, 2, frozen={"W1": ufm.Given(W), "H": ufm.SimplexETF()}))
 )
-runs = st.builds(
-    Run,
-    problem=problems,
-    optimizer=optimizers,
-    decay=st.none() | decays,
-    init=starts,
-    steps=st.integers(0, 10**9),
-    seed=st.integers(0, 2**62),
-    record=records,
-    batch=st.none() | st.integers(1, 100),
-    dtype=st.sampled_from(["float64", "float32"]),
-)
+
+
+@st.composite
+def runs(draw):
+    """Runs that are allowed: decay by the names of trained blocks, batches no larger than the data."""
+    problem = draw(problems)
+    rates = st.dictionaries(st.sampled_from(problem.trained), rate, min_size=1)
+    some_coupled = st.builds(ufm.Coupled, rate) | rates.map(lambda named: ufm.Coupled(**named))
+    some_decoupled = st.builds(ufm.Decoupled, rate) | rates.map(lambda named: ufm.Decoupled(**named))
+    decay = some_coupled | some_decoupled | st.builds(ufm.Mixed, some_coupled, some_decoupled, shrink)
+    return Run(
+        problem=problem,
+        optimizer=draw(optimizers),
+        decay=draw(st.none() | decay),
+        init=draw(starts),
+        steps=draw(st.integers(0, 10**9)),
+        seed=draw(st.integers(0, 2**62)),
+        record=draw(records),
+        batch=draw(st.none() | st.integers(1, problem.samples)),
+        dtype=draw(st.sampled_from(["float64", "float32"])),
+    )
+
+
 parts = [
     ("problem", problems),
     ("optimizer", optimizers),
@@ -129,7 +141,7 @@ def test_every_object_comes_back_equal(where, objects, data):
     assert repr(again) == repr(obj)
 
 
-@given(run=runs)
+@given(run=runs())
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_run_comes_back_equal_through_toml(run, tmp_path):
     path = tmp_path / "run.toml"
@@ -222,13 +234,17 @@ BAD = [
     ({"decay": {"type": "Coupled"}}, "Coupled is"),
     ({"decay": {"type": "Coupled", "rate": 0.1, "W": 0.1}}, "one rate, or rates by block name"),
     ({"decay": {"type": "Coupled", "W": -0.1}}, "Coupled.W is -0.1"),
-    ({"decay": {"type": "Coupled", "self": 0.1}}, "decay is not a valid Coupled"),
+    ({"decay": {"type": "Coupled", "self": 0.1}}, "Coupled.self is 0.1; allowed: trained blocks"),
     ({"decay": {"type": "Mixed", "coupled": {"type": "Decoupled", "rate": 1}}}, "decay.decoupled is missing"),
     (
         {"decay": {"type": "Mixed", "decoupled": 0.1, "coupled": {"type": "Decoupled", "rate": 1}}},
         "decay.coupled.type is 'Decoupled'; allowed: 'Coupled'",
     ),
     ({"init": {"type": "Start", "W": {"type": "Start"}}}, "init.W.type is 'Start'"),
+    ({"init": {"type": "Given", "self": [0.1], "values": [0.1]}}, "not both"),
+    ({"steps": 2**63}, "steps is 9223372036854775808; allowed: a whole number >= 0 and <= "),
+    ({"problem": {**GOOD["problem"], "width": 2**62}}, "UFM: GiB of one copy"),
+    ({"problem": {**GOOD["problem"], "per_class": 2**62}}, "UFM: GiB of one copy"),
     ({"init": {"type": "Gaussian", "scale": "0.1"}}, "Gaussian.scale is '0.1'"),
     ({"record": {"type": "At", "at": {}}}, "record.at is {}"),
     ({"record": {"type": "At", "at": "12"}}, "At.at is '1'"),
@@ -259,6 +275,7 @@ def test_the_good_table_is_good():
         (b"steps = 5\xff", "not UTF-8"),
         (b"", "steps is missing"),
         (b"a = " + b"[" * 5000, "not TOML|nested too deeply"),
+        (b".".join([b"a"] * 5000) + b" = 1", "a is a dict that cannot be shown; allowed: the keys"),
         (b"steps = 2020-01-01\n[problem]\n[optimizer]\n", "problem.type is missing"),
     ],
 )
@@ -272,8 +289,34 @@ def test_a_bad_file_gets_one_sentence_that_names_it(tmp_path, text, sentence):
 
 @pytest.mark.parametrize("name", ["missing.toml", ".", "a\0b"])
 def test_a_file_that_cannot_be_read_is_a_storage_error(tmp_path, name):
-    with pytest.raises(StorageError, match=r"does not exist|cannot be read"):
+    with pytest.raises(StorageError, match=r"does not exist|is a folder|cannot be read"):
         run_from_toml(tmp_path / name)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(StorageError, match="is a pipe or device; allowed: a TOML file"):
+        run_from_toml(tmp_path / "fifo")
+    with pytest.raises(InvalidProblemError, match="path is None; allowed: the name of a file"):
+        run_from_toml(None)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    path = tmp_path / "run.toml"
+    run = Run(ufm.UFM(3, 4), ufm.GD(0.1), steps=5)
+    path.write_text(run_to_toml(run), encoding="utf-8-sig")
+    assert run_from_toml(path) == run
+
+
+def test_too_little_memory_is_a_sentence(monkeypatch):
+    def fail(self):
+        raise MemoryError
+
+    monkeypatch.setattr(ufm.UFM, "__post_init__", fail)
+    with pytest.raises(
+        InvalidProblemError, match="problem needs more memory than there is; allowed: a smaller UFM"
+    ):
+        run_from_table(GOOD)
 
 
 def test_a_file_with_bytes_that_are_not_a_run_never_shows_a_traceback(tmp_path):
@@ -289,6 +332,11 @@ def step(theta, g, m, v, lr, t, p):
     return theta - lr * g, m, v
 
 
+class OwnRecord:
+    def steps(self, total):
+        return np.arange(total + 1)
+
+
 class OwnStart:
     def draw(self, place, rng):
         return np.ones(place.shape)
@@ -298,7 +346,8 @@ RUN = Run(ufm.UFM(3, 4), ufm.GD(0.1), None, ufm.Gaussian(0.1), 5)
 
 
 @pytest.mark.parametrize(
-    ("part", "value"), [("optimizer", ufm.Elementwise(step, 0.1)), ("init", OwnStart()), ("record", object())]
+    ("part", "value"),
+    [("optimizer", ufm.Elementwise(step, 0.1)), ("init", OwnStart()), ("record", OwnRecord())],
 )
 def test_what_holds_a_function_cannot_be_written_but_is_described(part, value):
     run = replace(RUN, **{part: value})
@@ -349,5 +398,5 @@ def test_an_array_that_is_not_the_one_of_its_digest_is_refused():
 
 
 def test_a_start_given_as_a_mapping_is_written_as_the_given_it_means():
-    run = replace(RUN, init={"W": np.ones((3, 4)), "H": np.ones((4, 3))})
-    assert run_from_table(to_table(run)).init == ufm.Given(**run.init)
+    arrays = {"W": np.ones((3, 4)), "H": np.ones((4, 3))}
+    assert run_from_table(to_table(replace(RUN, init=arrays))).init == ufm.Given(**arrays)

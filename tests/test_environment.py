@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import ufm
-from ufm.environment import Environment, commit, environment, provenance, source, version
+from ufm.environment import Environment, _pools, commit, environment, provenance, source, version
 from ufm.run import Run
 
 RUN = Run(ufm.UFM(3, 4, features=ufm.SimplexETF()), ufm.GD(0.1), None, ufm.Gaussian(0.1), 5)
@@ -147,5 +147,6 @@ def test_an_unreadable_cache_folder_is_unknown(monkeypatch):
 
 
 def test_without_threadpoolctl_blas_is_empty(monkeypatch):
+    _pools.cache_clear()
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     assert environment()["blas"] == []

@@ -40,7 +40,7 @@ def made(run: Run, records: int = 3, unit: bool = False, seed: int = 0) -> Traje
         status=Status("interrupted", 10, "Ctrl-C was pressed"),
         stats={"seconds": 0.1 + 0.2, "undecided_signs": np.int64(3), "rate": np.float64(np.inf)},
         provenance=provenance(run),
-        end=End(10, draw(total), draw(size), draw(size), draw(size if unit else 0)),
+        end=End(10, draw(total), draw(size), draw(size), rng.random(size if unit else 0)),
     )
 
 
@@ -93,9 +93,9 @@ def test_everything_comes_back_bit_for_bit(tmp_path, dtype, unit):
 )
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_number_and_any_text_comes_back(tmp_path, values, reason):
-    run = Run(ufm.UFM(2, 1, features=ufm.Given([[1.0, 2.0]])), ufm.GD(0.1), init=ufm.Zeros(), steps=3)
+    run = Run(ufm.UFM(2, 1, features=ufm.Given([[1.0, 2.0]])), ufm.GD(0.1), init=ufm.Zeros(), steps=10)
     states = np.array(values).reshape(3, 2)
-    trajectory = replace(made(run), states=states, status=Status("diverged", 3, reason))
+    trajectory = replace(made(run), states=states, status=Status("diverged", 10, reason))
     again = load(save(trajectory, tmp_path / "run.npz"))
     assert again.states.tobytes() == states.tobytes()
     assert again.status == trajectory.status
@@ -283,6 +283,7 @@ CHANGES = [
     (lambda header, arrays: header.update(schema=2), "has schema 2; allowed: up to 1.*newer ufm"),
     (lambda header, arrays: header.update(schema="1"), "its schema is '1'"),
     (lambda header, arrays: header.update(schema=0), "its schema is 0"),
+    (lambda header, arrays: header.update(schema=True), "its schema is True"),
     (lambda header, arrays: header.update(format="x"), "was not written by"),
     (lambda header, arrays: header.update(body=[]), "does not hold the arrays"),
     (lambda header, arrays: header.update(checksum=""), "checksum"),
@@ -296,13 +297,24 @@ CHANGES = [
     (put(states=np.zeros((3, 15), np.float32)), "float32 instead of float64"),
     (put(**{"end.theta": np.zeros(3)}), "end.theta has shape"),
     (put(**{"end.m": np.zeros((15, 1))}), "end.m has shape"),
-    (body(status={"name": "finished", "step": 1, "reason": ""}), "'finished'"),
+    (body(status={"name": "finished", "step": 10, "reason": ""}), "'finished'"),
     (body(status={"name": "completed"}), "does not fit together"),
     (body(status=3), "does not fit together"),
+    (body(status={"name": "completed", "step": 21, "reason": ""}), "status.step is 21; allowed: .*<= 20"),
+    (body(status={"name": "completed", "step": 1e30, "reason": ""}), r"status.step is 1e\+30"),
+    (body(status={"name": "completed", "step": 5, "reason": ""}), "status.step is 5; allowed: .*>= 10"),
     (body(end={}), "does not fit together"),
+    (body(end={"step": -1}), "end.step is -1"),
+    (body(end={"step": 9}), "end.step is 9 instead of 10"),
+    (body(end={"step": 1e30}), r"end.step is 1e\+30"),
+    (put(**{"end.unit": np.zeros(14)}), "end.unit has shape"),
+    (put(**{"end.theta": np.zeros(31, ">f8")}), "end.theta has dtype >f8"),
+    (put(**{"end.v": np.zeros(15, int)}), "end.v has dtype int64"),
+    (put(steps=np.array([0, 5, 10], ">i8")), "whole numbers"),
     (body(stats=1), "does not fit together"),
     (body(run=None), "not allowed"),
     (body(run={}), "steps is missing"),
+    (lambda header, arrays: header["body"]["run"].update(optimizer=None), "optimizer is missing"),
     (run_part("problem", type="__main__"), "problem.type is '__main__'"),
     (run_part("problem", width=-1), "UFM.width is -1"),
     (run_part("problem", width=5), "has shape"),
@@ -323,6 +335,73 @@ def test_a_changed_file_is_refused_even_with_a_right_checksum(saved, change, sen
 def test_rewriting_without_a_change_is_fine(saved):
     rewritten(saved, lambda header, arrays: None)
     assert_same(load(saved), made(RUN))
+
+
+def huge_shape(archive):
+    text = repr({"descr": "<f8", "fortran_order": False, "shape": (2**58,)}).encode()
+    archive.writestr("huge.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+
+
+def duplicate(archive):
+    name = archive.namelist()[-1]
+    with pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr(name, archive.read(name))
+
+
+@pytest.mark.parametrize("add", [huge_shape, duplicate, lambda archive: archive.writestr("readme.txt", "x")])
+def test_members_that_are_not_ours_are_refused(saved, add):
+    with zipfile.ZipFile(saved, "a") as archive:
+        add(archive)
+    with pytest.raises(StorageError, match="damaged or not a file of this package"):
+        load(saved)
+
+
+@pytest.mark.parametrize("depth", [300, 900, 1500, 100_000])
+def test_a_deep_header_is_refused(saved, depth):
+    head = json.dumps({"format": storage.FORMAT, "schema": 1, "checksum": "", "body": {}})
+    deep = head.replace("{}", '{"a": ' * depth + "1" + "}" * depth)
+    with zipfile.ZipFile(saved) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        arrays = {name: storage._member(archive, name) for name in names if name != "header"}
+    np.savez(saved, header=np.array(deep), **arrays)
+    with pytest.raises(StorageError):
+        load(saved)
+
+
+def test_a_special_file_is_neither_replaced_nor_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("fifo", "loop"):
+        with pytest.raises(StorageError, match="a pipe, a device or a loop of links; allowed"):
+            save(made(RUN), tmp_path / name)
+        with pytest.raises(StorageError, match=r"a pipe or device|cannot be read"):
+            load(tmp_path / name)
+    assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
+    assert sorted(os.listdir(tmp_path)) == ["fifo", "loop"]
+
+
+def test_a_replaced_file_keeps_its_mode(saved):
+    saved.chmod(0o640)
+    save(made(RUN, records=2), saved)
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (None, "path is None"),
+        (3, "path is 3"),
+        ("x" * 300, "name too long"),
+        ("a\0b", "NUL"),
+        ("\ud800", "NUL"),
+    ],
+)
+def test_names_that_no_file_has_are_one_sentence(tmp_path, monkeypatch, name, sentence):
+    monkeypatch.chdir(tmp_path)
+    for call in (load, lambda path: save(made(RUN), path), lambda path: storage.write_atomically(path, b"")):
+        with pytest.raises(ufm.UfmError, match=f"(?i){sentence}"):
+            call(name)
+    assert os.listdir(tmp_path) == []
 
 
 class Evil:

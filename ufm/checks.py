@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ufm.errors import invalid
+from ufm.errors import StorageError, invalid
 
 
-def whole(where: str, value: Any, least: int = 1) -> int:
-    """Return `value` as an int of at least `least`, or raise InvalidProblemError."""
+def whole(where: str, value: Any, least: int = 1, most: int = 2**62) -> int:
+    """Return `value` as an int in [least, most], or raise InvalidProblemError."""
     allowed = f"a whole number >= {least}"
     if isinstance(value, bool | np.bool_):
         raise invalid(where, value, allowed)
@@ -20,9 +24,22 @@ def whole(where: str, value: Any, least: int = 1) -> int:
         number = operator.index(value)
     except TypeError:
         raise invalid(where, value, allowed) from None
-    if number < least or number > 2**62:
+    if number < least:
         raise invalid(where, value, allowed)
+    if number > most:
+        raise invalid(where, value, f"{allowed} and <= {most}")
     return number
+
+
+def one_or_several(where: str, value: Any, count: int, name: str) -> int | tuple[int, ...]:
+    """Return a whole number >= 1, or `count` of them as a tuple, or raise InvalidProblemError."""
+    listed = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
+    if not listed or getattr(value, "ndim", 1) == 0:
+        return whole(where, value)
+    numbers = tuple(whole(where, number) for number in value)
+    if len(numbers) != count:
+        raise invalid(where, numbers, f"one {name}, or {count} {name}s")
+    return numbers
 
 
 def real(
@@ -39,7 +56,9 @@ def real(
             allowed += f" >= {least:g}"
         if below < math.inf:
             allowed += f" and < {below:g}"
-    if isinstance(value, bool | np.bool_ | str | bytes | complex):
+    if isinstance(value, bool | np.bool_ | str | bytes | complex | np.complexfloating):
+        raise invalid(where, value, allowed)
+    if isinstance(value, np.ndarray) and (value.ndim or value.dtype.kind not in "iuf"):
         raise invalid(where, value, allowed)
     try:
         number = float(value)
@@ -62,6 +81,34 @@ def flag(where: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise invalid(where, value, "True or False")
     return bool(value)
+
+
+def path_of(where: str, value: Any) -> Path:
+    """Return `value` as a Path that the system can be asked for, or raise one sentence."""
+    allowed = "the name of a file, as a text or a Path"
+    try:
+        path = Path(value)
+    except TypeError:
+        raise invalid(where, value, allowed) from None
+    try:
+        if b"\0" not in os.fsencode(path):
+            return path
+    except UnicodeEncodeError:
+        pass
+    raise StorageError(f"{str(path)!r} cannot be read or written; allowed: {allowed} without NUL characters.")
+
+
+def regular_file(path: Path, allowed: str) -> None:
+    """Raise StorageError unless `path` is a file; a pipe or device could keep a reader waiting for ever."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise StorageError(f"{path} does not exist; allowed: {allowed}.") from None
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read ({error.strerror}); allowed: {allowed}.") from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
+        raise StorageError(f"{path} is {kind}; allowed: {allowed}.")
 
 
 def finite_array(where: str, value: Any, ndim: int | None = None) -> np.ndarray:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ufm.errors import IncompatibleError, InvalidProblemError, StorageError, UfmError
+from ufm.errors import DivergedError, IncompatibleError, InvalidProblemError, StorageError, UfmError
 
 if TYPE_CHECKING:
     from ufm.claims import Claim
@@ -118,25 +118,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         Exit code: 0 fine; 1 a comparison failed or a run diverged; 2 refused; 130 interrupted.
     """
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A locale without a letter of the text shows it escaped.
+            stream.reconfigure(errors="backslashreplace")
     try:
+        parser = _parser()
+        options = parser.parse_args(arguments)
         if not hasattr(options, "run"):
             parser.print_help()
             code = _OK
         else:
             code = options.run(options)
         # What is still buffered may meet a closed pipe, too.
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except BrokenPipeError:
         _silence_stdout()
         return _PIPE
-    except UfmError as error:
-        return _refuse(str(error))
+    except DivergedError as error:
+        print(f"ufm: {' '.join(str(error).split())}", file=sys.stderr)
+        return _DIFFERENT
     except KeyboardInterrupt:
+        # InterruptedRunError is one
         print("ufm: interrupted.", file=sys.stderr)
         return _INTERRUPTED
+    except UfmError as error:
+        return _refuse(str(error))
     except MemoryError:
         return _refuse("not enough memory; next: record fewer steps, or take a smaller problem.")
     except OSError as error:
@@ -162,33 +171,20 @@ def _progress() -> bool:
 
 def _check_out(out: Path, overwrite: bool) -> None:
     """Refuse a file that could not be written before a long run, not after it."""
-    if out.is_dir():
-        raise StorageError(f"{out} is a folder; allowed: --out with the name of a file.")
-    if out.exists() and not overwrite:
+    from ufm.storage import target_of
+
+    target = target_of(out)
+    if target.exists() and not overwrite:
         raise StorageError(f"{out} exists; allowed: another file with --out, or --overwrite to replace it.")
-    folder = out.absolute().parent
-    if not folder.is_dir():
-        raise StorageError(f"{out} cannot be written: there is no folder {folder}; create it first.")
+    folder = target.parent
     if not os.access(folder, os.W_OK):
         raise StorageError(f"{out} cannot be written: no permission to write to {folder}.")
 
 
 def _simulate(run: Any) -> Trajectory:
-    from ufm.simulate import simulate
+    from ufm.simulate import integrate
 
-    return simulate(
-        run.problem,
-        run.optimizer,
-        run.decay,
-        steps=run.steps,
-        init=run.init,
-        seed=run.seed,
-        record=run.record,
-        batch=run.batch,
-        dtype=run.dtype,
-        throw=False,
-        progress=_progress(),
-    )
+    return integrate(run, throw=False, progress=_progress())
 
 
 def _finish(trajectory: Trajectory, out: Path) -> int:
@@ -222,6 +218,8 @@ def _run(options: argparse.Namespace) -> int:
     run = run_from_toml(options.file)
     out = options.out or options.file.with_suffix(".npz")
     _check_out(out, options.overwrite)
+    if out.exists() and out.samefile(options.file):
+        raise StorageError(f"{out} is the file that describes the run; allowed: another file with --out.")
     return _finish(_simulate(run), out)
 
 
@@ -294,7 +292,7 @@ def _claim_text(claim: Claim) -> str:
         f"  statement  {claim.statement}",
         f"  source     {claim.source}",
         f"  formula    ufm/theory/{claim.room}.py",
-        f"  proof      python -m proofs_check {claim.room}",
+        f"  proof      python -m proofs_check {claim.name}",
     ]
     if claim.figure is not None:
         lines.append(f"  figure     python -m figures {claim.figure}")

@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 
 from ufm.arrays import Content
-from ufm.checks import choice, whole
+from ufm.checks import choice, path_of, regular_file, whole
 from ufm.decay import Coupled, Decoupled, Mixed
 from ufm.errors import IncompatibleError, InvalidProblemError, StorageError, UfmError, invalid
 from ufm.initial import Gaussian, Given, LinearDefault, SimplexETF, Start, Zeros
@@ -223,7 +223,11 @@ def from_table(
         return _dataclass(kind, given, where, arrays)
     except UfmError:
         raise
-    except (TypeError, ValueError, OverflowError, MemoryError) as error:
+    except MemoryError:
+        raise InvalidProblemError(
+            f"{where} needs more memory than there is; allowed: a smaller {name}."
+        ) from None
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidProblemError(f"{where} is not a valid {name}: {error}.") from error
 
 
@@ -371,7 +375,7 @@ def run_from_table(
         if key not in names:
             raise invalid(key, value, f"the keys {', '.join(names)}")
     for key in ("steps", "problem", "optimizer"):
-        if key not in table:
+        if table.get(key) is None:
             raise InvalidProblemError(
                 f"{key} is missing; allowed: a file with steps, [problem] and [optimizer]."
             )
@@ -382,7 +386,7 @@ def run_from_table(
     }
     record = _run_part("record", table.get("record"), arrays, (given or {}).get("record"))
     return Run(
-        **{**parts, "init": Gaussian(0.1) if parts["init"] is None else parts["init"]},
+        **parts,
         steps=whole("steps", table["steps"], 0),
         seed=whole("seed", table.get("seed", 0), 0),
         record=Every(1) if record is None else record,
@@ -487,18 +491,15 @@ def run_from_toml(path: str | Path) -> Run:
     InvalidProblemError, IncompatibleError
         If it is not TOML, or a key or value in it is not allowed; the message names the field.
     """
-    path = Path(path)
+    path = path_of("run_from_toml.path", path)
+    allowed = "a TOML file that describes a run"
+    regular_file(path, allowed)
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidProblemError(f"{path} is not TOML: it is not UTF-8 text (byte {error.start}).") from None
-    except FileNotFoundError:
-        raise StorageError(f"{path} does not exist; allowed: a TOML file that describes a run.") from None
-    except (OSError, ValueError) as error:
-        detail = getattr(error, "strerror", None) or error
-        raise StorageError(
-            f"{path} cannot be read ({detail}); allowed: a TOML file that describes a run."
-        ) from None
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read ({error.strerror}); allowed: {allowed}.") from None
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

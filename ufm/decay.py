@@ -24,7 +24,7 @@ class _BlockRates:
     rate: float | None
     blocks: tuple[tuple[str, float], ...]
 
-    def __init__(self, rate: float | None = None, **blocks: float) -> None:
+    def __init__(self, /, rate: float | None = None, **blocks: float) -> None:
         name = type(self).__name__
         if (rate is None) == (not blocks):
             raise invalid(f"{name}", {"rate": rate, **blocks}, "one rate, or rates by block name, not both")

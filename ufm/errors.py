@@ -5,6 +5,7 @@ A message names the object and field, the value given and what is allowed.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class _RunEndedError(UfmError):
         super().__init__(message)
         self.trajectory = trajectory
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.trajectory)
+
 
 class DivergedError(_RunEndedError, ArithmeticError):
     """The run left the finite numbers."""
@@ -60,7 +64,11 @@ def invalid(where: str, value: Any, allowed: str) -> InvalidProblemError:
     >>> str(invalid("GD.lr", -1, "a finite number >= 0"))
     'GD.lr is -1; allowed: a finite number >= 0.'
     """
-    text = repr(value)
+    try:
+        text = re.sub(r"\s*\n\s*", " ", repr(value))
+    except Exception:
+        # nested too deeply, an int of too many digits, or a class whose repr fails
+        text = f"a {type(value).__name__} that cannot be shown"
     if len(text) > 120:
         text = text[:117] + "..."
     return InvalidProblemError(f"{where} is {text}; allowed: {allowed}.")

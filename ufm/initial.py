@@ -6,14 +6,13 @@ depends on the seed and its name alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ufm.arrays import Content
-from ufm.checks import choice, real, whole
+from ufm.checks import choice, finite_array, real, whole
 from ufm.errors import IncompatibleError, invalid
 
 if TYPE_CHECKING:
@@ -182,7 +181,7 @@ class Given:
     values: Content | None
     blocks: tuple[tuple[str, Content], ...]
 
-    def __init__(self, values: Any = None, **blocks: Any) -> None:
+    def __init__(self, /, values: Any = None, **blocks: Any) -> None:
         if (values is None) == (not blocks):
             raise invalid("Given", blocks or None, "one array, or arrays by block name, not both")
         one = None if values is None else values if isinstance(values, Content) else Content("Given", values)
@@ -248,7 +247,7 @@ class Start:
     default: Initialiser | None
     blocks: tuple[tuple[str, Initialiser], ...]
 
-    def __init__(self, default: Initialiser | None = None, **blocks: Initialiser) -> None:
+    def __init__(self, /, default: Initialiser | None = None, **blocks: Initialiser) -> None:
         for name, initialiser in {"default": default, **blocks}.items():
             if initialiser is not None and not is_initialiser(initialiser):
                 raise invalid(f"Start.{name}", initialiser, "an initialiser such as Gaussian(0.1) or Zeros()")
@@ -284,9 +283,9 @@ def block_rng(seed: int, purpose: int, index: int) -> np.random.Generator:
 def draw_block(problem: Problem, name: str, initialiser: Initialiser, seed: int) -> np.ndarray:
     """Start of one block, shape `problem.shapes[name]`."""
     place = Place(name, problem.shapes[name], problem.classes, problem.labels)
-    values = np.asarray(
-        initialiser.draw(place, block_rng(seed, 0, problem.blocks.index(name))), dtype=np.float64
-    )
+    with np.errstate(over="ignore"):
+        drawn = initialiser.draw(place, block_rng(seed, 0, problem.blocks.index(name)))
+    values = finite_array(f"init.{name}", drawn)
     if values.shape != place.shape:
         raise invalid(f"init.{name}", f"an array of shape {values.shape}", f"shape {place.shape}")
     return values
@@ -300,8 +299,6 @@ def draw(problem: Problem, init: Any, seed: int) -> dict[str, np.ndarray]:
     IncompatibleError
         For a block that is named but not trained, or trained but not named.
     """
-    if isinstance(init, Mapping):
-        init = Given(**init)
     if isinstance(init, Given) and init.blocks:
         init = Start(**{name: Given(values) for name, values in init.blocks})
     if not isinstance(init, Start):

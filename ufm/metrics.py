@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ufm.checks import choice
 from ufm.errors import invalid
 
 NORMALISATIONS = ("alpha", "norm", "norm_per_width", "relative")
@@ -25,9 +26,22 @@ CONVENTIONS = ("code", "paper")
 
 def _last_layer(W: Any) -> np.ndarray:
     """Last-layer weights of a trajectory, or the array itself, shape (..., K, p)."""
-    array = np.asarray(W["W"] if _is_trajectory(W) else W, dtype=np.float64)
-    if array.ndim < 2:
-        raise invalid("metrics.W.shape", array.shape, "(..., classes, width)")
+    array = _numbers("metrics.W", W["W"] if _is_trajectory(W) else W, "iuf").astype(np.float64)
+    if array.ndim < 2 or 0 in array.shape[-2:]:
+        raise invalid("metrics.W.shape", array.shape, "(..., classes, width), both at least 1")
+    return array
+
+
+def _numbers(where: str, value: Any, kinds: str) -> np.ndarray:
+    """`value` as an array of one of these kinds of dtype; its entries need not be finite."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind not in kinds:
+        raise invalid(
+            where, value, "an array of real numbers" if "f" in kinds else "whole numbers 0 ... K - 1"
+        )
     return array
 
 
@@ -39,12 +53,14 @@ def _features(where: str, first: Any, H: Any, labels: Any) -> tuple[np.ndarray, 
         H, labels = first.features(), first.problem.labels
     if H is None or labels is None:
         raise invalid(where, "no features or labels", "a trajectory, or arrays with H and labels")
-    H, labels = np.asarray(H, dtype=np.float64), np.asarray(labels)
-    if H.ndim < 2 or labels.shape != H.shape[-1:]:
+    H = _numbers(f"{where}.H", H, "iuf").astype(np.float64)
+    labels = _numbers(f"{where}.labels", labels, "iu")
+    if H.ndim < 2 or 0 in H.shape[-2:] or labels.shape != H.shape[-1:]:
         raise invalid(f"{where}: shapes of H, labels", (H.shape, labels.shape), "(..., width, N) and (N,)")
-    if labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
-        raise invalid(f"{where}.labels", labels, "whole numbers 0 ... K - 1")
-    return H, labels
+    # With a sample in every class there are no more classes than samples.
+    if labels.min() < 0 or labels.max() >= labels.size:
+        raise invalid(f"{where}.labels", labels, "whole numbers 0 ... K - 1, each at least once")
+    return H, labels.astype(np.int64)
 
 
 def _is_trajectory(value: Any) -> bool:
@@ -52,8 +68,7 @@ def _is_trajectory(value: Any) -> bool:
 
 
 def _prefactor(where: str, convention: str, size: int) -> float:
-    if convention not in CONVENTIONS:
-        raise invalid(f"{where}.convention", convention, "'code' or 'paper'")
+    choice(f"{where}.convention", convention, CONVENTIONS)
     return 1.0 / size if convention == "paper" else 1.0
 
 
@@ -64,9 +79,15 @@ def _same_shape(where: str, W: np.ndarray, M: np.ndarray) -> None:
         )
 
 
+def _product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """A B; nan or inf where the entries of a diverged run are."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return A @ B
+
+
 def _unit(A: np.ndarray) -> np.ndarray:
     """Matrix over its Frobenius norm; nan where the matrix is 0."""
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return A / np.linalg.norm(A, axis=(-2, -1), keepdims=True)
 
 
@@ -110,8 +131,9 @@ def class_means(H: Any, labels: Any = None, centred: bool = True) -> np.ndarray:
         missing = np.flatnonzero(counts == 0).tolist()
         raise invalid("class_means: classes without a sample", missing, "none")
     average = (labels[:, None] == np.arange(len(counts))) / counts
-    means = features @ average
-    return means - means.mean(axis=-1, keepdims=True) if centred else means
+    means = _product(features, average)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return means - means.mean(axis=-1, keepdims=True) if centred else means
 
 
 def nc0(W: Any, normalisation: str = "alpha") -> Any:
@@ -140,18 +162,17 @@ def nc0(W: Any, normalisation: str = "alpha") -> Any:
     >>> float(nc0(W)), float(nc0(W, "norm"))
     (2.0, 2.0)
     """
-    if normalisation not in NORMALISATIONS:
-        raise invalid("nc0.normalisation", normalisation, "one of " + ", ".join(map(repr, NORMALISATIONS)))
+    choice("nc0.normalisation", normalisation, NORMALISATIONS)
     W = _last_layer(W)
     K, p = W.shape[-2:]
-    norm = np.linalg.norm(W.sum(axis=-2), axis=-1)
-    if normalisation == "alpha":
-        return norm**2 / K
-    if normalisation == "norm":
-        return norm
-    if normalisation == "norm_per_width":
-        return norm / p
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        norm = np.linalg.norm(W.sum(axis=-2), axis=-1)
+        if normalisation == "alpha":
+            return norm**2 / K
+        if normalisation == "norm":
+            return norm
+        if normalisation == "norm_per_width":
+            return norm / p
         return norm / (p * np.linalg.norm(W, axis=(-2, -1)))
 
 
@@ -179,7 +200,9 @@ def nc2(H: Any, labels: Any = None, convention: str = "code") -> Any:
     0.0
     """
     M = class_means(H, labels)
-    return _prefactor("nc2", convention, M.shape[-1] ** 2) * _distance_to_simplex(np.swapaxes(M, -1, -2) @ M)
+    return _prefactor("nc2", convention, M.shape[-1] ** 2) * _distance_to_simplex(
+        _product(np.swapaxes(M, -1, -2), M)
+    )
 
 
 def nc2w(W: Any, convention: str = "code") -> Any:
@@ -200,7 +223,9 @@ def nc2w(W: Any, convention: str = "code") -> Any:
     0.0
     """
     W = _last_layer(W)
-    return _prefactor("nc2w", convention, W.shape[-2] ** 2) * _distance_to_simplex(W @ np.swapaxes(W, -1, -2))
+    return _prefactor("nc2w", convention, W.shape[-2] ** 2) * _distance_to_simplex(
+        _product(W, np.swapaxes(W, -1, -2))
+    )
 
 
 def nc2m(W: Any, H: Any = None, labels: Any = None, convention: str = "code") -> Any:
@@ -225,7 +250,7 @@ def nc2m(W: Any, H: Any = None, labels: Any = None, convention: str = "code") ->
     H, labels = _features("nc2m", W, H, labels)
     W, M = _last_layer(W), class_means(H, labels)
     _same_shape("nc2m", W, M)
-    return _prefactor("nc2m", convention, W.shape[-2] ** 2) * _distance_to_simplex(W @ M)
+    return _prefactor("nc2m", convention, W.shape[-2] ** 2) * _distance_to_simplex(_product(W, M))
 
 
 def nc3(W: Any, H: Any = None, labels: Any = None, convention: str = "code") -> Any:

@@ -11,19 +11,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ufm.arrays import Content
-from ufm.checks import choice, finite_array, flag, whole
+from ufm.checks import choice, finite_array, flag, one_or_several, whole
 from ufm.errors import IncompatibleError, InvalidProblemError, invalid
 from ufm.initial import Given, draw_block, is_initialiser
 from ufm.losses import MSE, CrossEntropy, UserLoss, as_loss
 
 if TYPE_CHECKING:
     from ufm.decay import Decay
+
+
+_LARGEST_BYTES = 2**40
+_LARGEST_DEPTH = 10_000
 
 
 class Blocks(Mapping[str, np.ndarray]):
@@ -89,15 +94,8 @@ class Problem:
         name = type(self).__name__
         put = object.__setattr__
         put(self, "classes", whole(f"{name}.classes", self.classes, 2))
-        if isinstance(self.per_class, Sequence | np.ndarray) and not isinstance(self.per_class, str):
-            sizes = tuple(whole(f"{name}.per_class", size) for size in self.per_class)
-            if len(sizes) != self.classes:
-                raise invalid(
-                    f"{name}.per_class", sizes, f"one size, or {self.classes} sizes (one per class)"
-                )
-            put(self, "per_class", sizes)
-        else:
-            put(self, "per_class", whole(f"{name}.per_class", self.per_class))
+        put(self, "per_class", one_or_several(f"{name}.per_class", self.per_class, self.classes, "size"))
+        self._check_memory()
         put(self, "bias", flag(f"{name}.bias", self.bias))
         put(self, "loss", as_loss(f"{name}.loss", self.loss))
         targets = getattr(self.loss, "targets", None)
@@ -120,6 +118,17 @@ class Problem:
 
             check_residual(self.loss)
 
+    def _check_memory(self) -> None:
+        """Refuse sizes that no machine holds before anything of these sizes is built."""
+        sizes = (*self.widths, self.classes)
+        numbers = sum(sizes) * self.samples + sum(rows * columns for rows, columns in pairwise(sizes))
+        if 8 * numbers > _LARGEST_BYTES:
+            raise invalid(
+                f"{type(self).__name__}: GiB of one copy of features, weights and logits",
+                8 * numbers >> 30,
+                f"at most {_LARGEST_BYTES >> 30}, with smaller classes, width, per_class or depth",
+            )
+
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone: what was computed from them is computed again, and read-only again."""
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
@@ -134,7 +143,9 @@ class Problem:
     @cached_property
     def samples(self) -> int:
         """Number N of samples."""
-        return sum(self.class_sizes)
+        if isinstance(self.per_class, int):
+            return self.per_class * self.classes
+        return sum(self.per_class)
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -238,6 +249,8 @@ class Problem:
         InvalidProblemError
             For a block that is missing, unknown, frozen at another value, or of another shape.
         """
+        if not isinstance(state, Mapping):
+            raise invalid("state", state, f"arrays by block name, {', '.join(self.trained)}")
         named = {self.last if name == "W" else name: value for name, value in state.items()}
         for name in named:
             if name not in self.shapes:
@@ -484,15 +497,9 @@ class DUFM(Problem):
     frozen: Any = None
 
     def __post_init__(self) -> None:
-        depth = whole("DUFM.depth", self.depth)
+        depth = whole("DUFM.depth", self.depth, most=_LARGEST_DEPTH)
         object.__setattr__(self, "depth", depth)
-        if isinstance(self.width, Sequence | np.ndarray) and not isinstance(self.width, str):
-            widths = tuple(whole("DUFM.width", width) for width in self.width)
-            if len(widths) != depth:
-                raise invalid("DUFM.width", widths, f"one width, or {depth} widths (of H_1 ... H_{depth})")
-            object.__setattr__(self, "width", widths)
-        else:
-            object.__setattr__(self, "width", whole("DUFM.width", self.width))
+        object.__setattr__(self, "width", one_or_several("DUFM.width", self.width, depth, "width"))
         choice("DUFM.activation", self.activation, ("relu", "identity"))
         self._check(depth)
 

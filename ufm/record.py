@@ -11,6 +11,8 @@ import numpy as np
 from ufm.checks import whole
 from ufm.errors import invalid
 
+MOST_RECORDS = 2**32
+
 
 class Record(Protocol):
     """Anything with `steps(total)`, the recorded steps in increasing order."""
@@ -58,6 +60,8 @@ class LogSpaced:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "count", whole("LogSpaced.count", self.count, 2))
+        if self.count > MOST_RECORDS:
+            raise invalid("LogSpaced.count", self.count, f"a whole number from 2 to {MOST_RECORDS}")
 
     def steps(self, total: int) -> np.ndarray:
         """Return the recorded step indices."""

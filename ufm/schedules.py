@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ufm.arrays import Content
-from ufm.checks import real, whole
+from ufm.checks import finite_array, real, whole
 from ufm.errors import invalid
 
 
@@ -78,7 +78,9 @@ class StepDecay:
         drops = np.zeros(steps, dtype=np.int64)
         for moment in self.at:
             drops[_step(moment, steps) :] += 1
-        return self.lr * self.factor**drops
+        # What overflows is refused by `rates`.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.lr * self.factor**drops
 
 
 @dataclass(frozen=True)
@@ -112,17 +114,18 @@ class Cosine:
     def __post_init__(self) -> None:
         object.__setattr__(self, "lr", real("Cosine.lr", self.lr, 0.0))
         object.__setattr__(self, "final", real("Cosine.final", self.final, 0.0))
-        if self.warmup != 0:
-            object.__setattr__(self, "warmup", _moment("Cosine.warmup", self.warmup))
-        else:
-            object.__setattr__(self, "warmup", 0)
+        none = isinstance(self.warmup, int | float | np.number) and self.warmup == 0
+        object.__setattr__(self, "warmup", 0 if none else _moment("Cosine.warmup", self.warmup))
 
     def rates(self, steps: int) -> np.ndarray:
         """Return the rate of every step, shape (steps,)."""
         warm = min(_step(self.warmup, steps), steps)
         s = np.arange(steps - warm)
         fall = self.final + (self.lr - self.final) * 0.5 * (1.0 + np.cos(np.pi * s / max(steps - warm, 1)))
-        return np.concatenate([self.lr * np.arange(1, warm + 1) / max(warm, 1), fall])
+        # What overflows is refused by `rates`.
+        with np.errstate(over="ignore"):
+            rise = self.lr * np.arange(1, warm + 1) / max(warm, 1)
+        return np.concatenate([rise, fall])
 
 
 @dataclass(frozen=True)
@@ -168,11 +171,15 @@ def rates(lr: float | Schedule, steps: int) -> np.ndarray:
     >>> rates(0.5, 3).tolist()
     [0.5, 0.5, 0.5]
     """
-    if isinstance(lr, float | int):
-        return np.full(steps, float(lr))
-    values = np.ascontiguousarray(lr.rates(steps), dtype=np.float64)
-    if values.shape != (steps,) or not np.isfinite(values).all() or (values < 0).any():
-        raise invalid(f"{type(lr).__name__}.rates({steps})", values, f"{steps} finite rates >= 0")
+    # An array of one number for each step must be one that numpy can ask memory for.
+    steps = whole("simulate.steps", steps, 0, 2**48)
+    lr = checked("optimizer.lr", lr)
+    if isinstance(lr, float):
+        return np.full(steps, lr)
+    where = f"{type(lr).__name__}.rates({steps})"
+    values = finite_array(where, lr.rates(steps))
+    if values.shape != (steps,) or (values < 0).any():
+        raise invalid(where, values, f"{steps} finite rates >= 0")
     return values
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import struct
 import zipfile
 import zlib
@@ -22,6 +23,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ufm.checks import path_of, regular_file, whole
 from ufm.config import describe, run_from_table
 from ufm.errors import IncompatibleError, InvalidProblemError, StorageError
 from ufm.run import Run
@@ -74,7 +76,7 @@ def save(trajectory: Trajectory, path: str | Path) -> Path:
     StorageError
         If the file cannot be written, or the trajectory holds something that a file cannot.
     """
-    path = Path(path)
+    path = path_of("save.path", path)
     header, arrays = _packed(trajectory)
     with _replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in {"header": np.array(header), **arrays}.items():
@@ -100,7 +102,7 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
     StorageError
         If the file cannot be written.
     """
-    path = Path(path)
+    path = path_of("write_atomically.path", path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -157,21 +159,40 @@ def _checksum(body: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     return key.hexdigest()
 
 
+def target_of(path: Path) -> Path:
+    """Return the file that writing to `path` would make or replace, or raise StorageError."""
+    # A link keeps pointing to the file it points to.
+    target = Path(os.path.realpath(path))
+    try:
+        if target.is_dir():
+            raise StorageError(
+                f"{path} is a folder; allowed: the name of a file, such as {path / 'run.npz'}."
+            )
+        if os.path.lexists(target) and not target.is_file():
+            raise StorageError(f"{path} is a pipe, a device or a loop of links; allowed: the name of a file.")
+        if not target.parent.is_dir():
+            raise StorageError(
+                f"{path} cannot be written: there is no folder {target.parent}; create it first."
+            )
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written ({error.strerror}); allowed: another name.") from None
+    return target
+
+
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file that takes the place of `path` when the block ends without an error."""
-    # A link keeps pointing to the file it points to.
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise StorageError(f"{path} is a folder; allowed: the name of a file, such as {path / 'run.npz'}.")
-    if not target.parent.is_dir():
-        raise StorageError(f"{path} cannot be written: there is no folder {target.parent}; create it first.")
+    target = target_of(path)
     part = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.part")
     try:
         with open(part, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if target.exists():
+            shutil.copymode(target, part)
         os.replace(part, target)
     except OSError as error:
         part.unlink(missing_ok=True)
@@ -220,9 +241,8 @@ def load(
     IncompatibleError
         If a part is needed but not given, given but not needed, or not the one the file was made with.
     """
-    path = Path(path)
-    header, arrays = _read(path)
-    body = _verified(path, header, arrays)
+    path = path_of("load.path", path)
+    body, arrays = _read(path)
     given = {"problem": problem, "optimizer": optimizer, "init": init, "record": record}
     try:
         run = _run(body, arrays, given)
@@ -243,7 +263,10 @@ def _run(body: Mapping[str, Any], arrays: Mapping[str, np.ndarray], given: Mappi
 
 def _trajectory(run: Run, body: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Trajectory:
     _check_shapes(run, arrays)
-    status = Status(str(body["status"]["name"]), int(body["status"]["step"]), str(body["status"]["reason"]))
+    step = whole("status.step", body["status"]["step"], int(arrays["steps"][-1]), run.steps or 0)
+    if whole("end.step", body["end"]["step"], 0) != step:
+        raise ValueError(f"end.step is {body['end']['step']} instead of {step}, the step of the status")
+    status = Status(str(body["status"]["name"]), step, str(body["status"]["reason"]))
     if status.name not in _STATUSES:
         raise ValueError(f"the status is {status.name!r} instead of {', '.join(_STATUSES)}")
     return Trajectory(
@@ -252,7 +275,7 @@ def _trajectory(run: Run, body: Mapping[str, Any], arrays: Mapping[str, np.ndarr
         status=status,
         stats=dict(body["stats"]),
         provenance=dict(body["provenance"]),
-        end=End(int(body["end"]["step"]), **{name: arrays[f"end.{name}"] for name in _END}),
+        end=End(step, **{name: arrays[f"end.{name}"] for name in _END}),
     )
 
 
@@ -260,49 +283,51 @@ def _check_shapes(run: Run, arrays: Mapping[str, np.ndarray]) -> None:
     problem = run.problem
     records = arrays["steps"].size
     total = sum(int(np.prod(shape)) for shape in problem.shapes.values())
-    trained = ((problem.size,), (0,))
+    trained = (problem.size,)
     allowed = {
         "steps": ((records,),),
         "states": ((records, problem.size),),
         "fit": ((records,),),
         "penalty": ((records,),),
         "end.theta": ((total,),),
-        "end.m": trained,
-        "end.v": trained,
-        "end.unit": trained,
+        "end.m": (trained,),
+        "end.v": (trained,),
+        "end.unit": (trained, (0,)),
     }
     for name, shapes in allowed.items():
         if arrays[name].shape not in shapes:
             raise ValueError(f"{name} has shape {arrays[name].shape} instead of {shapes[0]}")
     steps = arrays["steps"]
-    if records == 0 or steps.dtype.kind not in "iu" or steps[0] < 0 or (np.diff(steps) <= 0).any():
+    if records == 0 or steps.dtype != np.int64 or steps[0] < 0 or (np.diff(steps) <= 0).any():
         raise ValueError("the steps are not whole numbers in increasing order")
-    if arrays["states"].dtype != np.dtype(run.dtype):
-        raise ValueError(f"states have dtype {arrays['states'].dtype} instead of {run.dtype}")
+    doubles = dict.fromkeys(("fit", "penalty", "end.unit"), "float64")
+    held = dict.fromkeys(("states", "end.theta", "end.m", "end.v"), run.dtype)
+    for name, dtype in (doubles | held).items():
+        if arrays[name].dtype != np.dtype(dtype):
+            raise ValueError(f"{name} has dtype {arrays[name].dtype} instead of {dtype}")
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Header and arrays of a file, not verified yet."""
-    if path.is_dir():
-        raise StorageError(f"{path} is a folder; allowed: a file written by Trajectory.save.")
+def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, np.ndarray]]:
+    """The header's body and the arrays of a file, verified."""
+    allowed = "a file written by Trajectory.save"
+    regular_file(path, allowed)
     try:
         with zipfile.ZipFile(path) as archive:
             header = _header(path, archive)
             names = [name.removesuffix(".npy") for name in archive.namelist()]
+            if len(set(names)) < len(names):
+                raise ValueError("a member is there twice")
             arrays = {name: _member(archive, name) for name in names if name != "header"}
+        return _verified(path, header, arrays), arrays
     except StorageError:
         raise
-    except FileNotFoundError:
-        raise StorageError(f"{path} does not exist; allowed: a file written by Trajectory.save.") from None
     except OSError as error:
-        detail = error.strerror or error
         raise StorageError(
-            f"{path} cannot be read ({detail}); allowed: a file written by Trajectory.save."
+            f"{path} cannot be read ({error.strerror or error}); allowed: {allowed}."
         ) from None
     except _DAMAGE as error:
         text = f"{path} is damaged or not a file of this package ({_sentence(error)}); next: {_NEXT}."
         raise StorageError(text) from error
-    return header, arrays
 
 
 def _header(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
@@ -314,7 +339,7 @@ def _header(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise StorageError(foreign)
     schema = header.get("schema")
-    if not isinstance(schema, int) or schema < 1:
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise ValueError(f"its schema is {schema!r}")
     if schema > SCHEMA:
         raise StorageError(
