@@ -61,7 +61,7 @@ def test_a_wrong_description_fails():
         {"decay": ufm.Decoupled(1e-2)},
     ]
     for other in others:
-        report = ufm.compare(replace(traj, run=replace(traj.run, trajectory=None, **other)))
+        report = ufm.compare(replace(traj, run=replace(traj.run, **other)))
         assert report[LAW].verdict == "fails", other
 
 

@@ -1,12 +1,13 @@
 """Runs against the row-sum law, and how runs end, go on, and depend on their seed."""
 
+import gc
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import mpmath
@@ -619,7 +620,7 @@ def test_a_run_does_not_depend_on_how_it_is_recorded_or_watched():
         assert np.array_equal(traj.loss, base.loss[traj.steps])
     watched = ufm.simulate(SMALL, Adam(1e-2), Coupled(1e-2), callback=lambda t, blocks: None, **options)
     same(watched, base)
-    again = replace(base.run, trajectory=None)
+    again = base.run
     assert again == watched.run
 
 
@@ -718,3 +719,15 @@ def test_only_functions_are_losses_and_steps(function):
         ufm.UserLoss(function)
     with pytest.raises(ufm.InvalidProblemError, match="allowed: a function"):
         ufm.Elementwise(function, 0.1)
+
+
+def test_a_dropped_trajectory_is_freed_at_once():
+    gc.disable()
+    try:
+        traj = ufm.simulate(ufm.UFM(3, 2), ufm.GD(0.1), ufm.Coupled(0.1), steps=5)
+        ufm.compare(traj)
+        gone = weakref.ref(traj)
+        del traj
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -9,6 +9,7 @@ import numpy as np
 
 from ufm.claims import Claim, Prediction, registry
 from ufm.errors import InvalidProblemError, invalid
+from ufm.run import Run
 from ufm.trajectory import Trajectory
 
 
@@ -95,9 +96,8 @@ class Report:
         return "\n".join(lines)
 
 
-def judge(claim: Claim, trajectory: Trajectory) -> Row:
-    """Hold a trajectory against one claim about runs."""
-    run = trajectory.run
+def judge(claim: Claim, run: Run) -> Row:
+    """Hold a run with its records against one claim about runs."""
     assert claim.applies is not None
     assert claim.predict is not None
     reason = claim.applies(run)
@@ -151,6 +151,5 @@ def compare(trajectory: Trajectory) -> Report:
     """
     if not isinstance(trajectory, Trajectory):
         raise invalid("compare.trajectory", trajectory, "a Trajectory, as simulate and load return it")
-    return Report(
-        tuple(judge(claim, trajectory) for claim in registry().values() if claim.applies is not None)
-    )
+    run = trajectory.judged()
+    return Report(tuple(judge(claim, run) for claim in registry().values() if claim.applies is not None))

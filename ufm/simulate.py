@@ -135,7 +135,7 @@ def resume(
     total = old.steps if steps is None else whole("resume.steps", steps, 0)
     if total < done:
         raise invalid("resume.steps", total, f"a total of at least the {done} steps already taken")
-    run = replace(old, steps=total, trajectory=None)
+    run = replace(old, steps=total)
     if not np.array_equal(run.rates[:done], old.rates[:done]):
         raise IncompatibleError(
             f"resume.steps is {total}, but {old.optimizer.lr!r} gives other rates to the {done} steps already taken "

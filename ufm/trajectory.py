@@ -105,7 +105,6 @@ class Trajectory:
 
     def __post_init__(self) -> None:
         self._protect()
-        object.__setattr__(self, "run", replace(self.run, trajectory=self))
 
     def _protect(self) -> None:
         for array in (self.steps, self.states, self.fit, self.penalty):
@@ -118,6 +117,10 @@ class Trajectory:
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
         self._protect()
+
+    def judged(self) -> Run:
+        """The run with its records, as claims read it; not kept here, so that a dropped trajectory is freed at once."""
+        return replace(self.run, trajectory=self)
 
     @property
     def problem(self) -> Problem:

@@ -130,7 +130,7 @@ def run_of(decay, optimizer=None, problem=None, **options):
     problem = problem or ufm.UFM(4, 6, per_class=2)
     return ufm.simulate(
         problem, optimizer or ufm.GD(0.1), decay, **{"steps": 20, "throw": False, "seed": 1, **options}
-    ).run
+    ).judged()
 
 
 def test_proposition_2_1_as_a_claim_about_runs() -> None:

@@ -456,7 +456,7 @@ def run_of(optimizer, decay=None, steps=200, problem=None, scale=0.5, **options)
     start = ufm.Gaussian(scale)
     return ufm.simulate(
         problem, optimizer, decay, **{"steps": steps, "init": start, "seed": 7, **options}
-    ).run
+    ).judged()
 
 
 def changed(run, W=None, dtype=None):
@@ -466,7 +466,7 @@ def changed(run, W=None, dtype=None):
     size = run.problem.shapes[run.problem.last]
     at = run.problem.offsets[run.problem.last]
     states[:, at : at + size[0] * size[1]] = W.reshape(len(states), -1)
-    return replace(traj, states=states).run
+    return replace(traj, states=states).judged()
 
 
 @pytest.mark.parametrize("rate", [0.0, 5e-3])
