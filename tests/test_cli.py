@@ -137,7 +137,7 @@ def test_environment_prints_the_environment(capsys):
 
 def test_rerun_is_identical(npz, tmp_path, capsys):
     assert cli.main(["rerun", str(npz), "--out", str(tmp_path / "again.npz")]) == 0
-    assert "identical: 41 of 41 stored records" in capsys.readouterr().out
+    assert "bit for bit: all 41 records" in capsys.readouterr().out
     assert load(tmp_path / "again.npz").states.tobytes() == load(npz).states.tobytes()
 
 
@@ -188,7 +188,7 @@ def test_an_interrupted_rerun_is_compared_where_it_has_records(npz, capsys):
     assert part.status.name == "stopped"
     part.save(npz)
     assert cli.main(["rerun", str(npz)]) == 0
-    assert f"identical: {len(part)} of {len(part)}" in capsys.readouterr().out
+    assert f"bit for bit: all {len(part)} records" in capsys.readouterr().out
 
 
 def test_bad_input_is_one_sentence(tmp_path, toml, capsys):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import ufm
-from ufm.environment import Environment, _pools, commit, environment, provenance, source, version
+from ufm.environment import Environment, Provenance, _pools, commit, environment, source, version
 from ufm.run import Run
 
 RUN = Run(ufm.UFM(3, 4, features=ufm.SimplexETF()), ufm.GD(0.1), None, ufm.Gaussian(0.1), 5)
@@ -57,7 +57,7 @@ def test_environment_imports_no_heavy_library():
 
 
 def test_provenance_is_plain_and_holds_the_run():
-    found = provenance(RUN)
+    found = dict(Provenance(RUN))
     assert json.loads(json.dumps(found)) == found
     assert found["rerun"] is None
     assert found["run"]["problem"]["features"] == {"type": "SimplexETF", "norm": "frobenius"}
@@ -67,14 +67,14 @@ def test_provenance_is_plain_and_holds_the_run():
 
 
 def test_provenance_says_why_a_run_cannot_be_repeated_from_it():
-    found = provenance(Run(RUN.problem, ufm.Elementwise(user_step, 0.1), None, ufm.Zeros(), 5))
+    found = dict(Provenance(Run(RUN.problem, ufm.Elementwise(user_step, 0.1), None, ufm.Zeros(), 5)))
     assert "optimizer is Elementwise" in found["rerun"]
     assert found["run"]["optimizer"]["rerun"] is False
     json.dumps(found)
 
 
 def test_provenance_names_no_person_machine_or_path():
-    text = json.dumps(provenance(RUN)).lower()
+    text = json.dumps(dict(Provenance(RUN))).lower()
     folders = (Path.home(), Path(ufm.__file__).parent, sys.prefix)
     for value in (platform.node(), getpass.getuser(), *map(str, folders)):
         assert not re.search(rf"(?<!\w){re.escape(value.lower())}(?!\w)", text)

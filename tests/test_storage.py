@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import ufm
 from ufm import storage
-from ufm.environment import provenance
+from ufm.environment import Provenance
 from ufm.errors import IncompatibleError, StorageError
 from ufm.run import Run
 from ufm.storage import load, save
@@ -39,7 +39,7 @@ def made(run: Run, records: int = 3, unit: bool = False, seed: int = 0) -> Traje
         penalty=rng.random(records),
         status=Status("interrupted", 10, "Ctrl-C was pressed"),
         stats={"seconds": 0.1 + 0.2, "undecided_signs": np.int64(3), "rate": np.float64(np.inf)},
-        provenance=provenance(run),
+        provenance=Provenance(run),
         end=End(10, draw(total), draw(size), draw(size), rng.random(size if unit else 0)),
     )
 

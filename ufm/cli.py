@@ -321,7 +321,8 @@ def _rerun(options: argparse.Namespace) -> int:
         return _INTERRUPTED
     differences, compared = _differences(old, new)
     if not differences:
-        print(f"identical: {compared} of {len(old)} stored records, bit for bit")
+        only_stored = f"; {len(old) - compared} more were kept before a resume" if compared < len(old) else ""
+        print(f"identical, bit for bit: all {compared} records that both runs hold{only_stored}")
         return _OK
     print("different: " + "; ".join(differences))
     for name, before, now in _changed_software(old.provenance, new.provenance):

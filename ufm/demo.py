@@ -110,7 +110,17 @@ def result_of(case: Case, trajectory: Trajectory, report: Report) -> Result:
     )
 
 
-COLUMNS = ("run", "decay", "alpha", "alpha/||W||^2", "claim", "predicted", "error/bound", "verdict")
+COLUMNS = (
+    "run",
+    "optimizer",
+    "decay",
+    "alpha",
+    "alpha/||W||^2",
+    "claim",
+    "predicted",
+    "error/bound",
+    "verdict",
+)
 
 
 def _decay_text(decay: Decay) -> str:
@@ -123,19 +133,33 @@ def _cells(result: Result) -> tuple[str, ...]:
     row = result.row
     decay = _decay_text(result.case.decay)
     end = (f"{result.alpha[-1]:.3e}", f"{result.relative[-1]:.3e}")
+    optimizer = repr(result.case.optimizer)
     if row is None:
-        return (result.label, decay, *end, "none", "", "", result.reason)
+        return (result.label, optimizer, decay, *end, "none", "", "", result.reason)
     predicted = "" if result.predicted is None else f"{result.predicted[-1]:.3e}"
-    return (result.label, decay, *end, row.name, predicted, f"{row.ratio:.2f}", row.verdict)
+    return (result.label, optimizer, decay, *end, row.name, predicted, f"{row.ratio:.2f}", row.verdict)
 
 
 def table(results: Iterable[Result]) -> str:
-    """The table as text; the last column holds the verdict, or why no theorem applies."""
-    rows = [COLUMNS, *(_cells(result) for result in results)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS) - 1)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows
-    )
+    """The table as text; the last column holds the verdict, or the number of the note that says why none applies."""
+    rows: list[tuple[str, ...]] = [(COLUMNS[0], *COLUMNS[2:])]
+    notes: list[str] = []
+    for result in results:
+        label, _, *cells, last = _cells(result)  # the optimizer stands in table.csv: too wide for a terminal
+        if result.row is None:
+            if last not in notes:
+                notes.append(last)
+            last = f"[{notes.index(last) + 1}]"
+        rows.append((label, *cells, last))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, *(f"[{i}] no theorem: {note}" for i, note in enumerate(notes, 1))])
+
+
+FLOOR = (
+    "The verdict compares the row sum m_t with a round-off bound, not alpha with alpha: an alpha below about 1e-27 is "
+    "round-off of that sum."
+)
 
 
 def _write(folder: Path, results: list[Result]) -> None:
@@ -205,5 +229,6 @@ def main(out: Path, quick: bool = False, progress: bool = True, say: Callable[[s
             trajectory.save(out / case.file)
     _write(out, results)
     say(table(results))
+    say(FLOOR)
     say(f"\nfigure, table, curves and runs are in {out}/ ({time.perf_counter() - started:.1f} s)")
     return 0 if ok else 1

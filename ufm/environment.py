@@ -6,8 +6,9 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,35 +211,58 @@ def environment() -> Environment:
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-def provenance(run: Run) -> dict[str, Any]:
+class Provenance(Mapping[str, Any]):
     """What a run was computed with and what is needed to repeat it, as plain values.
 
-    Names of machines and people, and paths, are not part of it.
+    Names of machines and people, and paths, are not part of it. Time and threads are those of the run; what
+    cannot change within a process is looked up when first read.
 
     Parameters
     ----------
     run : Run
-        The run about to be simulated.
+        The run just simulated.
 
-    Returns
-    -------
-    dict
-        ``schema``, ``software`` and ``environment`` (versions, machine), ``run`` (its table, array-valued
-        fields by digest), ``rerun`` (None, or why the table alone cannot repeat the run), ``time`` (UTC).
+    Notes
+    -----
+    The keys are ``schema``, ``software`` and ``environment`` (versions, machine), ``run`` (its table, array-valued
+    fields by digest), ``rerun`` (None, or why the table alone cannot repeat the run), ``time`` (UTC).
     """
-    from ufm.config import describe
 
-    table, reason = describe(run, {})
-    return {
-        "schema": SCHEMA,
-        "software": dict(_software()),
-        "environment": {
-            **_machine(),
-            "usable cores": _usable_cores(),
-            "blas": _blas(),
-            "byte order": sys.byteorder,
-        },
-        "run": table,
-        "rerun": reason,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._time = datetime.now(UTC).isoformat(timespec="seconds")
+        self._blas = _blas()
+
+    @cached_property
+    def _record(self) -> dict[str, Any]:
+        from ufm.config import describe
+
+        table, reason = describe(self._run, {})
+        return {
+            "schema": SCHEMA,
+            "software": dict(_software()),
+            "environment": {
+                **_machine(),
+                "usable cores": _usable_cores(),
+                "blas": self._blas,
+                "byte order": sys.byteorder,
+            },
+            "run": table,
+            "rerun": reason,
+            "time": self._time,
+        }
+
+    def __getitem__(self, key: str) -> Any:
+        return self._record[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._record)
+
+    def __len__(self) -> int:
+        return len(self._record)
+
+    def __repr__(self) -> str:
+        return repr(self._record)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (self._record,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -155,6 +156,18 @@ def _bar(progress: bool | None, total: int, start: int) -> Iterator[Callable[[in
         yield lambda step: bar.update(step - bar.n) and None
 
 
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Pause garbage collection: while numba builds its type objects there is none, and looking for it takes a tenth."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _integrate(
     run: Run,
     begin: End,
@@ -164,18 +177,23 @@ def _integrate(
     callback: Callable[[int, Any], Any] | None,
 ) -> Trajectory:
     """Run from `begin` to the end of `run`, in chunks of compiled steps."""
-    from ufm.kernels import batches, contract, extended, loop, losses, updates
-    from ufm.kernels.layout import buffers_of, chain_of, step_of
-
     problem, dtype, total = run.problem, run.dtype, run.steps
     assert total is not None
-    started, compiled_before = time.perf_counter(), contract.compile_seconds["total"]
+    started, unit = time.perf_counter(), begin.unit.copy()
+    with _collector_at_rest():
+        from ufm.kernels import batches, contract, extended, loop, losses, updates
+        from ufm.kernels.layout import buffers_of, chain_of, step_of
+
+        compiled_before = contract.compile_seconds["total"]
+        head, value = losses.pair(problem.loss, dtype)
+        update = updates.rule(run.optimizer, dtype)
+        plain = batches.run if run.batch is not None and run.batch < problem.samples else loop.run
+        kernel = contract.compiled(plain if unit.size == 0 else extended.run, "run", dtype)
     rates = run.rates.astype(dtype)
     planned = _planned(run)
     first = begin.step if previous is None else begin.step + 1
     when = planned[planned >= first]
     theta, m, v = begin.theta.copy(), begin.m.copy(), begin.v.copy()
-    unit = begin.unit.copy()
     grad = np.zeros(problem.size, dtype)
     records = contract.Records(
         when, np.empty((len(when), problem.size), dtype), np.empty(len(when)), np.empty(len(when))
@@ -186,10 +204,6 @@ def _integrate(
 
     chain, step = chain_of(problem, dtype), step_of(problem, run.optimizer, run.decay, dtype)
     buffers = buffers_of(problem, dtype)
-    head, value = losses.pair(problem.loss, dtype)
-    update = updates.rule(run.optimizer, dtype)
-    plain = batches.run if run.batch is not None and run.batch < problem.samples else loop.run
-    kernel = contract.compiled(plain if unit.size == 0 else extended.run, "run", dtype)
     exponents_from = before.get("exponents_from", -1)
 
     def advance(records: Any, stop: int) -> None:
@@ -265,7 +279,7 @@ def _integrate(
         "undecided_signs": int(cursor[loop.UNDECIDED]),
         "first_undecided_step": int(cursor[loop.FIRST_UNDECIDED]),
     }
-    from ufm.environment import provenance
+    from ufm.environment import Provenance
 
     trajectory = Trajectory(
         run,
@@ -275,7 +289,7 @@ def _integrate(
         penalty,
         Status(name, at, reason),
         stats,
-        provenance(run),
+        Provenance(run),
         End(at, theta, m, v, unit),
     )
     if throw and name == "diverged":
