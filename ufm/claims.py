@@ -161,8 +161,8 @@ def applicable(
     return {name: claim.applies(run) for name, claim in registry().items() if claim.applies is not None}
 
 
-def table() -> str:
-    """All claims with statement, source and status by layer, as text.
+def table(width: int = 110) -> str:
+    """All claims with statement, source and status by layer, as text of this width.
 
     Examples
     --------
@@ -172,8 +172,8 @@ def table() -> str:
     """
     lines = []
     for name, claim in registry().items():
+        layers = "; ".join(f"{layer}: {status}" for layer, status in claim.layers.items())
         lines.append(name)
-        lines += textwrap.wrap(claim.statement, 100, initial_indent="  ", subsequent_indent="  ")
-        lines.append(f"  source: {claim.source}")
-        lines += [f"  {layer}: {status}" for layer, status in claim.layers.items()]
-    return "\n".join(lines)
+        for text in (claim.statement, str(claim.source), layers):
+            lines += textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="      ")
+    return "\n".join([*lines, f"{len(registry())} claims"])

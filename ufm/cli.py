@@ -257,7 +257,11 @@ def _claims(options: argparse.Namespace) -> int:
 
     found = registry()
     if options.name is None:
-        print(_claims_table(found))
+        import shutil
+
+        from ufm.claims import table
+
+        print(table(max(60, min(shutil.get_terminal_size((110, 24)).columns, 110))))
         return _OK
     if options.name not in found:
         import difflib
@@ -267,23 +271,6 @@ def _claims(options: argparse.Namespace) -> int:
         raise InvalidProblemError(f"claims: there is no claim {options.name!r}; allowed: {hint}.")
     print(_claim_text(found[options.name]))
     return _OK
-
-
-def _claims_table(found: Mapping[str, Claim]) -> str:
-    import shutil
-    import textwrap
-
-    width = max(60, min(shutil.get_terminal_size((110, 24)).columns, 110))
-    lines = []
-    for name, claim in found.items():
-        lines.append(name)
-        for text in (claim.statement, str(claim.source), _layers(claim)):
-            lines += textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="      ")
-    return "\n".join([*lines, f"{len(found)} claims"])
-
-
-def _layers(claim: Claim) -> str:
-    return "; ".join(f"{layer}: {status}" for layer, status in claim.layers.items())
 
 
 def _claim_text(claim: Claim) -> str:

@@ -29,20 +29,9 @@ def _gemm(typingctx, x, ox, tx, y, oy, ty, out, oo, rows, inner, cols):
         x, ox, tx, y, oy, ty, out, oo, rows, inner, cols = arguments
         word, char, pointer = context.get_value_type(types.intp), ir.IntType(8), ir.IntType(8).as_pointer()
         real = context.get_value_type(signature.args[0].dtype)
-        shape = [
-            char,
-            char,
-            char,
-            word,
-            word,
-            word,
-            *[pointer] * 2,
-            word,
-            pointer,
-            word,
-            *[pointer] * 2,
-            word,
-        ]
+        # kind, two letters, three sizes, alpha, x and y with their row lengths, beta, out with its own
+        matrix = [pointer, word]
+        shape = [*[char] * 3, *[word] * 3, pointer, *matrix * 2, pointer, *matrix]
         function = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(ir.IntType(32), shape), "numba_xxgemm"
         )
