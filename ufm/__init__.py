@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import scipy.linalg.cython_blas  # noqa: F401 - every kernel calls it; without it here the first run would wait for it
+
 from ufm.decay import Coupled, Decoupled, Mixed
 from ufm.errors import (
     DivergedError,

@@ -16,9 +16,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import scipy.linalg.cython_blas  # noqa: F401 - numba asks for it midway through its own start, which takes longer
-
-import numba  # isort: skip
+import numba
 import numpy as np
 from numba import float32, float64, int64, types
 from numba.core.errors import NumbaError
