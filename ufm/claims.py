@@ -52,15 +52,15 @@ class Prediction:
         Values at the recorded steps.
     bound : ndarray, shape (records,)
         Largest absolute error that the error model allows at each record.
-    headline : float, optional
-        The one number a table shows (for the row sum: predicted final alpha).
+    nc0 : ndarray, shape (records,), optional
+        Predicted alpha = ||W^T 1||^2/K, for claims that predict it; tables show its last value.
     """
 
     quantity: str
     predicted: np.ndarray
     observed: np.ndarray
     bound: np.ndarray
-    headline: float | None = None
+    nc0: np.ndarray | None = None
 
     @property
     def error(self) -> np.ndarray:

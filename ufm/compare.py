@@ -68,9 +68,7 @@ class Report:
     @property
     def best(self) -> Row | None:
         """The most specific claim that applies and predicts a final value of NC0, if any."""
-        judged = [
-            row for row in self.rows if row.prediction is not None and row.prediction.headline is not None
-        ]
+        judged = [row for row in self.rows if row.prediction is not None and row.prediction.nc0 is not None]
         return max(judged, key=lambda row: row.claim.rank, default=None)
 
     def __getitem__(self, name: str) -> Row:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ufm.claims import Prediction
 from ufm.compare import Report, Row, compare
 from ufm.decay import Coupled, Decay, Decoupled, Mixed
 from ufm.initial import Gaussian, LinearDefault, Start
@@ -88,17 +87,12 @@ class Result:
         return "no theorem" if self.row is None else self.row.verdict
 
 
-def _alpha_of(prediction: Prediction, classes: int) -> np.ndarray:
-    """Predicted alpha from the predicted row sum m_t."""
-    return np.sum(np.asarray(prediction.predicted) ** 2, axis=-1) / classes
-
-
 def result_of(case: Case, trajectory: Trajectory, report: Report) -> Result:
     """What the table and the figure need of a run."""
     row = report.best
     alpha, predicted = nc0(trajectory), None
     if row is not None and row.prediction is not None:
-        predicted = _alpha_of(row.prediction, trajectory.problem.classes)
+        predicted = row.prediction.nc0
     return Result(
         case=case,
         steps=trajectory.steps,

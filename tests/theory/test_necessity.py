@@ -141,7 +141,7 @@ def test_proposition_2_1_as_a_claim_about_runs() -> None:
         prediction, control = claim.predict(run), claim.control(run)
         assert prediction.ratio < 1
         assert control.ratio > 1e6  # the prefactors that the paper prints make it false
-        assert prediction.headline is None
+        assert prediction.nc0 is None
         W = run.trajectory["W"]
         assert prediction.observed == pytest.approx(nc0(W) / (W**2).sum(axis=(1, 2)), rel=1e-12)
         assert np.all(prediction.bound < 1e-13)

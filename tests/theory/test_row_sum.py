@@ -479,7 +479,7 @@ def test_predictions_hold_and_controls_are_refused(name: str, rate: float) -> No
     assert prediction.ratio < 1
     assert control.ratio > 100
     alpha = ufm.metrics.nc0(run.trajectory["W"][0])
-    assert prediction.headline == pytest.approx((1 - 0.1 * rate) ** 6000 * alpha, rel=1e-12)
+    assert prediction.nc0[-1] == pytest.approx((1 - 0.1 * rate) ** 6000 * alpha, rel=1e-12)
 
 
 def test_controls_are_hard() -> None:

@@ -639,10 +639,9 @@ def _row_sum_prediction(run: Run, error: float = 0.0) -> Prediction:
     )
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         predicted = scaled((mantissa[:, None] * start).high, exponent[:, None] + unit)
-        alpha = float(scaled(mantissa.high[-1] ** 2 * (start.high @ start.high) / problem.classes,
-                             2 * (exponent[-1] + unit)))  # fmt: skip
+        alpha = scaled(mantissa.high**2 * (start.high @ start.high) / problem.classes, 2 * (exponent + unit))
         observed, bound = np.ldexp(observed, unit), np.ldexp(bound, unit)
-    return Prediction(quantity, predicted, observed, bound, alpha if np.isfinite(alpha) else None)
+    return Prediction(quantity, predicted, observed, bound, alpha if np.isfinite(alpha[-1]) else None)
 
 
 def _perturbed_row_sum(run: Run) -> Prediction:
