@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ufm.checks import whole
 from ufm.problems import Blocks, Problem
 from ufm.run import Run
 
@@ -161,16 +162,25 @@ class Trajectory:
         except IndexError:
             raise IndexError(f"Trajectory.state.i is {i!r}; allowed: 0 ... {len(self) - 1}.") from None
 
-    def features(self, layer: int | None = None) -> np.ndarray:
-        """Input of a layer: s(H_l) for layer l (the last by default), shape (records, d_l, samples)."""
-        layer = self.problem.depth if layer is None else layer
-        if layer not in range(1, self.problem.depth + 1):
-            from ufm.errors import invalid
+    def features(self, layer: int | None = None, records: slice = slice(None)) -> np.ndarray:
+        """Input of a layer, after the activation, at all or some records.
 
-            raise invalid("Trajectory.features.layer", layer, f"1 ... {self.problem.depth}")
-        X = self["H"]
+        Parameters
+        ----------
+        layer : int, optional
+            l for the input s(H_l) of W_l; by default that of the last layer.
+        records : slice
+            Which records; all of a deep run at once can take much more memory than the run itself.
+
+        Returns
+        -------
+        ndarray, shape (records, width of the layer's input, samples)
+        """
+        depth = self.problem.depth
+        layer = depth if layer is None else whole("Trajectory.features.layer", layer, 1, depth)
+        X = self["H"][records]
         for below in range(1, layer):
-            X = self[f"W{below}"] @ X
+            X = self[f"W{below}"][records] @ X
             if self.problem.activation == "relu":
                 X = np.maximum(X, 0.0)
         return X

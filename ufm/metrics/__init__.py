@@ -1,0 +1,41 @@
+"""Numbers of a recorded state: the neural-collapse metrics, spectra and ranks, in batched numpy.
+
+Every metric takes a trajectory (one value per record) or plain arrays with any leading batch axes: W of shape
+(..., K, p), H of shape (..., p, N), labels of shape (N,). ``layer=l`` takes the weights W_l and their input s(H_l)
+of a trajectory; by default the last layer's. `table` lists all of them with formula, convention and invariances.
+
+Notation of Zhao et al., arXiv 2602.16642v3, section 2 and appendix B: mu_k are the class means, mubar_k the class
+means minus their mean over classes, M = [mubar_1 ... mubar_K], and M* = (I - 1 1^T/K)/sqrt(K - 1) is the Gram matrix
+of a simplex ETF at unit norm.
+
+Conventions. The paper's appendix prints prefactors 1/K^2 (NC2, NC2W, NC2M) and 1/(K p) (NC3) that its public code,
+and so its figures and tables, do not have; the code takes the standard deviation in NC2n and NC2Wn with K - 1, and
+the absolute value in NC2a and NC2Wa. ``convention="code"`` (the default) is what is plotted, ``convention="paper"``
+what is printed. The evidence for the code's side are its values at three random states (tests/data), equal to ours
+once its guards against division by zero, 1e-8 and 1e-9, are put in.
+
+Classes of unequal sizes. Class means, the pairs of `cdnv` and Sigma_B weigh every class the same, Sigma_W and `nc4`
+every sample, as in that code; the metrics of Zhu et al. centre at the mean of all samples.
+
+Degenerate states. Where a metric divides by what is 0 (all class means coincide, W = 0) or the run diverged it is
+nan, or what its docstring says, and no warning is given. Features that all coincide are means that coincide; means of
+spread features that coincide up to round-off only give the value of that round-off. Ratios are right at any scale of
+W and H at which the entries are normal numbers.
+"""
+
+from __future__ import annotations
+
+from ufm.metrics.catalogue import Metric, catalogue, table
+from ufm.metrics.duality import nc2m, nc3, nc4
+from ufm.metrics.means import class_means
+from ufm.metrics.row_sum import NORMALISATIONS, nc0
+from ufm.metrics.simplex import CONVENTIONS, nc2, nc2a, nc2n, nc2w, nc2wa, nc2wn
+from ufm.metrics.spectra import effective_rank, rank, spectrum, stable_rank
+from ufm.metrics.variability import FORMS, cdnv, nc1
+from ufm.metrics.zhu import zhu_nc1, zhu_nc2, zhu_nc3, zhu_nc4
+
+__all__ = [
+    "CONVENTIONS", "FORMS", "NORMALISATIONS", "Metric", "catalogue", "cdnv", "class_means", "effective_rank", "nc0",
+    "nc1", "nc2", "nc2a", "nc2m", "nc2n", "nc2w", "nc2wa", "nc2wn", "nc3", "nc4", "rank", "spectrum", "stable_rank",
+    "table", "zhu_nc1", "zhu_nc2", "zhu_nc3", "zhu_nc4",
+]  # fmt: skip

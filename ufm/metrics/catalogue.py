@@ -1,0 +1,165 @@
+"""What metrics there are: call, formula, convention, and what leaves each unchanged."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ufm.metrics import duality, row_sum, simplex, spectra, variability, zhu
+
+TRANSFORMATIONS = {
+    "rotation": "H -> Q H, W -> W Q^T with Q orthogonal",
+    "class order": "the classes renumbered, with the rows of W and b",
+    "scale of H": "H -> c H, c > 0",
+    "scale of W": "W -> c W, c > 0",
+    "shift of H": "h_i -> h_i + v for all samples",
+    "shift of W": "w_k -> w_k + v for all classes",
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric with its options, as the table shows it.
+
+    Parameters
+    ----------
+    function : callable
+        Of this package.
+    arguments : tuple of str
+        Arrays that it takes, of W, H, labels, b, A; a trajectory stands for all but A.
+    options : tuple of (str, str)
+        Names and values of the options that this row is about.
+    formula : str
+        With the code's convention.
+    convention : str
+        Prefactors, weights, what the paper prints where it differs, where it comes from.
+    unchanged_by : tuple of str
+        Transformations that leave it as it is; all others change it.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[str, ...]
+    options: tuple[tuple[str, str], ...]
+    formula: str
+    convention: str
+    unchanged_by: tuple[str, ...]
+
+    @property
+    def call(self) -> str:
+        """How it is called, ``nc0(W, normalisation='norm')``."""
+        options = (f"{name}={value!r}" for name, value in self.options)
+        return f"{self.function.__name__}({', '.join([*self.arguments, *options])})"
+
+    def __call__(self, *arrays: Any) -> Any:
+        """Value for a trajectory, or for arrays in the order of `arguments`."""
+        return self.function(*arrays, **dict(self.options))
+
+
+_W, _H, _WH, _WHB, _A = ("W",), ("H", "labels"), ("W", "H", "labels"), ("W", "H", "labels", "b"), ("A",)
+_ALWAYS = ("rotation", "class order")
+_OF_H = (*_ALWAYS, "scale of H", "shift of H")
+_OF_W = (*_ALWAYS, "scale of W")
+_OF_BOTH = (*_ALWAYS, "scale of H", "scale of W", "shift of H")
+_PRINT = "paper: times 1/{}"
+_NO_STD = "ddof = 1, K - 1 under the square root; paper: ddof = 0, as it prints none"
+_NO_ABS = "paper: without the absolute value"
+
+
+def _nc0(normalisation: str, formula: str, convention: str, unchanged_by: tuple[str, ...]) -> Metric:
+    return Metric(row_sum.nc0, _W, (("normalisation", normalisation),), formula, convention, unchanged_by)
+
+
+def catalogue() -> tuple[Metric, ...]:
+    """All metrics.
+
+    Examples
+    --------
+    >>> [metric.call for metric in catalogue()][:2]
+    ["nc0(W, normalisation='alpha')", "nc0(W, normalisation='norm')"]
+    """
+    return (
+        _nc0("alpha", "||W^T 1||^2/K", "theorems 3.1 to 3.4 of Zhao et al.; the NC0 here", _ALWAYS),
+        _nc0("norm", "||W^T 1||", "what their public code records and figure 5 shows", _ALWAYS),
+        _nc0("norm_per_width", "||W^T 1||/p", "printed in their eq. 12; figure 5 shows the norm", _ALWAYS),
+        _nc0("relative", "||W^T 1||/(p ||W||_F)", "their eq. 14", _OF_W),
+        Metric(
+            variability.nc1, _H, (("form", "pinv"),), "tr(Sigma_W pinv(Sigma_B))/K",
+            "Sigma_W over samples, Sigma_B over classes; singular values of Sigma_B up to p 2^-52 of the largest "
+            "count as 0",
+            _OF_H,
+        ),
+        Metric(
+            variability.nc1, _H, (("form", "quotient"),), "tr(Sigma_W)/tr(Sigma_B)",
+            "as above; their code adds 1e-8 below, nothing is added here", _OF_H,
+        ),
+        Metric(
+            variability.cdnv, _H, (), "mean_(k != k') (Var_k + Var_k')/(2 ||mu_k - mu_k'||^2)",
+            "every pair weighs the same; Var_k over the samples of class k", _OF_H,
+        ),
+        Metric(simplex.nc2, _H, (), "||M^T M/||M^T M||_F - M*||_F", _PRINT.format("K^2"), _OF_H),
+        Metric(simplex.nc2n, _H, (), "std_k ||mubar_k||/mean_k ||mubar_k||", _NO_STD, _OF_H),
+        Metric(simplex.nc2a, _H, (), "mean_(k != k') |cos(mubar_k, mubar_k') + 1/(K - 1)|", _NO_ABS, _OF_H),
+        Metric(
+            simplex.nc2w, _W, (), "||W W^T/||W W^T||_F - M*||_F", f"{_PRINT.format('K^2')}; rows not centred", _OF_W
+        ),
+        Metric(simplex.nc2wn, _W, (), "std_k ||w_k||/mean_k ||w_k||", _NO_STD, _OF_W),
+        Metric(simplex.nc2wa, _W, (), "mean_(k != k') |cos(w_k, w_k') + 1/(K - 1)|", _NO_ABS, _OF_W),
+        Metric(duality.nc2m, _WH, (), "||W M/||W M||_F - M*||_F", _PRINT.format("K^2"), _OF_BOTH),
+        Metric(duality.nc3, _WH, (), "||W/||W||_F - M^T/||M||_F||_F", _PRINT.format("(K p)"), _OF_BOTH),
+        Metric(
+            duality.nc4, _WH, (), "share of samples with argmax_k <w_k, h> = argmin_k ||h - mu_k||",
+            "ties go to the class of lowest number; a trajectory's bias is used",
+            (*_ALWAYS, "scale of H", "scale of W", "shift of W"),
+        ),
+        Metric(
+            duality.nc4, _WHB, (), "the same with argmax_k <w_k, h> + b_k", "their code leaves the bias out",
+            (*_ALWAYS, "shift of W"),
+        ),
+        Metric(
+            zhu.zhu_nc1, _H, (), "tr(Sigma_W pinv(Sigma_B))/K, means centred at the mean of all samples",
+            "Zhu et al.; nc1 for equal class sizes", _OF_H,
+        ),
+        Metric(zhu.zhu_nc2, _W, (), "||W W^T/||W W^T||_F - M*||_F", "Zhu et al.; nc2w", _OF_W),
+        Metric(
+            zhu.zhu_nc3, _WH, (), "||W M/||W M||_F - M*||_F, means centred at the mean of all samples",
+            "Zhu et al.; nc2m for equal class sizes", _OF_BOTH,
+        ),
+        Metric(zhu.zhu_nc4, _WHB, (), "||W mu_G + b||, mu_G the mean of all samples", "Zhu et al.", _ALWAYS),
+        Metric(
+            spectra.spectrum, _A, (), "singular values s_1 >= s_2 >= ...",
+            "of weights, features or centred class means of a trajectory", _ALWAYS,
+        ),
+        Metric(
+            spectra.rank, _A, (), "number of s_i > tolerance s_1",
+            "tolerance max(rows, columns) 2^-52 unless given, as numpy's matrix_rank", _OF_W,
+        ),
+        Metric(
+            spectra.effective_rank, _A, (), "exp(-sum_i p_i log p_i), p_i = s_i/sum_j s_j",
+            "Roy and Vetterli; normalised by the sum, not by the sum of squares", _OF_W,
+        ),
+        Metric(spectra.stable_rank, _A, (), "||A||_F^2/||A||_2^2", "between 1 and the rank", _OF_W),
+    )  # fmt: skip
+
+
+def table(width: int = 110) -> str:
+    """All metrics with formula, convention and invariances, as text of this width.
+
+    Examples
+    --------
+    >>> "tr(Sigma_W pinv(Sigma_B))/K" in table()
+    True
+    """
+    lines = textwrap.wrap(
+        "K classes, p rows of H, N samples; mu_k class means, mubar_k = mu_k - mean_k mu_k, M = [mubar_1 ... mubar_K], "
+        "M* = (I - J/K)/sqrt(K - 1). Formulas are those of convention='code', the default; 'paper' is what is printed.",
+        width,
+    )
+    for metric in catalogue():
+        lines.append(metric.call)
+        for text in (metric.formula, metric.convention, f"unchanged by {', '.join(metric.unchanged_by)}"):
+            lines += textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="      ")
+    for name, meaning in TRANSFORMATIONS.items():
+        lines += textwrap.wrap(f"{name}: {meaning}", width, subsequent_indent="      ")
+    return "\n".join(lines)

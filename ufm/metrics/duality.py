@@ -1,0 +1,153 @@
+"""NC2M, NC3 and NC4: how well the classifier fits the class means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ufm.checks import choice
+from ufm.metrics.inputs import over_records, read_bias, read_both
+from ufm.metrics.means import geometry, scaled, unit
+from ufm.metrics.simplex import CONVENTIONS, distance_to_simplex, prefactor
+
+
+def nc2m(
+    W: Any, H: Any = None, labels: Any = None, convention: str = "code", *, layer: int | None = None
+) -> Any:
+    """Distance of W M from a simplex ETF: || W M/||W M||_F - M* ||_F (times 1/K^2 in the paper's print).
+
+    Parameters
+    ----------
+    W : Trajectory, or ndarray of shape (..., classes, width)
+        Last-layer weights; with a trajectory leave out H and labels.
+    H : ndarray, shape (..., width, N)
+        Features.
+    labels : ndarray of int, shape (N,)
+        Class of each sample.
+    convention : {"code", "paper"}
+        Without or with the prefactor 1/K^2.
+    layer : int, optional
+        For a trajectory: this layer's weights and input, if it has as many rows as there are classes.
+
+    Returns
+    -------
+    ndarray or float, shape (...)
+        0 to 2 without the prefactor; nan where W M = 0.
+
+    Notes
+    -----
+    Zhao et al., arXiv 2602.16642v3, appendix B (read in full), and its public code (read).
+
+    Examples
+    --------
+    >>> float(nc2m(np.eye(3), np.eye(3), np.arange(3)).round(12))
+    0.0
+    """
+    choice("nc2m.convention", convention, CONVENTIONS)
+    weights, features, classes = read_both("nc2m", W, H, labels, layer)
+
+    def distance(W: np.ndarray, H: np.ndarray) -> np.ndarray:
+        product = scaled(W) @ scaled(geometry(H, classes).means)
+        return prefactor(convention, classes.count**2) * distance_to_simplex(product)
+
+    return over_records(distance, weights, features)
+
+
+def nc3(
+    W: Any, H: Any = None, labels: Any = None, convention: str = "code", *, layer: int | None = None
+) -> Any:
+    """Distance between classifier and class means: || W/||W||_F - M^T/||M||_F ||_F.
+
+    Times 1/(K p) in the paper's print.
+
+    Parameters
+    ----------
+    W : Trajectory, or ndarray of shape (..., classes, width)
+        Last-layer weights; with a trajectory leave out H and labels.
+    H : ndarray, shape (..., width, N)
+        Features.
+    labels : ndarray of int, shape (N,)
+        Class of each sample.
+    convention : {"code", "paper"}
+        Without or with the prefactor 1/(K p).
+    layer : int, optional
+        For a trajectory: this layer's weights and input, if it has as many rows as there are classes.
+
+    Returns
+    -------
+    ndarray or float, shape (...)
+        0 to 2 without the prefactor; nan where W = 0 or all class means coincide.
+
+    Notes
+    -----
+    Zhao et al., arXiv 2602.16642v3, appendix B (read in full), and its public code (read).
+
+    Examples
+    --------
+    >>> W = np.array([[1.0, 0.0], [-1.0, 0.0]])
+    >>> float(nc3(W, 2 * W.T, np.array([0, 1])))
+    0.0
+    """
+    choice("nc3.convention", convention, CONVENTIONS)
+    weights, features, classes = read_both("nc3", W, H, labels, layer)
+
+    def distance(W: np.ndarray, H: np.ndarray) -> np.ndarray:
+        difference = unit(W) - np.swapaxes(unit(geometry(H, classes).means), -1, -2)
+        return prefactor(convention, W.shape[-2] * W.shape[-1]) * np.linalg.norm(difference, axis=(-2, -1))
+
+    return over_records(distance, weights, features)
+
+
+def nc4(W: Any, H: Any = None, labels: Any = None, b: Any = None, *, layer: int | None = None) -> Any:
+    """Share of samples to which the classifier gives the class of the nearest class mean.
+
+    argmax_k <w_k, h> + b_k = argmin_k ||h - mu_k||; whether that class is the true one does not matter.
+
+    Parameters
+    ----------
+    W : Trajectory, or ndarray of shape (..., classes, width)
+        Last-layer weights; with a trajectory leave out H, labels and b: a bias that the model has is used.
+    H : ndarray, shape (..., width, N)
+        Features.
+    labels : ndarray of int, shape (N,)
+        Class of each sample.
+    b : ndarray, shape (..., classes), optional
+        Bias; none by default.
+    layer : int, optional
+        For a trajectory: this layer's weights and input, if it has as many rows as there are classes; only the last
+        layer has a bias.
+
+    Returns
+    -------
+    ndarray or float, shape (...)
+        In [0, 1], every sample weighing the same. A tie goes to the class of lowest number, on either side, so that
+        W = 0 without bias agrees where the first class mean is nearest; ties are decided by round-off where rows of W
+        or means coincide only up to it. nan where W, b, H or the logits are not finite.
+
+    Notes
+    -----
+    Zhao et al., arXiv 2602.16642v3 (read in full). Its public code (read) leaves the bias out and takes the samples
+    from the test set.
+
+    Examples
+    --------
+    >>> W, H, labels = np.eye(2), np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 1])
+    >>> float(nc4(W, H, labels)), float(nc4(W, H, labels, b=[0.0, 3.0]))
+    (1.0, 0.5)
+    """
+    weights, features, classes = read_both("nc4", W, H, labels, layer)
+    bias = read_bias("nc4", W, b, classes.count, layer)
+
+    def agreement(W: np.ndarray, H: np.ndarray, b: np.ndarray) -> np.ndarray:
+        logits = W @ classes.sorted(H) + b
+        means, deviations = geometry(H, classes)
+        # ||h - mu_k||^2 = ||h||^2 - 2 score_k, and only the score depends on k
+        scores = np.swapaxes(means, -1, -2) @ (deviations + classes.spread(means))
+        scores -= 0.5 * (means**2).sum(axis=-2)[..., None]
+        share = (logits.argmax(axis=-2) == scores.argmax(axis=-2)).mean(axis=-1)
+        finite = np.isfinite(logits).all(axis=(-2, -1)) & np.isfinite(scores).all(axis=(-2, -1))
+        return np.where(finite, share, np.nan)
+
+    largest = (classes.count, features.shape[-1])
+    return over_records(agreement, weights, features, bias, largest=largest)
