@@ -248,18 +248,24 @@ def test_what_the_catalogue_says_leaves_a_metric_unchanged(call, seed, K, d, mor
     before = value(metric, state)
     for name in metric.unchanged_by:
         after = value(metric, transformed(name, state, rng))
-        # near-parallel means of few dimensions are far from each other at most by this condition number
-        assert after == pytest.approx(before, rel=1e-6, abs=1e-9, nan_ok=True), name
+        # round-off of the features, seen through the smallest distance of two means
+        assert after == pytest.approx(before, rel=1e-10, abs=1e-13, nan_ok=True), name
 
 
-@pytest.mark.parametrize("name", TRANSFORMATIONS)
-@pytest.mark.parametrize("call", CATALOGUE)
+def moving(metric: Metric) -> list[str]:
+    """Transformations that act on what a metric takes and are not said to leave it unchanged."""
+    acting = {"rotation", "class order"}
+    acting |= {"scale of H", "shift of H"} if "H" in metric.arguments else set()
+    acting |= {"scale of W", "shift of W"} if {"W", "A"} & set(metric.arguments) else set()
+    assert set(metric.unchanged_by) <= acting
+    return sorted(acting - set(metric.unchanged_by))
+
+
+@pytest.mark.parametrize(
+    ("call", "name"), [(call, name) for call, metric in CATALOGUE.items() for name in moving(metric)]
+)
 def test_what_the_catalogue_does_not_say_changes_it(call, name) -> None:
     metric = CATALOGUE[call]
-    moved = set() if metric.arguments == ("H", "labels") else {"scale of W", "shift of W"}
-    moved |= {"scale of H", "shift of H"} if "H" in metric.arguments else set()
-    if name not in moved or name in metric.unchanged_by:
-        pytest.skip("unchanged")
     change = 0.0
     for seed in range(3):
         state = drawn(seed)
@@ -367,9 +373,12 @@ def test_spectra_of_features_and_means(run) -> None:
 def test_only_a_block_of_records_of_a_deep_run_is_in_memory(run, monkeypatch) -> None:
     asked = []
     original = type(run).features
-    monkeypatch.setattr(
-        type(run), "features", lambda self, layer=None, records=None: asked.append(records) or original(self, layer, records)
-    )  # fmt: skip
+
+    def watched(self, layer=None, records=slice(None)):
+        asked.append(records)
+        return original(self, layer, records)
+
+    monkeypatch.setattr(type(run), "features", watched)
     monkeypatch.setattr(inputs, "BLOCK", 60)  # two records of 5 x 6
     assert metrics.nc1(run).shape == (4,)
     assert asked == [slice(0, 2), slice(2, 4)]
@@ -392,6 +401,15 @@ def test_a_simplex_scores_zero() -> None:
     assert metrics.nc4(centred, H, labels) == 1.0
 
 
+@pytest.mark.parametrize("K", [2, 3, 10])
+def test_collinear_means_are_farthest_from_a_simplex(K) -> None:
+    collinear = np.outer([3.0, 4.0], np.arange(K))
+    assert metrics.nc2(collinear, np.arange(K)) == pytest.approx(
+        sqrt(2 - 2 / sqrt(K - 1)), rel=1e-13, abs=1e-15
+    )
+    assert metrics.nc2w(np.ones((K, 2))) == pytest.approx(sqrt(2), rel=1e-13)
+
+
 @pytest.mark.parametrize("constant", [0.0, 0.1, -7.3])
 @pytest.mark.parametrize("sizes", [(3, 3, 3), (3, 1, 2)])
 def test_where_all_features_coincide_there_is_nothing_to_compare(constant, sizes) -> None:
@@ -401,7 +419,6 @@ def test_where_all_features_coincide_there_is_nothing_to_compare(constant, sizes
     assert all(np.isnan(metric(H, labels)) for metric in of_H)
     assert np.isnan(metrics.nc1(H, labels, "quotient"))
     assert all(np.isnan(metric(W, H, labels)) for metric in (metrics.nc2m, metrics.nc3, metrics.zhu_nc3))
-    assert (metrics.class_means(H, labels) == 0).all() or constant
 
 
 def test_at_zero_weights() -> None:
@@ -538,6 +555,7 @@ def test_the_table_fits_a_terminal_and_lists_every_metric() -> None:
         assert call in text
         assert metric.formula in " ".join(text.split())
         assert set(metric.unchanged_by) <= set(TRANSFORMATIONS)
+        assert f"unchanged by {', '.join(metric.unchanged_by)}" in " ".join(text.split())
 
 
 RUN = ufm.simulate(ufm.UFM(2, 2), ufm.GD(0.1), steps=1)
@@ -568,6 +586,8 @@ RUN = ufm.simulate(ufm.UFM(2, 2), ufm.GD(0.1), steps=1)
         (lambda W, H, y: metrics.nc2(RUN, layer=0), "class_means.layer is 0"),
         (lambda W, H, y: metrics.nc3(RUN, layer="last"), "nc3.layer is 'last'"),
         (lambda W, H, y: metrics.nc3(RUN, H, y), "a trajectory alone"),
+        (lambda W, H, y: metrics.nc3(W, RUN), "a trajectory alone"),
+        (lambda W, H, y: metrics.nc2(RUN, y), "a trajectory alone"),
         (lambda W, H, y: metrics.nc4(RUN, b=[0, 0]), "a trajectory alone"),
         (lambda W, H, y: metrics.nc4(W, H, y, b=[0.0]), "nc4.b.shape"),
         (lambda W, H, y: metrics.zhu_nc4(W, H, y, b="b"), "zhu_nc4.b is 'b'"),

@@ -45,6 +45,27 @@ def test_window_of_starts() -> None:
     assert abs(published.START / np.sqrt(10 / 3) - 1) < 0.05
 
 
+def test_with_the_printed_prefactor_no_default_head_starts_high_enough() -> None:
+    """Eq. 12: the window of ||W_0^T 1||_2 grows like p, the norm of a head in PyTorch's default range does not."""
+    bound = published.largest_start()
+    assert bound == published.HEATMAP_CLASSES == 10
+    fits = [published.row_sum_window(prefactor=1 / p)[0] <= bound for p in range(1, 1025)]
+    assert fits == [p <= 5 for p in range(1, 1025)]
+    low, high = published.row_sum_window()
+    assert published.row_sum_window(prefactor=1 / 512) == pytest.approx((512 * low, 512 * high), rel=1e-14)
+    for prefactor in (1.0, 1 / 10, 1 / 512, 1e-3, 1e3):  # a square is refused whatever stands in front
+        low, high = published.row_sum_window(2, prefactor)
+        assert low > 10 * high
+
+
+def test_largest_start_is_reached_and_not_exceeded(rng) -> None:
+    for p in (1, 6, 512):
+        extreme = np.full((10, p), 1 / np.sqrt(p))
+        assert np.linalg.norm(extreme.sum(axis=0)) == pytest.approx(published.largest_start(), rel=1e-14)
+        drawn = rng.uniform(-1, 1, (10, p)) / np.sqrt(p)
+        assert np.linalg.norm(drawn.sum(axis=0)) < published.largest_start()
+
+
 def test_what_the_heatmap_alone_does_not_decide() -> None:
     """468 steps per epoch miss cells at figure 22's start but fit some other start; 470 fit at 1.7542 too."""
     low, high = published.start_window(published.heatmap_growth(steps_per_epoch=468))

@@ -12,6 +12,11 @@ from ufm.metrics.means import geometry, scaled, unit
 from ufm.metrics.simplex import CONVENTIONS, distance_to_simplex, prefactor
 
 
+def product_distance(W: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Distance of W M from a simplex ETF."""
+    return distance_to_simplex(scaled(W) @ scaled(means))
+
+
 def nc2m(
     W: Any, H: Any = None, labels: Any = None, convention: str = "code", *, layer: int | None = None
 ) -> Any:
@@ -48,8 +53,7 @@ def nc2m(
     weights, features, classes = read_both("nc2m", W, H, labels, layer)
 
     def distance(W: np.ndarray, H: np.ndarray) -> np.ndarray:
-        product = scaled(W) @ scaled(geometry(H, classes).means)
-        return prefactor(convention, classes.count**2) * distance_to_simplex(product)
+        return prefactor(convention, classes.count**2) * product_distance(W, geometry(H, classes).means)
 
     return over_records(distance, weights, features)
 

@@ -13,7 +13,9 @@ from ufm.checks import whole
 from ufm.errors import invalid
 from ufm.metrics.classes import Classes
 
-BLOCK = 2**18  # numbers (32 MiB) in the largest intermediate array of one block of records
+BLOCK = 2**18  # numbers in the largest array of one block of records: 2 MiB, so that passes stay in the cache
+
+ALONE = "a trajectory alone, or arrays alone"
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,15 +84,13 @@ def read_weights(where: str, W: Any, layer: int | None = None) -> np.ndarray:
     return W
 
 
-def read_features(
-    where: str, first: Any, H: Any = None, labels: Any = None, layer: int | None = None
-) -> tuple[Source, Classes]:
-    """Features (..., width, N) and their classes, from a trajectory in `first` or from the arrays."""
-    layer = read_layer(where, first, layer)
-    if is_trajectory(first):
-        if H is not None or labels is not None:
-            raise invalid(where, "trajectory and arrays", "a trajectory alone, or arrays alone")
-        return RecordedFeatures(first, layer), Classes.of(first.problem.labels)
+def read_features(where: str, H: Any, labels: Any, layer: int | None = None) -> tuple[Source, Classes]:
+    """Features (..., width, N) and their classes, from a trajectory or from the arrays."""
+    layer = read_layer(where, H, layer)
+    if is_trajectory(H):
+        if labels is not None:
+            raise invalid(where, "trajectory and arrays", ALONE)
+        return RecordedFeatures(H, layer), Classes.of(H.problem.labels)
     if H is None or labels is None:
         raise invalid(where, "no features or labels", "a trajectory, or arrays with H and labels")
     H, labels = numbers(f"{where}.H", H), numbers(f"{where}.labels", labels, "iu")
@@ -106,7 +106,9 @@ def read_both(
     where: str, W: Any, H: Any, labels: Any, layer: int | None
 ) -> tuple[np.ndarray, Source, Classes]:
     """Weights and features that fit each other, a row of W for each class."""
-    features, classes = read_features(where, W, H, labels, layer)
+    if is_trajectory(H) or (is_trajectory(W) and H is not None):
+        raise invalid(where, "trajectory and arrays", ALONE)
+    features, classes = read_features(where, W if is_trajectory(W) else H, labels, layer)
     weights = read_weights(where, W, layer)
     expected = (classes.count, features.shape[-2])
     if weights.shape[-2:] != expected:
@@ -119,7 +121,7 @@ def read_bias(where: str, W: Any, b: Any, count: int, layer: int | None) -> np.n
     """Bias of the layer as columns, shape (..., count, 1): the model's own, `b`, or 0."""
     if is_trajectory(W):
         if b is not None:
-            raise invalid(where, "trajectory and bias", "a trajectory alone, or arrays alone")
+            raise invalid(where, "trajectory and bias", ALONE)
         if W.problem.bias and layer in (None, W.problem.depth):
             b = W["b"]
     bias = numbers(f"{where}.b", np.zeros(count) if b is None else b)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ufm.metrics.classes import Classes
-from ufm.metrics.inputs import is_trajectory, over_records, read_features
+from ufm.metrics.inputs import over_records, read_features
 
 
 class Geometry(NamedTuple):
@@ -101,7 +101,7 @@ def class_means(H: Any, labels: Any = None, centred: bool = True, *, layer: int 
     >>> class_means(np.array([[1.0, 3.0, 8.0]]), np.array([0, 0, 1])).tolist()
     [[-3.0, 3.0]]
     """
-    features, classes = read_features("class_means", H, None if is_trajectory(H) else H, labels, layer)
+    features, classes = read_features("class_means", H, labels, layer)
 
     def means(H: np.ndarray) -> np.ndarray:
         found = classes.means(classes.sorted(H))

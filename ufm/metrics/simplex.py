@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ufm.checks import choice
-from ufm.metrics.inputs import is_trajectory, over_records, read_features, read_weights
+from ufm.metrics.inputs import over_records, read_features, read_weights
 from ufm.metrics.means import geometry, scaled, unit
 
 CONVENTIONS = ("code", "paper")
@@ -60,7 +60,7 @@ def of_means(
 ) -> Any:
     """Structure of the centred class means, one row for each class."""
     choice(f"{where}.convention", convention, CONVENTIONS)
-    features, classes = read_features("class_means", H, None if is_trajectory(H) else H, labels, layer)
+    features, classes = read_features("class_means", H, labels, layer)
 
     def rows(H: np.ndarray) -> np.ndarray:
         return structure(np.swapaxes(geometry(H, classes).means, -1, -2), convention)
@@ -95,7 +95,8 @@ def nc2(H: Any, labels: Any = None, convention: str = "code", *, layer: int | No
     Returns
     -------
     ndarray or float, shape (...)
-        0 to sqrt(2) without the prefactor, 0 for two classes; nan where all class means coincide.
+        Without the prefactor 0 to sqrt(2 - 2/sqrt(K - 1)), the value of collinear means, so 0 for two classes; nan
+        where all class means coincide.
 
     Notes
     -----
@@ -194,7 +195,7 @@ def nc2w(W: Any, convention: str = "code", *, layer: int | None = None) -> Any:
     Returns
     -------
     ndarray or float, shape (...)
-        nan at W = 0.
+        0 to sqrt(2) without the prefactor; nan at W = 0.
 
     Notes
     -----

@@ -44,7 +44,7 @@ def _matrix(where: str, A: Any, of: str | None, layer: int | None) -> Source:
         return A
     choice(f"{where}.of", "weights" if of is None else of, MATRICES)
     if of == "features":
-        return read_features(where, A, layer=layer)[0]
+        return read_features(where, A, None, layer)[0]
     return class_means(A, layer=layer) if of == "means" else read_weights(where, A, layer)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ufm.checks import choice, real
 from ufm.errors import invalid
 from ufm.metrics.classes import Classes
-from ufm.metrics.inputs import is_trajectory, over_records, read_features
+from ufm.metrics.inputs import over_records, read_features
 from ufm.metrics.means import Geometry, geometry
 from ufm.metrics.spectra import singular_values_and_vectors
 
@@ -40,10 +40,9 @@ def nc1(
     form : {"pinv", "quotient"}
         Which of the two. Only ``pinv`` sees how the spread is directed.
     cutoff : float, optional
-        Singular values of Sigma_B that are at most this share of the largest count as 0 in the pseudoinverse;
-        by default width * 2^-52, the rule of NumPy and PyTorch for the rank of a double-precision matrix. At most
-        K - 1 values are kept, which is all that Sigma_B can have. Where two classes merge, NC1 drops when the
-        singular value of their difference falls below the cut-off.
+        Singular values of Sigma_B that are at most this share of the largest count as 0 in the pseudoinverse; by
+        default width * 2^-52, PyTorch's rule in double precision. At most K - 1 values are kept, which is all that
+        Sigma_B can have. Where two classes merge, NC1 drops when their difference falls below the cut-off.
     layer : int, optional
         For a trajectory: the input of this layer, after the activation.
 
@@ -54,8 +53,9 @@ def nc1(
 
     Notes
     -----
-    Zhao et al., arXiv 2602.16642v3 (``pinv``: read in full; its public code, read, has both, and agrees with the
-    print). The public code divides by tr(Sigma_B) + 1e-8 in ``quotient``; here nothing is added.
+    Zhao et al., arXiv 2602.16642v3 (``pinv``, read in full); their public code (read) has both forms. Its
+    ``quotient`` divides by tr(Sigma_B) + 1e-8, here nothing is added. It works in single precision, where the same
+    rule cuts off at width * 2^-23: near merged classes its curves may differ from the default here.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def nc1(
         if form == "quotient":
             raise invalid("nc1.cutoff", cutoff, "None with form 'quotient', which inverts nothing")
         cutoff = real("nc1.cutoff", cutoff, 0.0, 1.0)
-    features, classes = read_features("class_means", H, None if is_trajectory(H) else H, labels, layer)
+    features, classes = read_features("class_means", H, labels, layer)
     share = features.shape[-2] * 2.0**-52 if cutoff is None else cutoff
 
     def ratio(H: np.ndarray) -> np.ndarray:
@@ -129,7 +129,7 @@ def cdnv(H: Any, labels: Any = None, *, layer: int | None = None) -> Any:
     >>> float(cdnv(np.array([[-3.0, -1.0, 1.0, 3.0]]), np.array([0, 0, 1, 1])))
     0.0625
     """
-    features, classes = read_features("class_means", H, None if is_trajectory(H) else H, labels, layer)
+    features, classes = read_features("class_means", H, labels, layer)
     return over_records(lambda H: _mean_over_pairs(geometry(H, classes), classes), features)
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ufm.checks import real
-from ufm.metrics.inputs import is_trajectory, over_records, read_bias, read_both, read_features
-from ufm.metrics.means import geometry, scaled
-from ufm.metrics.simplex import distance_to_simplex, gram_distance, of_weights
+from ufm.metrics.duality import product_distance
+from ufm.metrics.inputs import over_records, read_bias, read_both, read_features
+from ufm.metrics.means import geometry
+from ufm.metrics.simplex import gram_distance, of_weights
 from ufm.metrics.variability import inverse_trace
 
 
@@ -38,7 +39,7 @@ def zhu_nc1(H: Any, labels: Any = None, *, cutoff: float | None = None, layer: i
     >>> round(float(zhu_nc1(np.array([[-3.0, -1.0, 1.0, 3.0]]), np.array([0, 0, 1, 1]))), 12)
     0.125
     """
-    features, classes = read_features("class_means", H, None if is_trajectory(H) else H, labels, layer)
+    features, classes = read_features("class_means", H, labels, layer)
     share = features.shape[-2] * 2.0**-52 if cutoff is None else real("zhu_nc1.cutoff", cutoff, 0.0, 1.0)
     return over_records(lambda H: inverse_trace(geometry(H, classes, "samples"), share), features)
 
@@ -85,8 +86,7 @@ def zhu_nc3(W: Any, H: Any = None, labels: Any = None, *, layer: int | None = No
     weights, features, classes = read_both("zhu_nc3", W, H, labels, layer)
 
     def distance(W: np.ndarray, H: np.ndarray) -> np.ndarray:
-        means = geometry(H, classes, "samples").means
-        return distance_to_simplex(scaled(W) @ scaled(means))
+        return product_distance(W, geometry(H, classes, "samples").means)
 
     return over_records(distance, weights, features)
 

@@ -23,6 +23,7 @@ STEPS_PER_EPOCH = 469  # ceil(60000/128)
 MILESTONES = (66, 133)
 FACTOR = 0.1
 HEATMAP_LR = 0.001
+HEATMAP_CLASSES = 10
 TABLE_2 = {"lr": 0.0679, "momentum": 0.9, "decay": 5e-4, "printed percent": -68.9}
 
 
@@ -154,6 +155,38 @@ def start_window(shape: np.ndarray, power: int = 1) -> tuple[float, float]:
     return float(low ** (1 / power)), float(high ** (1 / power))
 
 
+def row_sum_window(power: int = 1, prefactor: float = 1.0) -> tuple[float, float]:
+    """Interval of ||W_0^T 1||_2 for which prefactor ||W^T 1||_2^power prints like figure 5.
+
+    Parameters
+    ----------
+    power : int
+        1 for the norm, 2 for its square.
+    prefactor : float
+        Factor in front, > 0: 1/p in eq. 12, 1/K in the theorems.
+
+    Returns
+    -------
+    low, high : float
+        Empty where low > high.
+
+    Examples
+    --------
+    >>> low, high = row_sum_window(prefactor=1 / 512)
+    >>> round(low), round(high)
+    (897, 898)
+    """
+    return start_window(prefactor * heatmap_growth() ** power, power)
+
+
+def largest_start(classes: int = HEATMAP_CLASSES) -> float:
+    """Largest ||W_0^T 1||_2 of a head as PyTorch's Linear starts it, at every width p.
+
+    Its entries lie in [-1/sqrt(p), 1/sqrt(p)], so a column adds to at most K/sqrt(p), and p columns have norm K.
+    """
+    return float(classes)
+
+
 def table_2_change(
     squared: bool = False, coupled: bool = False, steps_per_epoch: int = STEPS_PER_EPOCH
 ) -> float:
@@ -195,5 +228,20 @@ CLAIMS = (
         room="published_row_sum",
         figure="nc0_heatmap",
         layers={"published": "to the printed decimal"},
+    ),
+    Claim(
+        name="zhao2026.eq12.erratum",
+        statement=(
+            "Eq. 12 prints NC0 = (1/p) ||W^T 1||_2, the theorems (1/K) ||W^T 1||_2^2; figure 5 (left) shows neither "
+            "but ||W^T 1||_2: no start prints its 56 cells with a square, and with 1/p the start would be "
+            "||W_0^T 1||_2 >= 1.7526 p, more than the K = 10 that a head in PyTorch's default range can have at any "
+            "width p >= 6 (p = 512 in the public code). Prefactors of other equations are no part of this."
+        ),
+        source=Source(PAPER, "eq. 12 against figure 5 left", "read in full"),
+        room="published_row_sum",
+        figure="nc0_heatmap",
+        layers={
+            "published": "all 56 cells without prefactor and square; none of the printed forms has a start"
+        },
     ),
 )
