@@ -421,6 +421,14 @@ def test_where_all_features_coincide_there_is_nothing_to_compare(constant, sizes
     assert all(np.isnan(metric(W, H, labels)) for metric in (metrics.nc2m, metrics.nc3, metrics.zhu_nc3))
 
 
+def test_means_that_coincide_exactly_though_features_spread() -> None:
+    points = np.random.default_rng(0).standard_normal((7, 4))
+    H, labels = np.tile(points, 6), np.repeat(np.arange(6), 4)
+    of_H = (metrics.nc1, metrics.nc2, metrics.nc2n, metrics.nc2a, metrics.zhu_nc1)
+    assert all(np.isnan(metric(H, labels)) for metric in of_H)
+    assert metrics.cdnv(H, labels) == np.inf
+
+
 def test_at_zero_weights() -> None:
     W, (_, H, y) = np.zeros((4, 6)), arrays(0)
     assert [metrics.nc0(W, name) for name in ("alpha", "norm", "norm_per_width")] == [0, 0, 0]
@@ -473,6 +481,10 @@ def test_the_cutoff_of_the_pseudoinverse() -> None:
     assert metrics.nc1(H, y) == pytest.approx((0.01 + 0.01 / 1e-6) / 4, rel=1e-11)
     assert metrics.nc1(H, y, cutoff=1.01e-6) == pytest.approx(0.01 / 4, rel=1e-11)
     assert metrics.nc1(H, y, cutoff=0.99e-6) == metrics.nc1(H, y, cutoff=0) == metrics.nc1(H, y)
+    # without a cut-off the K - 1 directions that centred means can have, and no direction of round-off
+    state = drawn(0)
+    without = metrics.nc1(state["H"], state["labels"], cutoff=0)
+    assert without == pytest.approx(metrics.nc1(state["H"], state["labels"]), rel=1e-12)
     # a difference of means of round-off size is no direction of Sigma_B
     H[1] += np.array([1e-13] * 2 + [0.0] * 6) - np.repeat(points[1], 2)
     assert metrics.nc1(H, y) == pytest.approx(0.01 / 4, rel=1e-11)
