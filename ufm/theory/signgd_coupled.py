@@ -625,7 +625,7 @@ def _prediction(run: Run, lam_error: float = 0.0, printed: bool = False) -> Pred
     off = square[:, ~np.eye(K, dtype=bool)]
     observed = [f(values, axis=1) for values in (diagonal, off) for f in (np.min, np.max)]
     if found.undecided:
-        quantity += f" with {found.undecided} steps nearer to a tie than round-off,"
+        quantity += f" with {found.undecided} steps whose signs round-off can turn,"
     return Prediction(
         quantity,
         np.stack([a, a, -b, -b, np.zeros_like(a)], axis=1),
@@ -662,7 +662,7 @@ CLAIMS = (
                 "reduction, psi, phases and limit proved for symbolic K, eta, lam; marks certified by interval "
                 "arithmetic at a table of (K, lam, eta)"
             ),
-            "simulation": "bit for bit while no sign is nearer to a tie than round-off, then within 2 eta per such step",
+            "simulation": "bit for bit while every sign is clear of round-off, then within 2 eta per step that is not",
         },
         applies=_hypotheses,
         predict=_prediction,
