@@ -581,6 +581,7 @@ def path(
     (`gradient_lipschitz`) can do; where it is not, an entry may go the other way and the distance grows by 2 eta.
     """
     eps, single = float(np.finfo(dtype).eps), dtype == "float32"
+    lam, scale = float(lam), float(scale)  # numpy's scalars would slow the loop down
     stiffness = lam + gradient_lipschitz(classes, samples_factor, scale)
     a = b = radius = 0.0
     undecided, found = 0, np.zeros((len(rates) + 1, 3))
