@@ -130,7 +130,7 @@ def test_the_example() -> None:
 
 
 @pytest.mark.parametrize("K", [2, 3, 10, 1000, 10**6])
-@pytest.mark.parametrize("lam", [1e-9, 1e-6, 1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("lam", [1e-250, 1e-9, 1e-6, 1e-3, 1.0, 1e3])
 def test_roots_at_fifty_digits(K, lam) -> None:
     with mpmath.workdps(50):
         for multiple, root in ((2, first_balance(lam, K)), (K, end_point(lam, K)[1])):
@@ -144,13 +144,28 @@ def test_roots_at_fifty_digits(K, lam) -> None:
 
 def test_marks_of_arrays_are_those_of_their_entries() -> None:
     lam, lr = np.array([1e-2, 1e-4]), np.array([1e-3, 1e-4])
-    for i in range(2):
-        for function in (first_flip, peak, phase_2_end, theory.peak_is_global):
-            assert function(lr, lam, 10)[i] == function(lr[i], lam[i], 10)
-        assert first_balance(lam, 10)[i] == first_balance(lam[i], 10)
-        assert theory.limit_cycle_width(lam, 10, small_eta=True)[i] == theory.limit_cycle_width(
-            lam[i], 10, small_eta=True
+    for function in (first_flip, peak, phase_2_end, theory.peak_is_global):
+        assert function(lr, lam, 10) == pytest.approx(
+            [function(lr[i], lam[i], 10) for i in range(2)], rel=1e-14
         )
+    for function in (
+        first_balance,
+        theory.limit_cycle_width,
+        lambda *case: theory.limit_cycle_width(*case, small_eta=True),
+    ):
+        assert function(lam, 10) == pytest.approx([function(value, 10) for value in lam], rel=1e-14)
+
+
+def test_scale_of_frozen_features() -> None:
+    for K in (2, 3, 10, 77, 300):
+        for norm, c in (("frobenius", 1 / np.sqrt(K - 1)), ("columns", np.sqrt(K / (K - 1)))):
+            for width in (K, K + 3):
+                assert theory._frame_scale(
+                    problem_of(K, width, features=ufm.SimplexETF(norm))
+                ) == pytest.approx(c, rel=1e-14)
+    H = np.array(problem_of(5).frozen_values["H"])
+    H[3, 1] *= 1 + 1e-13
+    assert theory._frame_scale(problem_of(5, features=ufm.Given(H))) is None
 
 
 def test_bad_input_gets_one_sentence() -> None:

@@ -166,12 +166,13 @@ def _balance(multiple: float, lam: np.ndarray, K: int, s: float, c: float) -> np
     """The x > 0 with psi(multiple x) = lam x, to a few eps.
 
     F(v) = v + log(exp(c multiple e^v) + K - 1) - log(s c/lam) rises and is convex, so that Newton's steps fall from
-    the upper bound x = psi(0)/lam to its root v = log x and cannot overshoot it.
+    an upper bound to its root v = log x and cannot overshoot it. One bound is x = psi(0)/lam, the other follows from
+    exp(c multiple x) x <= s c/lam.
     """
-    target = np.log(s * c) - np.log(lam)
-    v = target - np.log(K)
-    for _ in range(200):
-        argument = c * multiple * np.exp(v)
+    target, rate = np.log(s * c) - np.log(lam), c * multiple
+    v = np.minimum(target - np.log(K), np.log(np.maximum(1.0, target + np.log(rate)) / rate))
+    for _ in range(100):
+        argument = rate * np.exp(v)
         excess = v + np.logaddexp(argument, np.log(K - 1)) - target
         step = excess / (1 + argument / (1 + (K - 1) * np.exp(-argument)))
         v = v - step
@@ -179,7 +180,7 @@ def _balance(multiple: float, lam: np.ndarray, K: int, s: float, c: float) -> np
             break
     x = np.exp(v)
     # one more step in x itself: the logarithms above have lost a few digits
-    argument = c * multiple * x
+    argument = rate * x
     ratio = psi(multiple * x, K, s, c) / (lam * x)
     return x * (1 + (ratio - 1) / (1 + argument / (1 + (K - 1) * np.exp(-argument))))
 
