@@ -240,10 +240,6 @@ def test_end_of_phase_2_in_random_cases() -> None:
     low, high = each(theory.phase_2_slack, lam, K).T
     assert (low - 1e-6 <= off).all()
     assert (off <= high + 1e-6).all()
-    print(
-        f"end of phase 2 - a*/eta: {off.min():.2f} ... {off.max():.2f}, within 4 in {np.mean(abs(off) < 4):.4f}",
-        len(off),
-    )
     assert np.abs(off[lam > 1e-5]).max() < 4
     assert -10 < phase_2_ends(np.array([3] * 50), np.full(50, 1e-7), np.geomspace(1e-2, 1e-1, 50)).min() < -4
 
