@@ -341,7 +341,7 @@ def test_arguments_that_do_not_parse_exit_with_2(arguments, capsys):
 
 
 def test_importing_the_command_line_is_light():
-    heavy = "('numba', 'sympy', 'matplotlib', 'xarray', 'scipy', 'tqdm')"
+    heavy = "('numba', 'sympy', 'matplotlib', 'xarray', 'tqdm')"
     code = f"import sys, ufm.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
