@@ -21,6 +21,7 @@ from ufm.losses import MSE, CrossEntropy, UserLoss
 from ufm.optimizers import GD, Adam, Blockwise, Elementwise, Momentum, NormalisedGD, SignGD, Signum
 from ufm.problems import DUFM, UFM
 from ufm.record import At, Every, LogSpaced
+from ufm.reduced import SymmetricTrajectory, simulate_symmetric
 from ufm.schedules import Cosine, Rates, StepDecay
 from ufm.simulate import simulate
 from ufm.trajectory import Trajectory
@@ -41,8 +42,9 @@ __all__ = [
     "DUFM", "GD", "MSE", "UFM", "Adam", "At", "Blockwise", "Cosine", "Coupled", "CrossEntropy", "Decoupled",
     "DivergedError", "Elementwise", "Every", "Gaussian", "Given", "IncompatibleError", "InterruptedRunError",
     "InvalidProblemError", "LinearDefault", "LogSpaced", "Mixed", "Momentum", "NormalisedGD", "Rates", "SignGD",
-    "Signum", "SimplexETF", "Start", "StepDecay", "StorageError", "Trajectory", "UfmError", "UserLoss", "Zeros",
-    "claims", "compare", "environment", "load", "metrics", "plotting", "simplex_etf", "simulate", "theory",
+    "Signum", "SimplexETF", "Start", "StepDecay", "StorageError", "SymmetricTrajectory", "Trajectory", "UfmError",
+    "UserLoss", "Zeros", "claims", "compare", "environment", "load", "metrics", "plotting", "simplex_etf", "simulate",
+    "simulate_symmetric", "theory",
 ]  # fmt: skip
 
 

@@ -91,6 +91,7 @@ class Signatures(NamedTuple):
     update: Any
     run: Any
     evaluate: Any
+    reduced: Any
 
 
 @lru_cache(maxsize=2)
@@ -116,7 +117,11 @@ def signatures(dtype: str) -> Signatures:
         vec, vec, vec, vec, float64[::1], vec, table, int64, int64, ints,
     )  # fmt: skip
     evaluate = float64(function(head), function(value), chain, buffers, vec, vec)
-    return Signatures(head, value, update, run, evaluate)
+    reduced = types.void(
+        function(update), step, records, vec, vec, mat,
+        vec, vec, vec, vec, float64[::1], vec, int64, int64, ints,
+    )  # fmt: skip
+    return Signatures(head, value, update, run, evaluate, reduced)
 
 
 compile_seconds = {"total": 0.0}

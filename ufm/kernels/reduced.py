@@ -1,0 +1,128 @@
+"""The time loop of two-valued weights, W = (diagonal - off_diagonal) I + off_diagonal J, at a frozen simplex ETF.
+
+Two scalars stand for a K x K matrix. Several copies of them may run side by side, the diagonals in the first half
+of the flat state, the off-diagonals in the second: copy 0 is the run, the others are disturbed at every operation
+by what round-off may be, and show how far that carries.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ufm.kernels.contract import NOT_FINITE, helper, inline
+from ufm.kernels.extended import common_units
+from ufm.kernels.loop import AT, FIRST_UNDECIDED, KEPT, UNDECIDED, WHY, advance, take_step
+
+CARRIED = 5  # entry of the cursor: whether exponents are carried
+SCALE, FACTOR, OTHERS, EPSILON = 0, 1, 2, 3  # entries of the setting
+THETA, GRADIENT, FIRST, SECOND = 0, 1, 2, 3  # what is disturbed: state, gradient, both buffers
+OTHER_MODES = -1.0  # response of a disturbance that leaves the two-valued matrices but moves the logits
+EXPONENTS_FROM = 300.0  # logit gap above which squares of gradients could underflow
+LARGEST = 1e300
+
+
+@inline
+def wrong_share(gap, others):
+    """Probability 1/(exp(gap) + others) of one wrong class."""
+    if gap > 0.0:
+        small = math.exp(-gap)
+        return small / (1.0 + others * small)
+    return 1.0 / (math.exp(gap) + others)
+
+
+@inline
+def log_wrong_share(gap, others):
+    """Logarithm of `wrong_share`, at any gap."""
+    if gap > 0.0:
+        return -gap - math.log1p(others * math.exp(-gap))
+    return -math.log(math.exp(gap) + others)
+
+
+@helper
+def store(records, kept, theta, cursor):
+    """Write one record."""
+    for j in range(theta.size):
+        records.states[kept, j] = theta[j]
+    cursor[KEPT] = kept + 1
+
+
+@helper
+def disturb(values, before, noise, row, kind, size):
+    """Move each entry by its noise times `size` times the magnitudes before and after the operation."""
+    for j in range(values.size):
+        values[j] += noise[row, kind * values.size + j] * size * (abs(before[j]) + abs(values[j]))
+
+
+@helper
+def disturb_gradient(grad, noise, row, size, floor):
+    """Move each gradient by its noise, relative to itself and by the smallest number."""
+    for j in range(grad.size):
+        grad[j] += noise[row, GRADIENT * grad.size + j] * (size * abs(grad[j]) + floor)
+
+
+def run(
+    update, step, records, setting, response, noise,
+    theta, grad, m, v, unit, rates, start, stop, cursor,
+):  # fmt: skip
+    """Steps start ... stop - 1, with records at start ... stop; `cursor` says how far it came and why.
+
+    `setting` holds the norm c of the frame, H = c (I - J/K), the factor c/K of the gradient, K - 1, and the unit
+    round-off of the disturbances. Copy j feels `response[j]` of its own deviation in the logits. Row t of `noise`
+    (repeated) holds the signs of the disturbances of state, gradient and buffers.
+    """
+    copies = response.size
+    scale, factor, others = setting[SCALE], setting[FACTOR], setting[OTHERS]
+    exponent, doubt = np.zeros(theta.size), np.zeros(theta.size)
+    disturbed = noise.shape[0] > 0
+    before_theta, before_m, before_v = theta.copy(), m.copy(), v.copy()
+    kept = cursor[KEPT]
+    for t in range(start, stop + 1):
+        cursor[AT] = t
+        gap = scale * (theta[0] - theta[copies])
+        if not (abs(gap) < LARGEST and abs(theta[0]) < LARGEST):
+            cursor[WHY] = NOT_FINITE
+            return
+        if kept < records.when.size and records.when[kept] == t:
+            store(records, kept, theta, cursor)
+            kept += 1
+        if t == stop:
+            return
+        if step.scale_free == 1 and gap > EXPONENTS_FROM:
+            cursor[CARRIED] = 1
+        for j in range(copies):
+            answer = response[j]
+            if answer == OTHER_MODES:  # curvature of these modes over that of the two-valued one
+                answer = 1.0 / ((others + 1.0) * max(1.0 - others * wrong_share(gap, others), 1e-300))
+            own = gap + answer * (scale * (theta[j] - theta[copies + j]) - gap)
+            if cursor[CARRIED] == 0:
+                psi = factor * wrong_share(own, others)
+                grad[j], grad[copies + j] = -others * psi, psi
+            else:
+                grad[j], grad[copies + j] = -1.0, 1.0
+                exponent[copies + j] = math.log(factor) + log_wrong_share(own, others)
+                exponent[j] = exponent[copies + j] + math.log(others)
+                doubt[j] = doubt[copies + j] = np.finfo(np.float64).eps * (16.0 + 4.0 * abs(own))
+        if disturbed:
+            logits = scale * (abs(theta[0]) + abs(theta[copies]))
+            size = setting[EPSILON] * (others + 17.0 + 8.0 * logits)
+            floor = 0.0 if cursor[CARRIED] == 1 else (others + 1.0) * np.finfo(np.float64).tiny
+            disturb_gradient(grad, noise, t % noise.shape[0], size, floor)
+            before_theta[:], before_m[:], before_v[:] = theta, m, v
+        if cursor[CARRIED] == 0:
+            advance(update, step, theta, grad, m, v, rates[t - start], t + 1)
+        else:
+            found = common_units(step, theta, grad, exponent, doubt, m, v, unit)
+            if found > 0:
+                if cursor[UNDECIDED] == 0:
+                    cursor[FIRST_UNDECIDED] = t
+                cursor[UNDECIDED] += found
+            if disturbed:
+                before_m[:], before_v[:] = m, v  # in the units of this step
+            take_step(update, step, theta, grad, m, v, rates[t - start], t + 1)
+        if disturbed:
+            row = t % noise.shape[0]
+            disturb(theta, before_theta, noise, row, THETA, setting[EPSILON])
+            disturb(m, before_m, noise, row, FIRST, setting[EPSILON])
+            disturb(v, before_v, noise, row, SECOND, setting[EPSILON])
