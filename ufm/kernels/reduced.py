@@ -13,7 +13,7 @@ import numpy as np
 
 from ufm.kernels.contract import NOT_FINITE, helper, inline
 from ufm.kernels.extended import common_units
-from ufm.kernels.loop import AT, FIRST_UNDECIDED, KEPT, UNDECIDED, WHY, advance, take_step
+from ufm.kernels.loop import AT, FIRST_UNDECIDED, KEPT, UNDECIDED, WHY
 
 CARRIED = 5  # entry of the cursor: whether exponents are carried
 SCALE, FACTOR, OTHERS, EPSILON = 0, 1, 2, 3  # entries of the setting
@@ -76,6 +76,11 @@ def run(
     scale, factor, others = setting[SCALE], setting[FACTOR], setting[OTHERS]
     exponent, doubt = np.zeros(theta.size), np.zeros(theta.size)
     disturbed = noise.shape[0] > 0
+    # taken out of the tuple once: each access counts references, which costs more than the step
+    hyper, table, when = step.hyper, step.table, records.when
+    coupled, decoupled = step.coupled[0], step.decoupled[0]
+    scale_free, shrink_after = step.scale_free == 1, step.shrink_after == 1
+    carried = cursor[CARRIED] == 1
     before_theta, before_m, before_v = theta.copy(), m.copy(), v.copy()
     kept = cursor[KEPT]
     for t in range(start, stop + 1):
@@ -84,19 +89,20 @@ def run(
         if not (abs(gap) < LARGEST and abs(theta[0]) < LARGEST):
             cursor[WHY] = NOT_FINITE
             return
-        if kept < records.when.size and records.when[kept] == t:
+        if kept < when.size and when[kept] == t:
             store(records, kept, theta, cursor)
             kept += 1
         if t == stop:
             return
-        if step.scale_free == 1 and gap > EXPONENTS_FROM:
+        if scale_free and gap > EXPONENTS_FROM:
+            carried = True
             cursor[CARRIED] = 1
         for j in range(copies):
             answer = response[j]
             if answer == OTHER_MODES:  # curvature of these modes over that of the two-valued one
                 answer = 1.0 / ((others + 1.0) * max(1.0 - others * wrong_share(gap, others), 1e-300))
             own = gap + answer * (scale * (theta[j] - theta[copies + j]) - gap)
-            if cursor[CARRIED] == 0:
+            if not carried:
                 psi = factor * wrong_share(own, others)
                 grad[j], grad[copies + j] = -others * psi, psi
             else:
@@ -107,12 +113,10 @@ def run(
         if disturbed:
             logits = scale * (abs(theta[0]) + abs(theta[copies]))
             size = setting[EPSILON] * (others + 17.0 + 8.0 * logits)
-            floor = 0.0 if cursor[CARRIED] == 1 else (others + 1.0) * np.finfo(np.float64).tiny
+            floor = 0.0 if carried else (others + 1.0) * np.finfo(np.float64).tiny
             disturb_gradient(grad, noise, t % noise.shape[0], size, floor)
             before_theta[:], before_m[:], before_v[:] = theta, m, v
-        if cursor[CARRIED] == 0:
-            advance(update, step, theta, grad, m, v, rates[t - start], t + 1)
-        else:
+        if carried:
             found = common_units(step, theta, grad, exponent, doubt, m, v, unit)
             if found > 0:
                 if cursor[UNDECIDED] == 0:
@@ -120,7 +124,18 @@ def run(
                 cursor[UNDECIDED] += found
             if disturbed:
                 before_m[:], before_v[:] = m, v  # in the units of this step
-            take_step(update, step, theta, grad, m, v, rates[t - start], t + 1)
+        elif coupled > 0.0:
+            for j in range(theta.size):
+                grad[j] += coupled * theta[j]
+        lr = rates[t - start]
+        kept_share = 1.0 - lr * decoupled
+        if decoupled > 0.0 and not shrink_after:
+            for j in range(theta.size):
+                theta[j] *= kept_share
+        update(theta, grad, m, v, lr, t + 1, hyper, table)
+        if decoupled > 0.0 and shrink_after:
+            for j in range(theta.size):
+                theta[j] *= kept_share
         if disturbed:
             row = t % noise.shape[0]
             disturb(theta, before_theta, noise, row, THETA, setting[EPSILON])
