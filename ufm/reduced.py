@@ -279,11 +279,11 @@ class Setting(NamedTuple):
 class Disturbances(NamedTuple):
     """Copies of a run whose operations are disturbed by what round-off may be; see `ufm.kernels.reduced`."""
 
-    response: np.ndarray  # (copies,)
+    kinds: np.ndarray  # (copies,)
     signs: np.ndarray  # (period, 8 copies)
 
 
-ALONE = Disturbances(np.ones(1), np.zeros((0, 1)))
+ALONE = Disturbances(np.zeros(1, np.int64), np.zeros((0, 1)))
 
 
 def integrate_symmetric(
@@ -292,9 +292,13 @@ def integrate_symmetric(
     start: np.ndarray,
     progress: bool | None = None,
     disturbances: Disturbances = ALONE,
+    error: float = 0.0,
 ) -> Any:
-    """Integrate a checked run; with disturbances return the states of all copies, shape (records, 2, copies)."""
-    began, total, copies = time.perf_counter(), run.steps, len(disturbances.response)
+    """Integrate a checked run; with disturbances return the states of all copies, shape (records, 2, copies).
+
+    All learning and decay rates are multiplied by 1 + `error`.
+    """
+    began, total, copies = time.perf_counter(), run.steps, len(disturbances.kinds)
     assert total is not None
     with _collector_at_rest():
         from ufm.kernels import contract, loop, reduced, updates
@@ -302,7 +306,7 @@ def integrate_symmetric(
         update = updates.rule(run.optimizer, "float64")
         kernel = contract.compiled(reduced.run, "reduced", "float64")
     when, size = _planned(run), 2 * copies
-    coupled, decoupled = run.coupled["W1"], run.decoupled["W1"]
+    coupled, decoupled = (rate["W1"] * (1 + error) for rate in (run.coupled, run.decoupled))
     step = contract.Step(
         hyper=np.array(run.optimizer.hyper() or (0.0,)),
         coupled=np.full(size, coupled),
@@ -320,12 +324,12 @@ def integrate_symmetric(
     theta = np.repeat(start, copies)
     grad, m, v, unit = (np.zeros(size) for _ in range(4))
     cursor = np.array([0, 0, contract.FINE, 0, -1, 0], np.int64)
-    rates = run.rates
+    rates = run.rates * (1 + error)
 
     def advance(stop: int) -> None:
         at = int(cursor[loop.AT])
         kernel(
-            update, step, records, numbers, disturbances.response, disturbances.signs,
+            update, step, records, numbers, disturbances.kinds, disturbances.signs,
             theta, grad, m, v, unit, rates[at:stop], at, stop, cursor,
         )  # fmt: skip
 

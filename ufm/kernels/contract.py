@@ -118,7 +118,7 @@ def signatures(dtype: str) -> Signatures:
     )  # fmt: skip
     evaluate = float64(function(head), function(value), chain, buffers, vec, vec)
     reduced = types.void(
-        function(update), step, records, vec, vec, mat,
+        function(update), step, records, vec, ints, mat,
         vec, vec, vec, vec, float64[::1], vec, int64, int64, ints,
     )  # fmt: skip
     return Signatures(head, value, update, run, evaluate, reduced)

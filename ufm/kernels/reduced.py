@@ -18,7 +18,7 @@ from ufm.kernels.loop import AT, FIRST_UNDECIDED, KEPT, UNDECIDED, WHY
 CARRIED = 5  # entry of the cursor: whether exponents are carried
 SCALE, FACTOR, OTHERS, EPSILON = 0, 1, 2, 3  # entries of the setting
 THETA, GRADIENT, FIRST, SECOND = 0, 1, 2, 3  # what is disturbed: state, gradient, both buffers
-OTHER_MODES = -1.0  # response of a disturbance that leaves the two-valued matrices but moves the logits
+ALIKE, ROWS, COLUMNS, ENTRIES = 0, 1, 2, 3  # kinds of copies, see `answers`
 EXPONENTS_FROM = 300.0  # logit gap above which squares of gradients could underflow
 LARGEST = 1e300
 
@@ -38,6 +38,29 @@ def log_wrong_share(gap, others):
     if gap > 0.0:
         return -gap - math.log1p(others * math.exp(-gap))
     return -math.log(math.exp(gap) + others)
+
+
+@helper
+def answers(share, gap, others):
+    """Logarithmic response of the gradient to the three deviations that differ between classes.
+
+    To first order the deviations of a K x K matrix from the two-valued ones fall into independent parts, by the
+    permutations of the classes: two-valued ones (`ALIKE`); E = alpha diag(a) on the diagonal, beta a_j + gamma a_k
+    off it, sum a = 0 (`ROWS` holds alpha and beta, `COLUMNS` gamma), to which log|grad| responds by minus these
+    numbers times c (alpha - beta - gamma) a; and off-diagonal ones without row or column sum (`ENTRIES`), to which
+    it responds by c E. Proved in the room `symmetric_path`.
+    """
+    K = others + 1.0
+    right = 1.0 / (1.0 + others * math.exp(-gap)) if gap > -700.0 else 0.0
+    column = right - (right - share) / K
+    row = (right * (K - 2.0) + column + 1.0 / K) / K
+    return (row * others - column) / others, row, column
+
+
+@inline
+def clipped(x):
+    """An exponent that neither overflows nor undoes all of a gradient."""
+    return min(max(x, -300.0), 300.0)
 
 
 @helper
@@ -63,16 +86,16 @@ def disturb_gradient(grad, noise, row, size, floor):
 
 
 def run(
-    update, step, records, setting, response, noise,
+    update, step, records, setting, kinds, noise,
     theta, grad, m, v, unit, rates, start, stop, cursor,
 ):  # fmt: skip
     """Steps start ... stop - 1, with records at start ... stop; `cursor` says how far it came and why.
 
     `setting` holds the norm c of the frame, H = c (I - J/K), the factor c/K of the gradient, K - 1, and the unit
-    round-off of the disturbances. Copy j feels `response[j]` of its own deviation in the logits. Row t of `noise`
-    (repeated) holds the signs of the disturbances of state, gradient and buffers.
+    round-off of the disturbances. Row t of `noise` (repeated) holds the signs of the disturbances of state, gradient
+    and buffers of every copy.
     """
-    copies = response.size
+    copies = kinds.size
     scale, factor, others = setting[SCALE], setting[FACTOR], setting[OTHERS]
     exponent, doubt = np.zeros(theta.size), np.zeros(theta.size)
     disturbed = noise.shape[0] > 0
@@ -97,18 +120,35 @@ def run(
         if scale_free and gap > EXPONENTS_FROM:
             carried = True
             cursor[CARRIED] = 1
+        share = wrong_share(gap, others)
+        if disturbed:
+            by_diagonal, by_row, by_column = answers(share, gap, others)
         for j in range(copies):
-            answer = response[j]
-            if answer == OTHER_MODES:  # curvature of these modes over that of the two-valued one
-                answer = 1.0 / ((others + 1.0) * max(1.0 - others * wrong_share(gap, others), 1e-300))
-            own = gap + answer * (scale * (theta[j] - theta[copies + j]) - gap)
+            own, own_share = gap, share
+            of_diagonal, of_other = 0.0, 0.0
+            if j > 0:
+                d, o = scale * (theta[j] - theta[0]), scale * (theta[copies + j] - theta[copies])
+                if kinds[j] == ALIKE:
+                    own += d - o
+                    own_share = wrong_share(own, others)
+                elif kinds[j] == ROWS:
+                    width = d - o - scale * (theta[copies + j + 1] - theta[copies])
+                    of_diagonal, of_other = clipped(-by_diagonal * width), clipped(-by_row * width)
+                elif kinds[j] == COLUMNS:
+                    width = scale * (theta[j - 1] - theta[0]) - o - scale * (theta[copies + j - 1] - theta[copies])
+                    of_other = clipped(-by_column * width)
+                else:
+                    of_other = clipped(o)
             if not carried:
-                psi = factor * wrong_share(own, others)
+                psi = factor * own_share
                 grad[j], grad[copies + j] = -others * psi, psi
+                if of_other != 0.0:
+                    grad[j] *= math.exp(of_diagonal)
+                    grad[copies + j] *= math.exp(of_other)
             else:
                 grad[j], grad[copies + j] = -1.0, 1.0
-                exponent[copies + j] = math.log(factor) + log_wrong_share(own, others)
-                exponent[j] = exponent[copies + j] + math.log(others)
+                log_psi = math.log(factor) + log_wrong_share(own, others)
+                exponent[j], exponent[copies + j] = log_psi + math.log(others) + of_diagonal, log_psi + of_other
                 doubt[j] = doubt[copies + j] = np.finfo(np.float64).eps * (16.0 + 4.0 * abs(own))
         if disturbed:
             logits = scale * (abs(theta[0]) + abs(theta[copies]))

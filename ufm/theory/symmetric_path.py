@@ -10,9 +10,19 @@ samples, whatever their equal number in each class, and that number for the sum.
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
+
+from ufm.claims import Claim, Prediction, Source
+from ufm.errors import UfmError
+from ufm.theory._recorded import finite_records
+
+if TYPE_CHECKING:
+    from ufm.reduced import Disturbances, Setting
+    from ufm.run import Run
 
 PAPER = "Zhao, Cheng, Masarczyk, Lucchi, arXiv 2602.16642v3"
 
@@ -118,4 +128,243 @@ def weights(diagonal: Any, off_diagonal: Any, classes: int) -> np.ndarray:
     return np.where(np.eye(classes, dtype=bool), d, o)
 
 
-CLAIMS: tuple[Any, ...] = ()
+# ------------------------------------------------------------------------------- hypotheses about runs
+
+
+def frame_of(H: np.ndarray, labels: np.ndarray, classes: int) -> float | None:
+    """c if every column of H is that of its class in c (I - J/K), c > 0, to rounding; otherwise None.
+
+    Examples
+    --------
+    >>> frame_of(np.array([[1.0, -1.0], [-1.0, 1.0]]), np.array([0, 1]), 2)
+    2.0
+    """
+    if H.shape[0] != classes:
+        return None
+    c = float(H[0, 0] - H[1, 0])
+    exact = c * (np.equal.outer(np.arange(classes), labels) - 1.0 / classes)
+    close = np.abs(H - exact).max() <= 4 * np.finfo(float).eps * c
+    return c if c > 0 and close else None
+
+
+def two_values(W: np.ndarray) -> np.ndarray | None:
+    """Diagonal and off-diagonal entry of a square matrix that has no others, or None."""
+    values = np.array([W[0, 0], W[0, 1]])
+    return values if np.array_equal(W, weights(*values, len(W))) else None
+
+
+def _start_of(run: Run) -> np.ndarray | None:
+    from ufm.initial import draw
+
+    return two_values(draw(run.problem, run.init, run.seed)["W1"])
+
+
+def _hypotheses(run: Run) -> str | None:
+    problem = run.problem
+    reason = _other_model(run)
+    if reason is not None:
+        return reason
+    H = problem.frozen_values["H"]
+    if frame_of(H, problem.labels, problem.classes) is None:
+        return (
+            f"H is frozen at another matrix than a simplex ETF c (I - J/K) of width K = {problem.classes} with one "
+            "direction for each class"
+        )
+    if not run.optimizer.elementwise:
+        name = type(run.optimizer).__name__
+        return f"{name} does not treat each entry of W alone, as the two-valued form needs"
+    if run.batch is not None and run.batch < problem.samples:
+        return f"batches of {run.batch} of the {problem.samples} samples break the symmetry between classes"
+    if run.dtype != "float64":
+        return f"the run is in {run.dtype}; the reduced recursion is evaluated in float64"
+    try:
+        start = _start_of(run)
+    except UfmError as error:
+        return f"the start cannot be drawn: {error}"
+    if start is None:
+        return f"the start {run.init!r} is not of the form x I + y J"
+    return None
+
+
+def _other_model(run: Run) -> str | None:
+    from ufm.losses import CrossEntropy
+
+    problem, loss = run.problem, run.problem.loss
+    if problem.depth != 1:
+        return f"the model has {problem.depth} layers; the two-valued path is for one"
+    if problem.bias:
+        return "the logits have a bias"
+    if problem.trained != ("W1",):
+        return f"{', '.join(problem.trained)} are trained; the two-valued path is for H frozen and W trained"
+    if not isinstance(loss, CrossEntropy) or loss.smoothing or loss.targets is not None:
+        return f"the loss is {loss!r}; the two-valued path is for cross-entropy with one-hot targets"
+    if len(set(problem.class_sizes)) > 1:
+        sizes = sorted(set(problem.class_sizes))
+        return f"classes have from {sizes[0]} to {sizes[-1]} samples; the two-valued path needs equal ones"
+    return None
+
+
+# ------------------------------------------------------------------------------- predictions about runs
+
+WRONG_RATES = 1e-6  # relative error of all rates that a control carries
+RANDOM_COPIES, PERIOD = 8, 127  # copies with random signs for each response, and steps until these repeat
+RANDOM_FACTOR = 4.0  # largest of all K^2 entries over the largest of a few copies
+BUFFERS = {"gd": 0, "signgd": 0, "momentum": 1, "signum": 1}  # how many buffers a rule reads; others read both
+
+
+class _Copies(NamedTuple):
+    disturbances: Disturbances
+    groups: tuple[tuple[float, tuple[tuple[int, ...], ...]], ...]  # weight, and copies as tuples of lanes
+
+
+@lru_cache(maxsize=16)
+def _copies(buffers: int) -> _Copies:
+    """Disturbed copies of the recursion.
+
+    For each independent part of a deviation (two-valued, rows and columns, entries) and each of its sources (a
+    value of the state, of the gradient, of a buffer) two copies have that source disturbed with one sign at every
+    step; others have all sources of the part disturbed at random.
+    """
+    from ufm.kernels.reduced import ALIKE, COLUMNS, ENTRIES, ROWS
+    from ufm.reduced import Disturbances
+
+    # kinds of the lanes that a copy takes, and its values as (lane, 0 for the diagonal and 1 off it)
+    parts = (
+        (1.0, (ALIKE,), ((0, 0), (0, 1))),
+        (2.0, (ROWS, COLUMNS), ((0, 0), (0, 1), (1, 1))),
+        (2.0, (ENTRIES,), ((0, 1),)),
+    )
+    rng = np.random.default_rng(0)
+    kinds, columns, groups = [ALIKE], [np.zeros((PERIOD, 4, 2))], []
+    for weight, lanes, values in parts:
+        sources = [(kind, *value) for kind in range(2 + buffers) for value in values]
+        patterns = [[(source, np.full(PERIOD, sign)) for sign in (1.0, -1.0)] for source in sources]
+        chosen = [[[pattern] for pattern in both] for both in patterns]
+        chosen.append([[(s, rng.choice([-1.0, 1.0], PERIOD)) for s in sources] for _ in range(RANDOM_COPIES)])
+        for number, group in enumerate(chosen):
+            members = []
+            for copy in group:
+                signs = np.zeros((len(lanes), PERIOD, 4, 2))
+                for (kind, lane, entry), pattern in copy:
+                    signs[lane, :, kind, entry] = pattern
+                members.append(tuple(range(len(kinds), len(kinds) + len(lanes))))
+                kinds += lanes
+                columns += list(signs)
+            factor = RANDOM_FACTOR if number == len(sources) else 1.0
+            groups.append((weight * factor, tuple(members)))
+    signs = np.stack(columns, axis=-1).reshape(PERIOD, -1)
+    return _Copies(Disturbances(np.array(kinds, np.int64), signs), tuple(groups))
+
+
+def round_off_bound(states: np.ndarray, groups: Any) -> np.ndarray:
+    """How far round-off may carry an entry of a simulated W from the recursion, from disturbed copies of it.
+
+    Parameters
+    ----------
+    states : ndarray, shape (records, 2, lanes)
+        Diagonal and off-diagonal values of the undisturbed run (lane 0) and of its copies.
+    groups : sequence of (weight, copies)
+        Each copy a tuple of lanes, whose off-diagonal deviations add. Copies of a group count with the largest of
+        their deviations, and the groups add with their weights.
+
+    Returns
+    -------
+    ndarray, shape (records,)
+        Never falls: a sign that was decided otherwise may show later.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        deviations = np.abs(states - states[:, :, :1])
+        total = 4 * np.finfo(float).eps * np.abs(states[:, :, 0]).max(axis=1)
+        for weight, copies in groups:
+            sums = [deviations[:, :, list(lanes)].sum(axis=2).max(axis=1) for lanes in copies]
+            total = total + weight * np.max(sums, axis=0)
+    return np.maximum.accumulate(np.where(np.isnan(total), np.inf, total))
+
+
+_states_of: WeakKeyDictionary[Any, tuple[np.ndarray, np.ndarray]] = WeakKeyDictionary()
+
+
+def _setting(run: Run) -> Setting:
+    from ufm.reduced import Setting
+
+    problem = run.problem
+    c = frame_of(problem.frozen_values["H"], problem.labels, problem.classes)
+    assert c is not None
+    mean = problem.loss.reduction == "mean"
+    return Setting(problem.classes, c, 1.0 / problem.classes if mean else float(problem.class_sizes[0]))
+
+
+def _recursion(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Both values at the recorded steps, shape (records, 2), and the bound; kept while the trajectory lives."""
+    from ufm.reduced import integrate_symmetric
+
+    found = _states_of.get(run.trajectory)
+    if found is None:
+        start = _start_of(run)
+        assert start is not None
+        buffers = BUFFERS.get(run.optimizer.rule, 2) if isinstance(run.optimizer.rule, str) else 2
+        copies = _copies(buffers)
+        states = integrate_symmetric(run, _setting(run), start, disturbances=copies.disturbances)
+        bound = round_off_bound(states, copies.groups)
+        found = _states_of[run.trajectory] = (states[:, :, 0].copy(), bound)
+    return found
+
+
+def _path_prediction(run: Run, error: float = 0.0) -> Prediction:
+    """W_t against the two-scalar recursion, with all learning and decay rates multiplied by 1 + error."""
+    from ufm.reduced import integrate_symmetric
+
+    quantity, trajectory = "W_t, against its two values", run.trajectory
+    kept = finite_records(run)
+    assert trajectory is not None
+    values, bound = _recursion(run)
+    if error:
+        start = _start_of(run)
+        assert start is not None
+        values = integrate_symmetric(run, _setting(run), start, disturbances=_disturbed_alone(), error=error)[..., 0]
+    planned = {int(step): i for i, step in enumerate(_steps(run)[: min(len(values), len(bound))])}
+    kept = np.array([i for i in kept if int(trajectory.steps[i]) in planned], np.int64)
+    rows = np.array([planned[int(step)] for step in trajectory.steps[kept]], np.int64)
+    d, o = values[rows, 0], values[rows, 1]
+    K = run.problem.classes
+    return Prediction(quantity, weights(d, o, K), trajectory["W"][kept], bound[rows], nc0(d, o, K))
+
+
+def _disturbed_alone() -> Disturbances:
+    from ufm.reduced import ALONE, Disturbances
+
+    return Disturbances(*ALONE)
+
+
+def _steps(run: Run) -> np.ndarray:
+    from ufm.simulate import _planned
+
+    return _planned(run)
+
+
+def _perturbed_path(run: Run) -> Prediction:
+    return _path_prediction(run, WRONG_RATES)
+
+
+# ------------------------------------------------------------------------------------------------- claims
+
+CLAIMS = (
+    Claim(
+        name="ufm.symmetric_path",
+        statement=(
+            "H frozen at c (I - J/K), one-hot cross-entropy, equal classes, W_0 = x I + y J: under every elementwise "
+            "optimizer and every decay W_t = (d_t - o_t) I + o_t J, and (d_t, o_t) is the same optimizer's run on two "
+            "scalars with gradient (-(K-1) psi, psi), psi = c s/(exp(c (d - o)) + K - 1), s = 1/K for the mean."
+        ),
+        source=Source("this package", "contains the setting of theorems 3.3 and 3.4 of Zhao et al.", "derived here"),
+        room="symmetric_path",
+        layers={
+            "symbolic": "proved for symbolic K: gradient, and its invariance under every elementwise step",
+            "simulation": "each run is judged against copies of the recursion that are disturbed at every operation",
+        },
+        applies=_hypotheses,
+        predict=_path_prediction,
+        control=_perturbed_path,
+        rank=10,
+    ),
+)
