@@ -324,7 +324,7 @@ def integrate_symmetric(
     theta = np.repeat(start, copies)
     grad, m, v, unit = (np.zeros(size) for _ in range(4))
     cursor = np.array([0, 0, contract.FINE, 0, -1, 0], np.int64)
-    rates = run.rates * (1 + error)
+    rates = run.rates * (1 + error) if error else run.rates
 
     def advance(stop: int) -> None:
         at = int(cursor[loop.AT])
@@ -339,7 +339,10 @@ def integrate_symmetric(
         with _bar(progress, total, 0) as show:
             _in_chunks(advance, cursor, total, show)
         if cursor[loop.WHY] == contract.NOT_FINITE:
-            name, reason = "diverged", "its weights or logits are not finite; try a smaller learning rate or decay"
+            name, reason = (
+                "diverged",
+                "its weights or logits are not finite; try a smaller learning rate or decay",
+            )
     except KeyboardInterrupt:
         name, reason = "interrupted", "Ctrl-C was pressed"
     at, kept = int(cursor[loop.AT]), int(cursor[loop.KEPT])

@@ -3,6 +3,16 @@
 Two scalars stand for a K x K matrix. Several copies of them may run side by side, the diagonals in the first half
 of the flat state, the off-diagonals in the second: copy 0 is the run, the others are disturbed at every operation
 by what round-off may be, and show how far that carries.
+
+To first order the deviations of a K x K matrix from a two-valued one fall into independent parts by what the
+permutations of the classes make of them. Copies of one kind follow one part:
+
+    ALIKE           two-valued: the copy is a run of its own;
+    ROWS, COLUMNS   alpha a_j on the diagonal, beta a_j + gamma a_k off it, sum a = 0: two copies side by side, the
+                    first with alpha and beta, the second with gamma;
+    ENTRIES         off the diagonal alone, without row or column sums.
+
+How the gradient answers to each is proved in the room `symmetric_path` (its Hessian); it is applied to log|grad|.
 """
 
 from __future__ import annotations
@@ -18,7 +28,7 @@ from ufm.kernels.loop import AT, FIRST_UNDECIDED, KEPT, UNDECIDED, WHY
 CARRIED = 5  # entry of the cursor: whether exponents are carried
 SCALE, FACTOR, OTHERS, EPSILON = 0, 1, 2, 3  # entries of the setting
 THETA, GRADIENT, FIRST, SECOND = 0, 1, 2, 3  # what is disturbed: state, gradient, both buffers
-ALIKE, ROWS, COLUMNS, ENTRIES = 0, 1, 2, 3  # kinds of copies, see `answers`
+ALIKE, ROWS, COLUMNS, ENTRIES = 0, 1, 2, 3  # kinds of copies, see `run`
 EXPONENTS_FROM = 300.0  # logit gap above which squares of gradients could underflow
 LARGEST = 1e300
 
@@ -38,23 +48,6 @@ def log_wrong_share(gap, others):
     if gap > 0.0:
         return -gap - math.log1p(others * math.exp(-gap))
     return -math.log(math.exp(gap) + others)
-
-
-@helper
-def answers(share, gap, others):
-    """Logarithmic response of the gradient to the three deviations that differ between classes.
-
-    To first order the deviations of a K x K matrix from the two-valued ones fall into independent parts, by the
-    permutations of the classes: two-valued ones (`ALIKE`); E = alpha diag(a) on the diagonal, beta a_j + gamma a_k
-    off it, sum a = 0 (`ROWS` holds alpha and beta, `COLUMNS` gamma), to which log|grad| responds by minus these
-    numbers times c (alpha - beta - gamma) a; and off-diagonal ones without row or column sum (`ENTRIES`), to which
-    it responds by c E. Proved in the room `symmetric_path`.
-    """
-    K = others + 1.0
-    right = 1.0 / (1.0 + others * math.exp(-gap)) if gap > -700.0 else 0.0
-    column = right - (right - share) / K
-    row = (right * (K - 2.0) + column + 1.0 / K) / K
-    return (row * others - column) / others, row, column
 
 
 @inline
@@ -122,7 +115,9 @@ def run(
             cursor[CARRIED] = 1
         share = wrong_share(gap, others)
         if disturbed:
-            by_diagonal, by_row, by_column = answers(share, gap, others)
+            right = share * math.exp(gap) if gap < 0.0 else 1.0 / (1.0 + others * math.exp(-gap))
+            by_other = (others * right + share) / (others + 1.0)
+            by_diagonal = by_other * (others - 1.0) / others
         for j in range(copies):
             own, own_share = gap, share
             of_diagonal, of_other = 0.0, 0.0
@@ -131,14 +126,13 @@ def run(
                 if kinds[j] == ALIKE:
                     own += d - o
                     own_share = wrong_share(own, others)
-                elif kinds[j] == ROWS:
-                    width = d - o - scale * (theta[copies + j + 1] - theta[copies])
-                    of_diagonal, of_other = clipped(-by_diagonal * width), clipped(-by_row * width)
-                elif kinds[j] == COLUMNS:
-                    width = scale * (theta[j - 1] - theta[0]) - o - scale * (theta[copies + j - 1] - theta[copies])
-                    of_other = clipped(-by_column * width)
-                else:
+                elif kinds[j] == ENTRIES:
                     of_other = clipped(o)
+                else:
+                    first = j if kinds[j] == ROWS else j - 1
+                    d = scale * (theta[first] - theta[0])
+                    o = scale * (theta[copies + first] + theta[copies + first + 1] - 2.0 * theta[copies])
+                    of_diagonal, of_other = clipped(by_diagonal * (o - d)), clipped(by_other * (o - d))
             if not carried:
                 psi = factor * own_share
                 grad[j], grad[copies + j] = -others * psi, psi
@@ -148,7 +142,10 @@ def run(
             else:
                 grad[j], grad[copies + j] = -1.0, 1.0
                 log_psi = math.log(factor) + log_wrong_share(own, others)
-                exponent[j], exponent[copies + j] = log_psi + math.log(others) + of_diagonal, log_psi + of_other
+                exponent[j], exponent[copies + j] = (
+                    log_psi + math.log(others) + of_diagonal,
+                    log_psi + of_other,
+                )
                 doubt[j] = doubt[copies + j] = np.finfo(np.float64).eps * (16.0 + 4.0 * abs(own))
         if disturbed:
             logits = scale * (abs(theta[0]) + abs(theta[copies]))

@@ -60,6 +60,20 @@ def wrong_share(gap: Any, classes: Any, xp: Any = np) -> Any:
     return np.where(np.asarray(gap) > 0, small / (1 + (classes - 1) * small), 1 / (small + classes - 1))[()]
 
 
+def right_share(gap: Any, classes: Any, xp: Any = np) -> Any:
+    """Probability of the true class, 1/(1 + (K - 1) exp(-gap)).
+
+    Examples
+    --------
+    >>> float(right_share(0.0, 4))
+    0.25
+    """
+    if xp is not np:
+        return 1 / (1 + (classes - 1) * xp.exp(-gap))
+    small = np.exp(-np.abs(gap))
+    return np.where(np.asarray(gap) > 0, 1 / (1 + (classes - 1) * small), small / (small + classes - 1))[()]
+
+
 def gradient_entries(gap: Any, classes: Any, norm: Any, samples_factor: Any, xp: Any = np) -> tuple[Any, Any]:
     """Diagonal and off-diagonal entry of grad W on the path.
 
@@ -70,6 +84,29 @@ def gradient_entries(gap: Any, classes: Any, norm: Any, samples_factor: Any, xp:
     """
     psi = norm * samples_factor * wrong_share(gap, classes, xp)
     return -(classes - 1) * psi, psi
+
+
+def hessian(gap: Any, classes: Any, norm: Any, samples_factor: Any, xp: Any = np) -> tuple[Any, Any, Any]:
+    """Eigenvalues of the fit's Hessian by W on the path that are not 0, by what permuting the classes makes of them.
+
+    With p the probability of a wrong class, q of the true one, they are c^2 s times
+
+        K p q               along J - K I: W stays two-valued;
+        p ((K - 1) q + p)   K - 1 of them: along diag(a) - (a 1^T + 1 a^T)/K with sum a = 0;
+        p                   (K - 1)^2 - K of them: off the diagonal, without row or column sums.
+
+    The 2 K - 1 others are 0: 1 u^T shifts all logits of a sample, v 1^T moves none. For gap >= 0 the first is the
+    largest.
+
+    Examples
+    --------
+    >>> [float(x) for x in hessian(0.0, 2, 2.0, 0.5)]
+    [1.0, 1.0, 1.0]
+    """
+    p = wrong_share(gap, classes, xp)
+    q = right_share(gap, classes, xp)
+    factor = norm**2 * samples_factor * p
+    return factor * classes * q, factor * ((classes - 1) * q + p), factor
 
 
 def cross_entropy(gap: Any, classes: Any) -> Any:
@@ -91,6 +128,11 @@ def squared_norm(diagonal: Any, off_diagonal: Any, classes: Any) -> Any:
     return classes * diagonal**2 + classes * (classes - 1) * off_diagonal**2
 
 
+def row_sum(diagonal: Any, off_diagonal: Any, classes: Any) -> Any:
+    """Every entry of W^T 1: d + (K - 1) o, for any number type."""
+    return diagonal + (classes - 1) * off_diagonal
+
+
 def nc0(diagonal: Any, off_diagonal: Any, classes: Any, xp: Any = np) -> Any:
     """alpha = ||W^T 1||^2/K = (d + (K - 1) o)^2; with numpy the sum is rounded once.
 
@@ -109,11 +151,21 @@ def nc0(diagonal: Any, off_diagonal: Any, classes: Any, xp: Any = np) -> Any:
     1.0
     """
     if xp is not np:
-        return (diagonal + (classes - 1) * off_diagonal) ** 2
+        return row_sum(diagonal, off_diagonal, classes) ** 2
     from ufm.theory._double_double import DoubleDouble
 
     with np.errstate(over="ignore", invalid="ignore"):
-        return ((DoubleDouble.of(off_diagonal) * float(classes - 1)) + diagonal).high ** 2
+        return row_sum(DoubleDouble.of(diagonal), DoubleDouble.of(off_diagonal), float(classes)).high ** 2
+
+
+def opposite_values(weight: Any) -> tuple[Any, Any]:
+    """Diagonal and off-diagonal entry of w (J - 2I), where scale-free rules without coupled decay stay from W_0 = 0."""
+    return -weight, weight
+
+
+def balanced_values(weight: Any, classes: Any) -> tuple[Any, Any]:
+    """Diagonal and off-diagonal entry of w (J - K I), where linear rules stay from W_0 = 0."""
+    return -(classes - 1) * weight, weight
 
 
 def weights(diagonal: Any, off_diagonal: Any, classes: int) -> np.ndarray:
@@ -208,8 +260,14 @@ def _other_model(run: Run) -> str | None:
 
 WRONG_RATES = 1e-6  # relative error of all rates that a control carries
 RANDOM_COPIES, PERIOD = 8, 127  # copies with random signs for each response, and steps until these repeat
+LOST = 0.01  # share of max|W| beyond which deviations are not small
 RANDOM_FACTOR = 4.0  # largest of all K^2 entries over the largest of a few copies
-BUFFERS = {"gd": 0, "signgd": 0, "momentum": 1, "signum": 1}  # how many buffers a rule reads; others read both
+BUFFERS = {
+    "gd": 0,
+    "signgd": 0,
+    "momentum": 1,
+    "signum": 1,
+}  # how many buffers a rule reads; others read both
 
 
 class _Copies(NamedTuple):
@@ -270,7 +328,8 @@ def round_off_bound(states: np.ndarray, groups: Any) -> np.ndarray:
     Returns
     -------
     ndarray, shape (records,)
-        Never falls: a sign that was decided otherwise may show later.
+        Never falls: a sign that was decided otherwise may show later. Infinite once a copy has left the run by more
+        than the share `LOST` of max|W|: then the deviations are no longer small, and the model says nothing.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         deviations = np.abs(states - states[:, :, :1])
@@ -278,7 +337,9 @@ def round_off_bound(states: np.ndarray, groups: Any) -> np.ndarray:
         for weight, copies in groups:
             sums = [deviations[:, :, list(lanes)].sum(axis=2).max(axis=1) for lanes in copies]
             total = total + weight * np.max(sums, axis=0)
-    return np.maximum.accumulate(np.where(np.isnan(total), np.inf, total))
+        largest = np.maximum.accumulate(np.abs(states[:, :, 0]).max(axis=1))
+        total = np.where(total <= LOST * largest, total, np.inf)
+    return np.maximum.accumulate(total)
 
 
 _states_of: WeakKeyDictionary[Any, tuple[np.ndarray, np.ndarray]] = WeakKeyDictionary()
@@ -321,7 +382,9 @@ def _path_prediction(run: Run, error: float = 0.0) -> Prediction:
     if error:
         start = _start_of(run)
         assert start is not None
-        values = integrate_symmetric(run, _setting(run), start, disturbances=_disturbed_alone(), error=error)[..., 0]
+        values = integrate_symmetric(run, _setting(run), start, disturbances=_disturbed_alone(), error=error)[
+            ..., 0
+        ]
     planned = {int(step): i for i, step in enumerate(_steps(run)[: min(len(values), len(bound))])}
     kept = np.array([i for i in kept if int(trajectory.steps[i]) in planned], np.int64)
     rows = np.array([planned[int(step)] for step in trajectory.steps[kept]], np.int64)
@@ -356,7 +419,9 @@ CLAIMS = (
             "optimizer and every decay W_t = (d_t - o_t) I + o_t J, and (d_t, o_t) is the same optimizer's run on two "
             "scalars with gradient (-(K-1) psi, psi), psi = c s/(exp(c (d - o)) + K - 1), s = 1/K for the mean."
         ),
-        source=Source("this package", "contains the setting of theorems 3.3 and 3.4 of Zhao et al.", "derived here"),
+        source=Source(
+            "this package", "contains the setting of theorems 3.3 and 3.4 of Zhao et al.", "derived here"
+        ),
         room="symmetric_path",
         layers={
             "symbolic": "proved for symbolic K: gradient, and its invariance under every elementwise step",
@@ -366,5 +431,63 @@ CLAIMS = (
         predict=_path_prediction,
         control=_perturbed_path,
         rank=10,
+    ),
+    Claim(
+        name="ufm.adam_is_signgd",
+        statement=(
+            "Adam with beta1 = beta2 = eps = 0 is SignGD step by step, on any problem and with any decay: "
+            "mhat/sqrt(vhat) = sign(g). In floating point bit for bit, as long as g^2 neither underflows nor overflows "
+            "(1e-146 < |g| < 1e154) or g = 0."
+        ),
+        source=Source("this package", "update rules of Adam and SignGD", "derived here"),
+        room="symmetric_path",
+        layers={
+            "symbolic": "proved from the update rules that the simulator compiles",
+            "simulation": "equal bit for bit on full problems, random starts, mini-batches",
+        },
+    ),
+    Claim(
+        name="ufm.adamw_symmetric_path",
+        statement=(
+            "On the two-valued path from W_0 = 0 without coupled decay, SignGD, Signum and Adam with eps = 0 keep "
+            "W_t = w_t (J - 2I) at every momentum, decoupled decay and schedule, so that alpha_t = ((K - 2) w_t)^2: "
+            "with w_t off 0, NC0 vanishes for K = 2 alone."
+        ),
+        source=Source(
+            "this package", "extends theorem 3.3 of Zhao et al. to Signum and AdamW", "derived here"
+        ),
+        room="symmetric_path",
+        layers={
+            "symbolic": "proved for symbolic K from the compiled update rules, by induction over steps",
+            "simulation": "d_t + o_t = 0 to round-off",
+        },
+    ),
+    Claim(
+        name="ufm.gd_symmetric_path",
+        statement=(
+            "On the two-valued path from W_0 = 0, GD and momentum (Nesterov too) keep W_t = w_t (J - K I) under every "
+            "decay and schedule, so that alpha_t = 0."
+        ),
+        source=Source("this package", "the row-sum law from m_0 = 0", "derived here"),
+        room="symmetric_path",
+        layers={
+            "symbolic": "proved for symbolic K from the compiled update rules, by induction over steps",
+            "simulation": "alpha_t = 0 to round-off",
+        },
+    ),
+    Claim(
+        name="ufm.symmetric_path_hessian",
+        statement=(
+            "On the two-valued path the Hessian of the fit by W has the eigenvalues c^2 s p times K q (once, along the "
+            "path), (K - 1) q + p (K - 1 times), 1 ((K - 1)^2 - K times) and 0 (2 K - 1 times), q = 1 - (K - 1) p; the "
+            "first is the largest iff gap >= 0."
+        ),
+        source=Source(
+            "this package", "second derivative of cross-entropy over a simplex ETF", "derived here"
+        ),
+        room="symmetric_path",
+        layers={
+            "symbolic": "eigenvectors, eigenvalues and multiplicities proved for K = 3..5; order for symbolic K"
+        },
     ),
 )
