@@ -103,7 +103,7 @@ def gradient_is_two_valued(data: Data) -> bool:
                 found = (
                     sp.diff(loss, W[row, column]).subs(point).replace(sp.exp, lambda x: sp.exp(sp.expand(x)))
                 )
-                if sp.cancel(sp.together(found - (diagonal if i == j else off_diagonal))) != 0:
+                if sp.cancel(sp.together(found - (diagonal if row == column else off_diagonal))) != 0:
                     return False
     return True
 
