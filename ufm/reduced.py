@@ -236,7 +236,29 @@ def simulate_symmetric(
             f"simulate_symmetric.optimizer is {optimizer!r}; allowed: optimizers that treat each entry of W alone, "
             "such as GD, Momentum, SignGD, Signum, Adam or Elementwise."
         )
-    return integrate_symmetric(run, setting, _pair(start), progress)
+    return _trajectory(run, setting, integrate_symmetric(run, setting, _pair(start), progress))
+
+
+def _trajectory(run: Run, setting: Setting, found: Integrated) -> SymmetricTrajectory:
+    """The result of a run, or the error that ends it and holds it."""
+    trajectory = SymmetricTrajectory(
+        classes=setting.classes,
+        optimizer=run.optimizer,
+        decay=run.decay,
+        steps=found.steps,
+        diagonal=found.states[:, 0, 0].copy(),
+        off_diagonal=found.states[:, 1, 0].copy(),
+        norm=setting.norm,
+        samples_factor=setting.samples_factor,
+        coupled=run.coupled["W1"],
+        status=found.status,
+        stats=found.stats,
+    )
+    if found.status.name == "diverged":
+        raise DivergedError(f"{run.optimizer!r} {found.status}", trajectory)  # type: ignore[arg-type]
+    if found.status.name == "interrupted":
+        raise InterruptedRunError(f"the run was {found.status}", trajectory)  # type: ignore[arg-type]
+    return trajectory
 
 
 def _pair(start: Any) -> np.ndarray:
@@ -283,6 +305,15 @@ class Disturbances(NamedTuple):
     signs: np.ndarray  # (period, 8 copies)
 
 
+class Integrated(NamedTuple):
+    """What became of a run and its copies; copy 0 is the run."""
+
+    steps: np.ndarray  # (records,)
+    states: np.ndarray  # (records, 2, copies): diagonal and off-diagonal entry
+    status: Status
+    stats: Mapping[str, Any]
+
+
 ALONE = Disturbances(np.zeros(1, np.int64), np.zeros((0, 1)))
 
 
@@ -293,11 +324,8 @@ def integrate_symmetric(
     progress: bool | None = None,
     disturbances: Disturbances = ALONE,
     error: float = 0.0,
-) -> Any:
-    """Integrate a checked run; with disturbances return the states of all copies, shape (records, 2, copies).
-
-    All learning and decay rates are multiplied by 1 + `error`.
-    """
+) -> Integrated:
+    """Integrate a checked run, its learning and decay rates multiplied by 1 + `error`, beside disturbed copies."""
     began, total, copies = time.perf_counter(), run.steps, len(disturbances.kinds)
     assert total is not None
     with _collector_at_rest():
@@ -346,32 +374,20 @@ def integrate_symmetric(
     except KeyboardInterrupt:
         name, reason = "interrupted", "Ctrl-C was pressed"
     at, kept = int(cursor[loop.AT]), int(cursor[loop.KEPT])
-    if disturbances is not ALONE:
-        if name == "interrupted":
-            raise KeyboardInterrupt
-        return records.states[:kept].reshape(kept, 2, copies)
     states, recorded = records.states[:kept], when[:kept]
     if name == "interrupted" and (not kept or recorded[-1] != at):
         states, recorded = np.vstack([states, theta]), np.append(recorded, at)
     elif not kept:  # not even the start has finite logits: it is kept all the same
-        states, recorded = start[None], np.zeros(1, np.int64)
-    found = SymmetricTrajectory(
-        K, run.optimizer, run.decay, recorded.copy(), states[:, 0].copy(), states[:, 1].copy(), c, factor, coupled,
-        Status(name, at, reason),
-        {
-            "steps": at,
-            "seconds": time.perf_counter() - begin,
-            "prepare_seconds": begin - began,
-            "exponents": bool(cursor[reduced.CARRIED]),
-            "undecided_signs": int(cursor[loop.UNDECIDED]),
-            "first_undecided_step": int(cursor[loop.FIRST_UNDECIDED]),
-        },
-    )  # fmt: skip
-    if name == "diverged":
-        raise DivergedError(f"{run.optimizer!r} {found.status}", found)  # type: ignore[arg-type]
-    if name == "interrupted":
-        raise InterruptedRunError(f"the run was {found.status}", found)  # type: ignore[arg-type]
-    return found
+        states, recorded = np.repeat(start, copies)[None], np.zeros(1, np.int64)
+    stats = {
+        "steps": at,
+        "seconds": time.perf_counter() - begin,
+        "prepare_seconds": begin - began,
+        "exponents": bool(cursor[reduced.CARRIED]),
+        "undecided_signs": int(cursor[loop.UNDECIDED]),
+        "first_undecided_step": int(cursor[loop.FIRST_UNDECIDED]),
+    }
+    return Integrated(recorded.copy(), states.reshape(-1, 2, copies), Status(name, at, reason), stats)
 
 
 def _in_chunks(

@@ -190,17 +190,18 @@ def test_a_wrong_optimizer_fails():
 def test_a_path_that_is_not_stable_is_left_and_the_bound_knows_it():
     """AdamW with large steps: deviations between classes grow, those of the two values do not."""
     run = ufm.simulate(
-        problem(34, "columns"), ufm.Adam(1.2, 0.0, 0.9, 0.0), ufm.Decoupled(0.08), steps=140, init=ufm.Zeros()
+        problem(34, "columns"), ufm.Adam(2.0, 0.0, 0.9, 0.0), ufm.Decoupled(0.08), steps=200, init=ufm.Zeros()
     )
     prediction = PATH.predict(run.judged())
     lost = np.isinf(prediction.bound)
     assert prediction.error[-1] > 0.1
     assert lost[-1]
     first = int(np.argmax(lost))
-    assert first > 30
+    assert first > 100
+    assert prediction.error[first - 10] < 0.1 * prediction.bound[first - 10] < 1e-3
     assert prediction.ratio <= 1
     small = ufm.simulate(
-        problem(34, "columns"), ufm.Adam(0.1, 0.0, 0.9, 0.0), ufm.Decoupled(0.08), steps=140, init=ufm.Zeros()
+        problem(34, "columns"), ufm.Adam(0.3, 0.0, 0.9, 0.0), ufm.Decoupled(0.08), steps=200, init=ufm.Zeros()
     )
     assert PATH.predict(small.judged()).bound[-1] < 1e-10
 
@@ -320,7 +321,7 @@ def test_adam_without_memory_is_signgd_where_probabilities_underflow():
 
 
 @pytest.mark.parametrize(
-    ("size", "equal"), [(1e-170, False), (1e-145, True), (1.0, True), (1e153, True), (1e155, False)]
+    ("size", "equal"), [(1e-170, False), (2e-154, True), (1.0, True), (1e154, True), (2e154, False)]
 )
 def test_range_in_which_adam_without_memory_is_signgd(size, equal):
     """g^2 underflows (then Adam rests) or overflows (then its step is 0) outside the range that the claim states."""
