@@ -139,6 +139,19 @@ def test_coupled_decay_is_compared_with_the_gradient_in_its_own_unit():
     assert run.stats["exponents"]
 
 
+def test_signs_that_round_off_cannot_decide_are_counted():
+    """psi + lam o is 0 up to rounding at the start, and again where exponents are carried."""
+    for start in ((1.0, -0.5), (400.0, -300.0)):
+        gap = start[0] - start[1]
+        psi = 0.5 * np.exp(-gap) / (1 + np.exp(-gap))
+        run = ufm.simulate_symmetric(2, ufm.SignGD(0.1), ufm.Coupled(psi / -start[1]), steps=1, start=start)
+        assert (run.stats["undecided_signs"], run.stats["first_undecided_step"]) == (1, 0)
+        decay = ufm.Coupled(psi / -start[1] * (1 + 1e-9))
+        run = ufm.simulate_symmetric(2, ufm.SignGD(0.1), decay, steps=1, start=start)
+        assert run.stats["undecided_signs"] == 0
+    assert run.stats["exponents"]
+
+
 def test_a_million_classes():
     """Theorem 3.4: a = b = eta t until the first flip of b, and alpha = (a - (K - 1) b)^2."""
     lr, lam = 1e-3, 1e-9

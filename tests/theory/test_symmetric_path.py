@@ -196,6 +196,7 @@ def test_a_path_that_is_not_stable_is_left_and_the_bound_knows_it():
     lost = np.isinf(prediction.bound)
     assert prediction.error[-1] > 0.1
     assert lost[-1]
+    assert prediction.nc0 is None
     first = int(np.argmax(lost))
     assert first > 100
     assert prediction.error[first - 10] < 0.1 * prediction.bound[first - 10] < 1e-3

@@ -22,7 +22,6 @@ import math
 import numpy as np
 
 from ufm.kernels.contract import NOT_FINITE, helper, inline
-from ufm.kernels.extended import common_units
 from ufm.kernels.loop import AT, FIRST_UNDECIDED, KEPT, UNDECIDED, WHY
 
 CARRIED = 5  # entry of the cursor: whether exponents are carried
@@ -50,10 +49,56 @@ def log_wrong_share(gap, others):
     return -math.log(math.exp(gap) + others)
 
 
+@helper
+def logarithm(x):
+    """log |x|, with log 0 = -inf."""
+    return math.log(abs(x)) if x != 0.0 else -np.inf
+
+
+@helper
+def to_one_unit(j, exponent, decay, slack, grad, m, v, unit):
+    """Bring gradient, coupled decay and buffers of a coordinate to one unit exp(unit[j]); True if undecided.
+
+    The gradient comes in units exp(exponent) and with the relative error `slack`.
+    """
+    top = max(exponent, logarithm(decay))
+    top = max(top, max(logarithm(m[j]), 0.5 * logarithm(v[j])) + unit[j])
+    of_gradient = grad[j] * math.exp(exponent - top)
+    of_decay = math.copysign(math.exp(logarithm(decay) - top), decay) if decay != 0.0 else 0.0
+    factor = math.exp(unit[j] - top) if m[j] != 0.0 or v[j] != 0.0 else 0.0
+    grad[j], unit[j] = of_gradient + of_decay, top
+    m[j] *= factor
+    v[j] *= factor * factor
+    return is_undecided(of_gradient, of_decay, slack)
+
+
+@inline
+def is_undecided(gradient, decay, slack):
+    """Whether round-off may have turned the sign of a gradient with coupled decay."""
+    return decay != 0.0 and abs(gradient + decay) <= slack * (abs(gradient) + abs(decay))
+
+
 @inline
 def clipped(x):
     """An exponent that neither overflows nor undoes all of a gradient."""
     return min(max(x, -300.0), 300.0)
+
+
+@inline
+def answer(theta, kinds, j, scale, gap, share, others):
+    """Logit gap of a copy, and what its deviation adds to log|grad| on the diagonal and off it."""
+    copies = kinds.size
+    d, o = scale * (theta[j] - theta[0]), scale * (theta[copies + j] - theta[copies])
+    if kinds[j] == ALIKE:
+        return gap + d - o, 0.0, 0.0
+    if kinds[j] == ENTRIES:
+        return gap, 0.0, clipped(o)
+    first = j if kinds[j] == ROWS else j - 1
+    d = scale * (theta[first] - theta[0])
+    o = scale * (theta[copies + first] + theta[copies + first + 1] - 2.0 * theta[copies])
+    right = share * math.exp(gap) if gap < 0.0 else 1.0 / (1.0 + others * math.exp(-gap))
+    of_other = clipped((others * right + share) / (others + 1.0) * (o - d))
+    return gap, of_other * (others - 1.0) / others, of_other
 
 
 @helper
@@ -90,7 +135,7 @@ def run(
     """
     copies = kinds.size
     scale, factor, others = setting[SCALE], setting[FACTOR], setting[OTHERS]
-    exponent, doubt = np.zeros(theta.size), np.zeros(theta.size)
+    exponent = np.zeros(theta.size)
     disturbed = noise.shape[0] > 0
     # taken out of the tuple once: each access counts references, which costs more than the step
     hyper, table, when = step.hyper, step.table, records.when
@@ -114,56 +159,44 @@ def run(
             carried = True
             cursor[CARRIED] = 1
         share = wrong_share(gap, others)
-        if disturbed:
-            right = share * math.exp(gap) if gap < 0.0 else 1.0 / (1.0 + others * math.exp(-gap))
-            by_other = (others * right + share) / (others + 1.0)
-            by_diagonal = by_other * (others - 1.0) / others
         for j in range(copies):
-            own, own_share = gap, share
-            of_diagonal, of_other = 0.0, 0.0
+            own, of_diagonal, of_other = gap, 0.0, 0.0
             if j > 0:
-                d, o = scale * (theta[j] - theta[0]), scale * (theta[copies + j] - theta[copies])
-                if kinds[j] == ALIKE:
-                    own += d - o
-                    own_share = wrong_share(own, others)
-                elif kinds[j] == ENTRIES:
-                    of_other = clipped(o)
-                else:
-                    first = j if kinds[j] == ROWS else j - 1
-                    d = scale * (theta[first] - theta[0])
-                    o = scale * (theta[copies + first] + theta[copies + first + 1] - 2.0 * theta[copies])
-                    of_diagonal, of_other = clipped(by_diagonal * (o - d)), clipped(by_other * (o - d))
-            if not carried:
-                psi = factor * own_share
+                own, of_diagonal, of_other = answer(theta, kinds, j, scale, gap, share, others)
+            if carried:
+                log_psi = math.log(factor) + log_wrong_share(own, others)
+                grad[j], exponent[j] = -1.0, log_psi + math.log(others) + of_diagonal
+                grad[copies + j], exponent[copies + j] = 1.0, log_psi + of_other
+            else:
+                psi = factor * (share if own == gap else wrong_share(own, others))
                 grad[j], grad[copies + j] = -others * psi, psi
                 if of_other != 0.0:
                     grad[j] *= math.exp(of_diagonal)
                     grad[copies + j] *= math.exp(of_other)
-            else:
-                grad[j], grad[copies + j] = -1.0, 1.0
-                log_psi = math.log(factor) + log_wrong_share(own, others)
-                exponent[j], exponent[copies + j] = (
-                    log_psi + math.log(others) + of_diagonal,
-                    log_psi + of_other,
-                )
-                doubt[j] = doubt[copies + j] = np.finfo(np.float64).eps * (16.0 + 4.0 * abs(own))
         if disturbed:
             logits = scale * (abs(theta[0]) + abs(theta[copies]))
             size = setting[EPSILON] * (others + 17.0 + 8.0 * logits)
             floor = 0.0 if carried else (others + 1.0) * np.finfo(np.float64).tiny
             disturb_gradient(grad, noise, t % noise.shape[0], size, floor)
             before_theta[:], before_m[:], before_v[:] = theta, m, v
+        slack = np.finfo(np.float64).eps * (16.0 + 4.0 * abs(gap))
+        found = 0
         if carried:
-            found = common_units(step, theta, grad, exponent, doubt, m, v, unit)
-            if found > 0:
-                if cursor[UNDECIDED] == 0:
-                    cursor[FIRST_UNDECIDED] = t
-                cursor[UNDECIDED] += found
+            for j in range(theta.size):
+                doubtful = to_one_unit(j, exponent[j], coupled * theta[j], slack, grad, m, v, unit)
+                found += doubtful and (j == 0 or j == copies)
             if disturbed:
                 before_m[:], before_v[:] = m, v  # in the units of this step
         elif coupled > 0.0:
+            if scale_free:
+                found += is_undecided(grad[0], coupled * theta[0], slack)
+                found += is_undecided(grad[copies], coupled * theta[copies], slack)
             for j in range(theta.size):
                 grad[j] += coupled * theta[j]
+        if found > 0:
+            if cursor[UNDECIDED] == 0:
+                cursor[FIRST_UNDECIDED] = t
+            cursor[UNDECIDED] += found
         lr = rates[t - start]
         kept_share = 1.0 - lr * decoupled
         if decoupled > 0.0 and not shrink_after:

@@ -379,7 +379,8 @@ def _recursion_and_bound(run: Run) -> tuple[Integrated, np.ndarray]:
 def _path_prediction(run: Run, error: float = 0.0) -> Prediction:
     """W_t against the two-scalar recursion, with all learning and decay rates multiplied by 1 + error.
 
-    A run or recursion that leaves the finite numbers is judged at the records before.
+    A run or recursion that leaves the finite numbers is judged at the records before. Where round-off has taken over
+    by the last of them, no NC0 is predicted.
     """
     kept, trajectory = finite_records(run), run.trajectory
     assert trajectory is not None
@@ -389,9 +390,9 @@ def _path_prediction(run: Run, error: float = 0.0) -> Prediction:
     _, rows, places = np.intersect1d(found.steps[: len(bound)], trajectory.steps[kept], return_indices=True)
     kept, K = kept[places], run.problem.classes
     d, o = found.states[rows, 0, 0], found.states[rows, 1, 0]
-    return Prediction(
-        "W_t, against its two values", weights(d, o, K), trajectory["W"][kept], bound[rows], nc0(d, o, K)
-    )
+    bound = bound[rows]
+    alpha = nc0(d, o, K) if len(bound) and np.isfinite(bound[-1]) else None
+    return Prediction("W_t, against its two values", weights(d, o, K), trajectory["W"][kept], bound, alpha)
 
 
 def _perturbed_path(run: Run) -> Prediction:
