@@ -13,18 +13,19 @@ from typing import Any, Protocol, cast
 import matplotlib
 import numpy as np
 from cycler import cycler
+from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 __all__ = [
-    "COLOURS", "LABELS", "demo_figure", "error_strip", "heatmap", "legend_below", "log_axis", "metric_curves",
-    "nc0_curve", "signed_curve", "style",
+    "COLOURS", "LABELS", "alpha_axis", "demo_figure", "dots_and_line", "error_strip", "floor_curve", "heatmap",
+    "legend_below", "log_axis", "metric_curves", "nc0_curve", "ring", "sequence", "signed_curve", "style",
 ]  # fmt: skip
 
 COLOURS: Mapping[str, str] = {
@@ -445,3 +446,107 @@ def _demo_axes(panels: Sequence[Axes], rows: Sequence[DemoRow], wide: int) -> No
         if i + wide >= len(rows):
             ax.set_xlabel(LABELS["step"])
             ax.tick_params(labelbottom=True)
+
+
+def floor_curve(
+    ax: Axes,
+    steps: np.ndarray,
+    observed: np.ndarray,
+    predicted: np.ndarray,
+    floor: np.ndarray,
+    colour: str = SIMULATION,
+) -> list[Line2D]:
+    """Draw a simulated quantity, the law it should follow, and up to where round-off may keep it above the law.
+
+    Parameters
+    ----------
+    ax : Axes
+        Drawn on; both axes become logarithmic.
+    steps, observed, predicted : ndarray, shape (records,)
+        Recorded steps, simulated and predicted values.
+    floor : ndarray, shape (records,)
+        What round-off may add to the prediction.
+    colour : str
+        Of the simulation and its floor.
+
+    Returns
+    -------
+    list of Line2D
+        Simulation, law, law + floor.
+    """
+    artists = nc0_curve(
+        ax, steps, observed, predicted, predicted_label="row-sum law", colour=colour, dots=len(steps)
+    )
+    artists[0].set_markersize(2.5)
+    allowed = _positive(predicted + floor)
+    return artists + ax.plot(
+        _positive(steps), allowed, "-", color=colour, linewidth=0.8, label="law + error model"
+    )
+
+
+def alpha_axis(ax: Axes, classes: int) -> Axes:
+    """Put alpha = ||W^T 1||^2/K on the right of a panel whose ordinate is ||W^T 1||."""
+
+    def alpha(norm: Any) -> Any:
+        return norm**2 / classes
+
+    def norm(alpha: Any) -> Any:
+        return np.sqrt(classes * alpha)
+
+    right = ax.secondary_yaxis("right", functions=(alpha, norm))
+    right.set_ylabel(LABELS["alpha"])
+    return cast(Axes, right)
+
+
+def sequence(count: int) -> list[str]:
+    """Colours for values in order, dark to light, that colour-blind readers tell apart.
+
+    Examples
+    --------
+    >>> sequence(2)
+    ['#440154', '#7ad151']
+    """
+    return [to_hex(colormaps["viridis"](x)) for x in np.linspace(0.0, 0.8, count)]
+
+
+def ring(ax: Axes, x: float, y: float) -> Line2D:
+    """Mark a point by a black ring."""
+    [mark] = ax.plot([x], [y], "o", markerfacecolor="none", color="black", markersize=6.0, zorder=4)
+    return mark
+
+
+def dots_and_line(
+    ax: Axes,
+    x: np.ndarray,
+    observed: np.ndarray | None = None,
+    predicted: np.ndarray | None = None,
+    label: str = "simulation",
+    predicted_label: str = "prediction",
+    colour: str = SIMULATION,
+) -> list[Line2D]:
+    """Draw simulated values as dots and predicted ones dashed on top, on the axes as they are.
+
+    Parameters
+    ----------
+    ax : Axes
+        Drawn on.
+    x : ndarray, shape (points,)
+        Abscissa.
+    observed, predicted : ndarray, shape (points,), optional
+        Simulated and predicted values.
+    label, predicted_label : str
+        Names in a legend.
+    colour : str
+        Of the simulation; the prediction is black.
+
+    Returns
+    -------
+    list of Line2D
+        Simulation and prediction, those that are given.
+    """
+    artists: list[Line2D] = []
+    if observed is not None:
+        artists += ax.plot(x, observed, "o", color=colour, markeredgewidth=0, label=label)
+    if predicted is not None:
+        artists += ax.plot(x, predicted, "--", color=PREDICTION, label=predicted_label, zorder=3)
+    return artists
