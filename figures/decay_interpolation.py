@@ -20,7 +20,7 @@ PROBLEM = ufm.UFM(classes=10, width=16, per_class=5)
 START = ufm.Start(W=ufm.LinearDefault(), H=ufm.Gaussian(0.1))
 LAM, BETA, STEPS = 5e-4, 0.9, 10_000
 SHARES = np.round(np.concatenate([[0.0, 0.01, 0.02], np.linspace(0.05, 1.0, 20)]), 12)
-QUICK_SHARES = np.array([0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 1.0])
+QUICK_SHARES = np.array([0.0, 0.01, 0.25, 0.5, 1.0])
 ORDERS = ("before", "after")
 
 
