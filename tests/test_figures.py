@@ -316,6 +316,9 @@ def test_rounding_floors_stop_nc0_below_the_error_model_and_far_above_the_law(co
         assert end(panel, "float64", "law") < 1e-6 * double
         assert double > 1e-3 * end(panel, "float64", "floor")
         assert 0.1 < single / double / 2.0**29 < 10
+        for label in ("float64", "float32"):
+            [i] = np.flatnonzero((data["panel"] == panel).values & (data["label"] == label).values)
+            assert 0.4 < end(panel, label) / data["estimate"].values[i] < 2.5
     law = end("table 2", "float64", "law")
     assert end("table 2", "float64") == pytest.approx(law, rel=1e-6)
     assert end("table 2", "float32") > 10 * law

@@ -25,7 +25,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 __all__ = [
     "COLOURS", "LABELS", "alpha_axis", "demo_figure", "dots_and_line", "error_strip", "floor_curve", "heatmap",
-    "legend_below", "log_axis", "metric_curves", "nc0_curve", "ring", "sequence", "signed_curve", "style",
+    "legend_below", "level", "log_axis", "metric_curves", "nc0_curve", "ring", "sequence", "signed_curve", "style",
 ]  # fmt: skip
 
 COLOURS: Mapping[str, str] = {
@@ -550,3 +550,9 @@ def dots_and_line(
     if predicted is not None:
         artists += ax.plot(x, predicted, "--", color=PREDICTION, label=predicted_label, zorder=3)
     return artists
+
+
+def level(ax: Axes, value: float, start: float, stop: float, colour: str, label: str = "estimate") -> Line2D:
+    """Mark an expected final value by a dotted line over the last steps, drawn on top."""
+    [line] = ax.plot([start, stop], [value, value], ":", color=colour, linewidth=1.2, label=label, zorder=4)
+    return line
