@@ -136,7 +136,7 @@ def _caption(data: xarray.Dataset) -> str:
         f"{ends}. The SGD family follows the row-sum law: momentum speeds up coupled decay alone; no claim applies to "
         "the sign and adaptive methods there. Below: H frozen at the simplex ETF, W_0 = 0 (where the SGD family stays "
         f"at 0), lr {RATES['coupled']:g} coupled and {RATES['decoupled']:g} decoupled. Coupled SignGD rises and falls "
-        f"(lambda {lam:g}: peak {peak['SignGD']:.1f}), as do Signum ({peak['Signum']:.1f}) and Adam "
+        f"(lambda {lam:g}: at most {peak['SignGD']:.1f} at the records), as do Signum ({peak['Signum']:.1f}) and Adam "
         f"({peak['Adam']:.1f}). Decoupled SignGD reaches {100 * frozen['SignGD'][1] / limit:.1f} % of the limit "
         f"((K - 2)/lambda)^2 = {limit:.2e} of theorem 3.3, Signum {100 * frozen['Signum'][1] / limit:.1f} %, Adam, "
         f"whose averages remember larger gradients, {100 * frozen['Adam'][1] / limit:.2g} %. {int(judged.sum())} of "
