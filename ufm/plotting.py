@@ -327,7 +327,7 @@ def heatmap(
     ax.set_yticks(np.arange(values.shape[0]) + 0.5, [_short(r) for r in rows])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.invert_yaxis()
+    ax.set_ylim(values.shape[0], 0)  # inverting an axis that panels share would turn it back
     if row_label is not None:
         ax.set_ylabel(row_label)
     if column_label is not None:
@@ -352,6 +352,32 @@ def legend_below(figure: Figure, artists: Sequence[Artist]) -> Any:
         if isinstance(handle, Line2D):
             handle.set_markersize(6.0)
     return legend
+
+
+def underflow_marks(ax: Axes, places: Sequence[float], names: Sequence[str]) -> list[Line2D]:
+    """Draw a dashed vertical line at each place, with its name along it at the bottom of the panel.
+
+    Parameters
+    ----------
+    ax : Axes
+        Drawn on; its limits stay.
+    places : sequence of float
+        Abscissae.
+    names : sequence of str
+        Printed beside the lines, one each.
+
+    Returns
+    -------
+    list of Line2D
+    """
+    lines = []
+    for place, name in zip(places, names, strict=True):
+        lines.append(ax.axvline(place, color=QUIET, linestyle="--", linewidth=0.8, zorder=0))
+        ax.annotate(
+            name, (place, 0.03), xycoords=("data", "axes fraction"), xytext=(-2, 0), textcoords="offset points",
+            rotation=90, ha="right", va="bottom", fontsize=6.5, color=QUIET,
+        )  # fmt: skip
+    return lines
 
 
 class DemoRow(Protocol):
