@@ -17,7 +17,10 @@ SCALES = (1.0, 20.0)
 SEEDS = 10
 QUICK_LOGIT_STEPS, QUICK_SHRINKAGES, QUICK_SEEDS = (1.0, 2.5, 4.0, 20.0), (0.03, 0.1, 1.0), 4
 LEGS = (12.0, 40.0)  # times 1/(eta lam): runs that have not locked at the first moment go on to the second
-SMALL_STEP, LARGE_STEP = 2.5, 4.0  # of LOGIT_STEPS; the caption counts runs up to the one and from the other on
+SMALL_STEP, LARGE_STEP = (
+    2.5,
+    4.0,
+)  # of LOGIT_STEPS; the caption counts runs up to the one and from the other on
 
 
 def compute(quick: bool) -> xarray.Dataset:
@@ -89,8 +92,8 @@ def _caption(data: xarray.Dataset) -> str:
         "over eta lambda and 2 eta/sqrt(K-1), the most that the signs of one step move a difference of two logits. "
         f"With eta lambda < 1, {_share(small, seeds)} runs with a logit step of at most {SMALL_STEP:g} arrive, whatever "
         f"K, lambda and start; with a logit step of at least {LARGE_STEP:g}, {_share(wide, seeds)} from starts of scale "
-        f"{max(SCALES):g} and {_share(near, seeds)} of scale {min(SCALES):g}, where the first signs are often right "
-        f"already. With eta lambda >= 1, where a step forgets the start, {_share(fast, seeds)}. A run has arrived when "
+        f"{max(SCALES):g} and {_share(near, seeds)} of scale {min(SCALES):g}. With eta lambda >= 1, where a step forgets W "
+        f"or turns it round, {_share(fast, seeds)}. A run has arrived when "
         "W is nearer to the family x I + y J than the lock radius, inside which every later sign is proved to be right; "
         f"the others had not after {LEGS[-1]:g}/(eta lambda) steps. Signs that float64 cannot decide, so that the outcome "
         f"would be its own, occurred in {int(doubtful.sum())} of {doubtful.size} cells."

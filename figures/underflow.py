@@ -41,18 +41,20 @@ def compute(quick: bool) -> xarray.Dataset:
     steps = np.array([_steps(lr, lam) for lr, lam in zip(lrs, lams, strict=True)])
     data = xarray.Dataset(
         {
-            "ratio": (("method", "run"), ends / theory.nc0(steps, lrs, lams, CLASSES)),
+            "ratio": (("program", "run"), ends / theory.nc0(steps, lrs, lams, CLASSES)),
             "lr": ("run", lrs),
             "lam": ("run", lams),
             "logit_gap": ("run", theory.logit_gap(theory.limit_weight(lams), CLASSES)),
-            "path_alpha": (("method", "step"), path),
+            "path_alpha": (("program", "step"), path),
             "path_theory": ("step", theory.nc0(when, LR, PATH_DECAY, CLASSES)),
             "underflow_gap": ("dtype", [_underflow_gap(dtype) for dtype in DTYPES]),
             "underflow_step": ("dtype", [_underflow_step(dtype) for dtype in DTYPES]),
         },
-        {"method": list(METHODS), "step": when, "dtype": list(DTYPES)},
+        {"program": list(METHODS), "step": when, "dtype": list(DTYPES)},
     )
     data.attrs = {
+        "times": TIMES,
+        "path_lam": PATH_DECAY,
         "caption": _caption(data),
         "source": (
             f"simulation by this package, and by plain numpy for comparison; law: {theory.PAPER}, theorem 3.3"
@@ -121,10 +123,10 @@ def _underflow_step(dtype: str) -> int:
 def _caption(data: xarray.Dataset) -> str:
     error = np.abs(data["ratio"] - 1)
     gaps = dict(zip(DTYPES, data["underflow_gap"].values, strict=True))
-    worst = {m: float(error.sel(method=m).max()) for m in METHODS if m.startswith("this")}
+    worst = {m: float(error.sel(program=m).max()) for m in METHODS if m.startswith("this")}
     wrong = []
     for dtype in DTYPES:
-        wrong_runs = error.sel(method=f"plain softmax, {dtype}").values > 0.05
+        wrong_runs = error.sel(program=f"plain softmax, {dtype}").values > 0.05
         beyond = data["logit_gap"].values > gaps[dtype]
         wrong.append(
             f"in {dtype} {wrong_runs[beyond].sum()} of {beyond.sum()} runs whose gap passes {gaps[dtype]:.0f} are wrong "
@@ -135,8 +137,8 @@ def _caption(data: xarray.Dataset) -> str:
         for lr, lam, double, single in zip(
             data["lr"].values,
             data["lam"].values,
-            data["ratio"].sel(method="plain softmax, float64").values,
-            data["ratio"].sel(method="plain softmax, float32").values,
+            data["ratio"].sel(program="plain softmax, float64").values,
+            data["ratio"].sel(program="plain softmax, float32").values,
             strict=True,
         )
         if lr == SMALL_LR
@@ -165,6 +167,11 @@ def draw(data: xarray.Dataset) -> Figure:
     left, right = figure.subplots(1, 2)
     _errors(left, data)
     artists = _path(right, data)
+    large, small = data["lr"].values.max(), data["lr"].values.min()
+    left.set_title(
+        f"after {data.attrs['times']:g}/(ηλ) steps, η = {large:g} (open: η = {small:g})", loc="left"
+    )
+    right.set_title(f"one run, η = {large:g}, λ = {data.attrs['path_lam']:g}", loc="left")
     plotting.legend_below(figure, artists)
     return figure
 
@@ -192,11 +199,15 @@ def _gap_of(lam: Any) -> Any:
 def _path(ax: Axes, data: xarray.Dataset) -> list[Any]:
     ax.set(xscale="log", yscale="log", xlabel=plotting.LABELS["step"], ylabel=plotting.LABELS["alpha"])
     steps = np.where(data["step"].values > 0, data["step"].values, np.nan)
-    [law] = ax.plot(steps, data["path_theory"].values, "-", color=plotting.COLOURS["black"], label="theorem 3.3")
+    [law] = ax.plot(
+        steps, data["path_theory"].values, "-", color=plotting.COLOURS["black"], label="theorem 3.3"
+    )
     dots = [
-        ax.plot(steps, alpha, mark, color=plotting.COLOURS[colour], markersize=3.5, markeredgewidth=0, label=name)[0]
+        ax.plot(
+            steps, alpha, mark, color=plotting.COLOURS[colour], markersize=3.5, markeredgewidth=0, label=name
+        )[0]
         for alpha, name, colour, mark in zip(
-            data["path_alpha"].values, data["method"].values, _COLOURS, _MARKS, strict=True
+            data["path_alpha"].values, data["program"].values, _COLOURS, _MARKS, strict=True
         )
     ]
     plotting.underflow_marks(ax, data["underflow_step"].values, data["dtype"].values)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, Protocol, cast
 
 import matplotlib
@@ -24,8 +25,9 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 __all__ = [
-    "COLOURS", "LABELS", "alpha_axis", "demo_figure", "dots_and_line", "error_strip", "floor_curve", "heatmap",
-    "legend_below", "level", "log_axis", "metric_curves", "nc0_curve", "ring", "sequence", "signed_curve", "style",
+    "COLOURS", "LABELS", "alpha_axis", "demo_figure", "dots_and_line", "error_strip", "floor_curve",
+    "heatmap", "legend_below", "level", "log_axis", "metric_curves", "nc0_curve", "phases", "ring",
+    "sequence", "signed_curve", "style", "underflow_marks",
 ]  # fmt: skip
 
 COLOURS: Mapping[str, str] = {
@@ -352,6 +354,40 @@ def legend_below(figure: Figure, artists: Sequence[Artist]) -> Any:
         if isinstance(handle, Line2D):
             handle.set_markersize(6.0)
     return legend
+
+
+def phases(ax: Axes, ends: Sequence[float], last: float) -> list[Artist]:
+    """Shade every second phase of a run and number them along the top, on an axis of steps.
+
+    Parameters
+    ----------
+    ax : Axes
+        Drawn on; its abscissa then runs from the first step (from 0 if it is linear) to `last`.
+    ends : sequence of float
+        Steps at which a phase ends and the next begins, increasing.
+    last : float
+        Last step.
+
+    Returns
+    -------
+    list of Artist
+        Shades, numbers.
+    """
+    logarithmic = ax.get_xscale() == "log"
+    edges = [1.0 if logarithmic else 0.0, *ends, last]
+    ax.set(xlim=(edges[0], last), xlabel=LABELS["step"])
+    artists: list[Artist] = []
+    for i, (low, high) in enumerate(pairwise(edges)):
+        if i % 2 == 0:
+            artists.append(ax.axvspan(low, high, color=QUIET, alpha=0.18, linewidth=0, zorder=0))
+        middle = (low * high) ** 0.5 if logarithmic else (low + high) / 2
+        place = ax.get_xaxis_transform()
+        artists.append(
+            ax.text(
+                middle, 0.985, str(i + 1), transform=place, ha="center", va="top", color=QUIET, weight="bold"
+            )
+        )
+    return artists
 
 
 def underflow_marks(ax: Axes, places: Sequence[float], names: Sequence[str]) -> list[Line2D]:
