@@ -48,8 +48,8 @@ def compute(quick: bool) -> xarray.Dataset:
     data.attrs = {
         "caption": _caption(data),
         "source": (
-            f"simulation by this package; {theory.PAPER}, theorem 3.3 starts at W = 0; the lock radius is derived here, "
-            "the basin measured"
+            f"simulation by this package; {theory.PAPER}, theorem 3.3 starts at W = 0; the lock radius is derived "
+            "here, the basin measured"
         ),
         "settings": (
             "UFM(classes=K, width=K, features=SimplexETF()), SignGD(lr), Decoupled(lam), lr = logit_step sqrt(K-1)/2, "
@@ -90,13 +90,13 @@ def _caption(data: xarray.Dataset) -> str:
     return (
         f"How many of {seeds} Gaussian starts W_0 SignGD with decoupled decay takes to the minimiser (2I - J)/lambda, "
         "over eta lambda and 2 eta/sqrt(K-1), the most that the signs of one step move a difference of two logits. "
-        f"With eta lambda < 1, {_share(small, seeds)} runs with a logit step of at most {SMALL_STEP:g} arrive, whatever "
-        f"K, lambda and start; with a logit step of at least {LARGE_STEP:g}, {_share(wide, seeds)} from starts of scale "
-        f"{max(SCALES):g} and {_share(near, seeds)} of scale {min(SCALES):g}. With eta lambda >= 1, where a step forgets W "
-        f"or turns it round, {_share(fast, seeds)}. A run has arrived when "
-        "W is nearer to the family x I + y J than the lock radius, inside which every later sign is proved to be right; "
-        f"the others had not after {LEGS[-1]:g}/(eta lambda) steps. Signs that float64 cannot decide, so that the outcome "
-        f"would be its own, occurred in {int(doubtful.sum())} of {doubtful.size} cells."
+        f"With eta lambda < 1, {_share(small, seeds)} runs with a logit step of at most {SMALL_STEP:g} arrive, "
+        f"whatever K, lambda and start; with a logit step of at least {LARGE_STEP:g}, {_share(wide, seeds)} from "
+        f"starts of scale {max(SCALES):g} and {_share(near, seeds)} of scale {min(SCALES):g}. With eta lambda >= 1, "
+        f"where a step forgets W or turns it round, {_share(fast, seeds)}. A run has arrived when W is nearer to the "
+        "family x I + y J than the lock radius, inside which every later sign is proved to be right; the others had "
+        f"not after {LEGS[-1]:g}/(eta lambda) steps. Signs that float64 cannot decide, so that the outcome would be "
+        f"its own, occurred in {int(doubtful.sum())} of {doubtful.size} cells."
     )
 
 

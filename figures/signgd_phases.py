@@ -41,9 +41,9 @@ def compute(quick: bool) -> xarray.Dataset:
         "caption": _caption(data, marks, many),
         "source": f"simulation by this package; {theory.PAPER}, theorem 3.4, marks derived here",
         "settings": (
-            f"UFM(classes=K, width=K, features=SimplexETF()), Zeros() start, SignGD(lr), Coupled(lam); K = {CLASSES}, lam "
-            f"= {LAM:g}, lr = {LR:g} or StepDecay from it; K = {many}, lam = {_many_lam(many):g}, reduction='sum', lr = "
-            f"x1/{MANY_FIRST_FLIP - 0.5:g}; the matrix by simulate, the pair by simulate_symmetric"
+            f"UFM(classes=K, width=K, features=SimplexETF()), Zeros() start, SignGD(lr), Coupled(lam); K = {CLASSES}, "
+            f"lam = {LAM:g}, lr = {LR:g} or StepDecay from it; K = {many}, lam = {_many_lam(many):g}, "
+            f"reduction='sum', lr = x1/{MANY_FIRST_FLIP - 0.5:g}; the matrix by simulate, the pair by simulate_symmetric"
         ),
     }
     return data
@@ -120,16 +120,17 @@ def _caption(data: xarray.Dataset, marks: theory.Marks, many: int) -> str:
     beyond = int((data["slow_alpha"] > data["slow_bound"] * (1 + 1e-9)).sum())
     return (
         f"SignGD with coupled decay from W = 0, W_t = (a + b) I - b J, K = {CLASSES}, lambda = {LAM:g}, eta = {LR:g}; "
-        "lines, two-scalar recursion; dots, the K x K matrix, which differs by at most "
-        f"{float(data['matrix_difference'].max()):.1g}. Phase 1: a = b up to the first flip at step {flip} (predicted "
-        f"ceil(x1/eta) = {marks.first_flip}), where alpha peaks at {alpha[flip]:.4f} (predicted {marks.peak:.4f}). Phase "
-        f"2: b hovers while a grows, up to step {turn} (predicted near a*/eta = {marks.phase_2_end:.1f}). Phase 3: limit "
-        f"cycle around a* = {marks.a_end:.5f}, b* = {marks.b_end:.6f}, |a - (K-1) b| <= {cycle:.2f} eta over the last "
-        f"{ZOOM} steps (proved bound {marks.width:.2f} eta). Lower left: the same for K = {many}, loss summed over "
-        f"samples, lambda = {_many_lam(many):g}, alpha at most {many_peak:.4g} (predicted peak {many_law:.4g}). Lower right: "
-        f"with eta divided by {1 / SLOW[0]:g} every {SLOW[1]} steps alpha is at most {slow:.1e} in the last "
-        f"{SLOW[1]} of {DECAYED_STEPS} steps, and above the proved bound at {beyond} of {data.sizes['decayed_record']} "
-        f"records; control: with eta halved every {FAST[1]} steps, too fast to get there, it is {fast:.1f}."
+        "black, blue and red, the recursion of a and b; light dots, the K x K matrix, which differs by at most "
+        f"{float(data['matrix_difference'].max()):.1g}. Phase 1: a = b up to the first flip at step {flip} "
+        f"(predicted ceil(x1/eta) = {marks.first_flip}), where alpha peaks at {alpha[flip]:.4f} (predicted "
+        f"{marks.peak:.4f}). Phase 2: b hovers while a grows, up to step {turn} (predicted near a*/eta = "
+        f"{marks.phase_2_end:.1f}). Phase 3: limit cycle around a* = {marks.a_end:.5f}, b* = {marks.b_end:.6f}, "
+        f"|a - (K-1) b| <= {cycle:.2f} eta over the last {ZOOM} steps (proved bound {marks.width:.2f} eta). Lower "
+        f"left: the same for K = {many}, loss summed over samples, lambda = {_many_lam(many):g}, alpha at most "
+        f"{many_peak:.4g} (predicted peak {many_law:.4g}). Lower right: with eta divided by {1 / SLOW[0]:g} every "
+        f"{SLOW[1]} steps alpha is at most {slow:.1e} in the last {SLOW[1]} of {DECAYED_STEPS} steps, and above the "
+        f"proved bound at {beyond} of {data.sizes['decayed_record']} records; control: with eta halved every "
+        f"{FAST[1]} steps, too fast to get there, it is {fast:.1f}."
     )
 
 
@@ -147,9 +148,8 @@ def draw(data: xarray.Dataset) -> Figure:
     _alpha(grid[0, 1], few, ends, data.attrs["peak"], data.attrs["lr"] ** 2, matrix)
     _cycle(grid[0, 2], data)
     for ax in grid[1, :2]:
-        ax.set_xscale("log")
+        ax.set(xscale="log", yscale="log")
     _pair(grid[1, 0], many, (many_flip, many_turn), (many_a, many_b))
-    grid[1, 0].set_yscale("log")
     _alpha(grid[1, 1], many, (many_flip, many_turn), many_peak, 1e-5 * many_peak)
     _decay(grid[1, 2], data)
     for row, classes in zip(grid, (data.attrs["classes"], data.attrs["many_classes"]), strict=True):
@@ -178,8 +178,11 @@ def _pair(
         ax.plot(run["step"][positive], run[name][positive], color=plotting.COLOURS[colour], label=name)
         ax.axhline(level, color=plotting.COLOURS[colour], linestyle=":", linewidth=0.8, label=f"{name}*")
     plotting.phases(ax, ends, float(run["step"][-1]))
-    ax.legend(loc="upper left", bbox_to_anchor=(0.0, 0.93), handlelength=1.4)
-    ax.set_ylim(top=1.2 * centre[0] if matrix is not None else 30 * centre[0])
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.0, 0.82)}
+    if ax.get_yscale() == "linear":
+        place = {"loc": "center right", "bbox_to_anchor": (1.0, 0.48)}
+    ax.legend(handlelength=1.4, **place)
+    ax.set_ylim(top=1.2 * centre[0] if ax.get_yscale() == "linear" else 50 * centre[0])
 
 
 def _alpha(
@@ -201,7 +204,7 @@ def _alpha(
     ax.set_yscale("log")
     ax.set_ylabel(plotting.LABELS["alpha"])
     ax.set_ylim(lowest, 30 * peak)  # the limit cycle passes through 0
-    ax.legend(loc="lower left")
+    ax.legend(loc="lower left", markerscale=2)
     plotting.phases(ax, ends, float(run["step"][-1]))
 
 
@@ -233,7 +236,7 @@ def _decay(ax: Axes, data: xarray.Dataset) -> None:
     )
     ax.set(yscale="log", xlabel=plotting.LABELS["step"], ylabel=plotting.LABELS["alpha"])
     ax.set_ylim(
-        float(data["slow_bound"][-1]) / 1e3, 10 * float(data["slow_bound"][0])
+        float(data["slow_bound"][-1]) / 1e6, 10 * float(data["slow_bound"][0])
     )  # cycles pass through 0
     ax.set_title(f"K = {data.attrs['classes']}: step-wise decay of η", loc="left")
-    ax.legend(loc="lower left")
+    ax.legend(loc="lower left", markerscale=2)

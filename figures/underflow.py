@@ -129,8 +129,8 @@ def _caption(data: xarray.Dataset) -> str:
         wrong_runs = error.sel(program=f"plain softmax, {dtype}").values > 0.05
         beyond = data["logit_gap"].values > gaps[dtype]
         wrong.append(
-            f"in {dtype} {wrong_runs[beyond].sum()} of {beyond.sum()} runs whose gap passes {gaps[dtype]:.0f} are wrong "
-            f"by more than 5 percent, and {wrong_runs[~beyond].sum()} of the {(~beyond).sum()} others"
+            f"in {dtype} {wrong_runs[beyond].sum()} of {beyond.sum()} runs whose gap passes {gaps[dtype]:.0f} are "
+            f"wrong by more than 5 percent, and {wrong_runs[~beyond].sum()} of the {(~beyond).sum()} others"
         )
     table = [
         f"lambda {lam:g}: {', '.join(f'{value:.3g}' for value in (single, double))}"
