@@ -43,7 +43,8 @@ def compute(quick: bool) -> xarray.Dataset:
         "settings": (
             f"UFM(classes=K, width=K, features=SimplexETF()), Zeros() start, SignGD(lr), Coupled(lam); K = {CLASSES}, "
             f"lam = {LAM:g}, lr = {LR:g} or StepDecay from it; K = {many}, lam = {_many_lam(many):g}, "
-            f"reduction='sum', lr = x1/{MANY_FIRST_FLIP - 0.5:g}; the matrix by simulate, the pair by simulate_symmetric"
+            f"reduction='sum', lr = x1/{MANY_FIRST_FLIP - 0.5:g}; the matrix by simulate, the pair by "
+            "simulate_symmetric"
         ),
     }
     return data

@@ -26,8 +26,8 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 __all__ = [
     "COLOURS", "LABELS", "alpha_axis", "demo_figure", "dots_and_line", "error_strip", "floor_curve",
-    "heatmap", "legend_below", "level", "log_axis", "metric_curves", "nc0_curve", "phases", "ring",
-    "sequence", "signed_curve", "style", "underflow_marks",
+    "heatmap", "legend_below", "level", "log_axis", "metric_curves", "nc0_curve", "phases", "place_marks",
+    "ring", "sequence", "signed_curve", "style",
 ]  # fmt: skip
 
 COLOURS: Mapping[str, str] = {
@@ -390,8 +390,8 @@ def phases(ax: Axes, ends: Sequence[float], last: float) -> list[Artist]:
     return artists
 
 
-def underflow_marks(ax: Axes, places: Sequence[float], names: Sequence[str]) -> list[Line2D]:
-    """Draw a dashed vertical line at each place, with its name along it at the bottom of the panel.
+def place_marks(ax: Axes, places: Sequence[float], names: Sequence[str]) -> list[Line2D]:
+    """Draw a dashed vertical line at each place, with its name along it in the lower half of the panel.
 
     Parameters
     ----------
@@ -410,8 +410,8 @@ def underflow_marks(ax: Axes, places: Sequence[float], names: Sequence[str]) -> 
     for place, name in zip(places, names, strict=True):
         lines.append(ax.axvline(place, color=QUIET, linestyle="--", linewidth=0.8, zorder=0))
         ax.annotate(
-            name, (place, 0.03), xycoords=("data", "axes fraction"), xytext=(-2, 0), textcoords="offset points",
-            rotation=90, ha="right", va="bottom", fontsize=6.5, color=QUIET,
+            name, (place, 0.3), xycoords=("data", "axes fraction"), xytext=(2, 0), textcoords="offset points",
+            rotation=90, ha="left", va="bottom", fontsize=6.5, color=QUIET,
         )  # fmt: skip
     return lines
 
