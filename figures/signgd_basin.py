@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray
 from matplotlib.figure import Figure
@@ -15,6 +17,7 @@ SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.5, 1.0, 1.5)  # eta lam; theorem 3.3 nee
 CLASSES = (3, 6, 10)
 SCALES = (1.0, 20.0)
 SEEDS = 10
+CYCLE_CLASSES = 3  # where an attracting cycle is known
 QUICK_LOGIT_STEPS, QUICK_SHRINKAGES, QUICK_SEEDS = (1.0, 2.5, 4.0, 20.0), (0.03, 0.1, 1.0), 4
 LEGS = (12.0, 40.0)  # times 1/(eta lam): runs that have not locked at the first moment go on to the second
 SMALL_STEP, LARGE_STEP = (
@@ -28,14 +31,14 @@ def compute(quick: bool) -> xarray.Dataset:
     logit_steps, shrinkages, seeds = (
         (QUICK_LOGIT_STEPS, QUICK_SHRINKAGES, QUICK_SEEDS) if quick else (LOGIT_STEPS, SHRINKAGES, SEEDS)
     )
-    coordinates = {
+    coordinates: dict[str, list[Any]] = {
         "scale": list(SCALES),
         "classes": list(CLASSES),
         "eta_lam": list(shrinkages),
         "logit_step": list(logit_steps),
         "seed": list(range(seeds)),
     }
-    shape = tuple(map(len, coordinates.values()))
+    shape = tuple(len(values) for values in coordinates.values())
     asymmetry, undecided = np.empty(shape), np.empty(shape, np.int32)
     for s, k, i, j, seed in np.ndindex(shape):
         asymmetry[s, k, i, j, seed], undecided[s, k, i, j, seed] = _run(
@@ -46,6 +49,7 @@ def compute(quick: bool) -> xarray.Dataset:
     data["lock_radius"] = ("classes", [theory.lock_radius(K) for K in CLASSES])
     data["reached"] = (data["asymmetry"] < data["lock_radius"]).sum("seed").astype(np.int32)
     data.attrs = {
+        "cycle_logit_step": _cycle_logit_step(),
         "caption": _caption(data),
         "source": (
             f"simulation by this package; {theory.PAPER}, theorem 3.3 starts at W = 0; the lock radius is derived "
@@ -79,6 +83,11 @@ def _run(classes: int, logit_step: float, shrinkage: float, scale: float, seed: 
     return float(theory.asymmetry(run["W"][-1])), int(run.stats["undecided_signs"])
 
 
+def _cycle_logit_step() -> float:
+    """Step in the logits above which K = 3 has a cycle that attracts, at small lam."""
+    return float(theory.cycle_threshold() * theory.logit_gap(-1.0, CYCLE_CLASSES))
+
+
 def _caption(data: xarray.Dataset) -> str:
     seeds, reached = data.sizes["seed"], data["reached"]
     slow = reached.where(data["eta_lam"] < 1, drop=True)
@@ -93,10 +102,11 @@ def _caption(data: xarray.Dataset) -> str:
         f"With eta lambda < 1, {_share(small, seeds)} runs with a logit step of at most {SMALL_STEP:g} arrive, "
         f"whatever K, lambda and start; with a logit step of at least {LARGE_STEP:g}, {_share(wide, seeds)} from "
         f"starts of scale {max(SCALES):g} and {_share(near, seeds)} of scale {min(SCALES):g}. With eta lambda >= 1, "
-        f"where a step forgets W or turns it round, {_share(fast, seeds)}. A run has arrived when W is nearer to the "
-        "family x I + y J than the lock radius, inside which every later sign is proved to be right; the others had "
-        f"not after {LEGS[-1]:g}/(eta lambda) steps. Signs that float64 cannot decide, so that the outcome would be "
-        f"its own, occurred in {int(doubtful.sum())} of {doubtful.size} cells."
+        f"where a step forgets W or turns it round, {_share(fast, seeds)}. Dashed: above a logit step of "
+        f"{_cycle_logit_step():.2f}, K = {CYCLE_CLASSES} has an attracting cycle (proved at small lambda). A run has "
+        "arrived when W is nearer to the family x I + y J than the lock radius, inside which every later sign is "
+        f"proved to be right; the others had not after {LEGS[-1]:g}/(eta lambda) steps. Signs that float64 cannot "
+        f"decide, so that the outcome would be its own, occurred in {int(doubtful.sum())} of {doubtful.size} cells."
     )
 
 
@@ -121,6 +131,11 @@ def draw(data: xarray.Dataset) -> Figure:
             row_label="ηλ" if k == 0 else None,
             column_label="step in the logits 2η/√(K−1)" if s == len(scales) - 1 else None,
         )
+        if classes[k] == CYCLE_CLASSES:
+            column = np.searchsorted(data["logit_step"].values, data.attrs["cycle_logit_step"])
+            ax.vlines(
+                column, 0, (data["eta_lam"].values < 1).sum(), plotting.COLOURS["red"], "--", linewidth=1.4
+            )
         ax.set_title(f"K = {classes[k]}, start of scale {scales[s]:g}", loc="left")
     figure.suptitle(
         f"SignGD with decoupled decay: how many of {seeds} random starts reach the minimiser (2I − J)/λ",

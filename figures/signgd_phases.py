@@ -126,7 +126,8 @@ def _caption(data: xarray.Dataset, marks: theory.Marks, many: int) -> str:
         f"(predicted ceil(x1/eta) = {marks.first_flip}), where alpha peaks at {alpha[flip]:.4f} (predicted "
         f"{marks.peak:.4f}). Phase 2: b hovers while a grows, up to step {turn} (predicted near a*/eta = "
         f"{marks.phase_2_end:.1f}). Phase 3: limit cycle around a* = {marks.a_end:.5f}, b* = {marks.b_end:.6f}, "
-        f"|a - (K-1) b| <= {cycle:.2f} eta over the last {ZOOM} steps (proved bound {marks.width:.2f} eta). Lower "
+        f"|a - (K-1) b| <= {cycle:.2f} eta over the last {ZOOM} steps (proved bound {marks.width:.2f} eta), alpha from "
+        f"{alpha[-ZOOM:].min():.0e}, which the axis leaves out, to {alpha[-ZOOM:].max():.2g}. Lower "
         f"left: the same for K = {many}, loss summed over samples, lambda = {_many_lam(many):g}, alpha at most "
         f"{many_peak:.4g} (predicted peak {many_law:.4g}). Lower right: with eta divided by {1 / SLOW[0]:g} every "
         f"{SLOW[1]} steps alpha is at most {slow:.1e} in the last {SLOW[1]} of {DECAYED_STEPS} steps, and above the "
@@ -183,6 +184,7 @@ def _pair(
     if ax.get_yscale() == "linear":
         place = {"loc": "center right", "bbox_to_anchor": (1.0, 0.48)}
     ax.legend(handlelength=1.4, **place)
+    ax.set_ylabel("a, b")
     ax.set_ylim(top=1.2 * centre[0] if ax.get_yscale() == "linear" else 50 * centre[0])
 
 
@@ -205,7 +207,7 @@ def _alpha(
     ax.set_yscale("log")
     ax.set_ylabel(plotting.LABELS["alpha"])
     ax.set_ylim(lowest, 30 * peak)  # the limit cycle passes through 0
-    ax.legend(loc="lower left", markerscale=2)
+    ax.legend(loc="lower left", markerscale=1.5)
     plotting.phases(ax, ends, float(run["step"][-1]))
 
 
@@ -240,4 +242,4 @@ def _decay(ax: Axes, data: xarray.Dataset) -> None:
         float(data["slow_bound"][-1]) / 1e6, 10 * float(data["slow_bound"][0])
     )  # cycles pass through 0
     ax.set_title(f"K = {data.attrs['classes']}: step-wise decay of η", loc="left")
-    ax.legend(loc="lower left", markerscale=2)
+    ax.legend(loc="lower left", markerscale=1.5)

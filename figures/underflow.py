@@ -23,23 +23,21 @@ PATH_DECAY = 5e-4  # the run drawn step by step, at rate LR
 TIMES = 12.0  # steps in units of 1/(eta lam)
 WRONG = 0.01  # errors beyond this are counted in the caption
 DTYPES = ("float64", "float32")
-METHODS = tuple(f"{who}, {dtype}" for who in ("this package", "plain softmax") for dtype in DTYPES)
+PROGRAMS = tuple(f"{who}, {dtype}" for who in ("this package", "plain softmax") for dtype in DTYPES)
 
 
 def compute(quick: bool) -> xarray.Dataset:
     """alpha over theorem 3.3 at the end of runs and along one, by this package and by plain numpy."""
-    rates = {LR: QUICK_DECAYS if quick else DECAYS}
-    rates[SMALL_LR] = QUICK_SMALL_LR_DECAYS if quick else SMALL_LR_DECAYS
-    lrs = np.array([lr for lr, decays in rates.items() for _ in decays])
-    lams = np.array([lam for decays in rates.values() for lam in decays])
+    runs = [(LR, lam) for lam in (QUICK_DECAYS if quick else DECAYS)]
+    runs += [(SMALL_LR, lam) for lam in (QUICK_SMALL_LR_DECAYS if quick else SMALL_LR_DECAYS)]
+    lrs, lams = np.array(runs).T
     when = ufm.LogSpaced(80).steps(_steps(LR, PATH_DECAY))
-    path = np.stack([_alpha(method, LR, PATH_DECAY, when) for method in METHODS])
-    ends = np.empty((len(METHODS), len(lams)))
+    path = np.stack([_alpha(program, LR, PATH_DECAY, when) for program in PROGRAMS])
+    ends = np.empty((len(PROGRAMS), len(runs)))
     for (m, i), _ in np.ndenumerate(ends):
-        repeated = (lrs[i], lams[i]) == (LR, PATH_DECAY)
-        last = when[-1:] if repeated else np.array([_steps(lrs[i], lams[i])])
-        ends[m, i] = path[m, -1] if repeated else _alpha(METHODS[m], lrs[i], lams[i], last)[-1]
-    steps = np.array([_steps(lr, lam) for lr, lam in zip(lrs, lams, strict=True)])
+        drawn = runs[i] == (LR, PATH_DECAY)
+        ends[m, i] = path[m, -1] if drawn else _alpha(PROGRAMS[m], *runs[i], np.array([_steps(*runs[i])]))[-1]
+    steps = np.array([_steps(*run) for run in runs])
     data = xarray.Dataset(
         {
             "ratio": (("program", "run"), ends / theory.nc0(steps, lrs, lams, CLASSES)),
@@ -51,7 +49,7 @@ def compute(quick: bool) -> xarray.Dataset:
             "underflow_gap": ("dtype", [_underflow_gap(dtype) for dtype in DTYPES]),
             "underflow_step": ("dtype", [_underflow_step(dtype) for dtype in DTYPES]),
         },
-        {"program": list(METHODS), "step": when, "dtype": list(DTYPES)},
+        {"program": list(PROGRAMS), "step": when, "dtype": list(DTYPES)},
     )
     data.attrs = {
         "times": TIMES,
@@ -72,9 +70,9 @@ def _steps(lr: float, lam: float) -> int:
     return round(TIMES / (lr * lam))
 
 
-def _alpha(method: str, lr: float, lam: float, when: np.ndarray) -> np.ndarray:
+def _alpha(program: str, lr: float, lam: float, when: np.ndarray) -> np.ndarray:
     """alpha at the steps `when`, the last of which ends the run."""
-    who, dtype = method.split(", ")
+    who, dtype = program.split(", ")
     run = _packaged if who == "this package" else _plain
     W = run(lr, lam, when, dtype).astype(np.float64)
     return (W.sum(axis=1) ** 2).sum(axis=1) / CLASSES
@@ -122,9 +120,9 @@ def _underflow_step(dtype: str) -> int:
 
 
 def _caption(data: xarray.Dataset) -> str:
-    error = np.abs(data["ratio"] - 1)
+    error = abs(data["ratio"] - 1)
     gaps = dict(zip(DTYPES, data["underflow_gap"].values, strict=True))
-    worst = {m: float(error.sel(program=m).max()) for m in METHODS if m.startswith("this")}
+    worst = {m: float(error.sel(program=m).max()) for m in PROGRAMS if m.startswith("this")}
     wrong = []
     for dtype in DTYPES:
         wrong_runs = error.sel(program=f"plain softmax, {dtype}").values > WRONG
@@ -150,8 +148,8 @@ def _caption(data: xarray.Dataset) -> str:
         "logit gap tends to 2/(lambda sqrt(K-1)). Left: |alpha/theorem - 1| after "
         f"{TIMES:g}/(eta lambda) steps, eta = {LR:g} (filled) and {SMALL_LR:g} (open), against that gap; dashed, where "
         "the smallest number of each precision underflows. A plain softmax follows the theorem up to there: "
-        f"{'; '.join(wrong)}. This package carries exponents and stays within {worst[METHODS[0]]:.0e} in float64 and "
-        f"{worst[METHODS[1]]:.0e} in float32 (round-off of W itself). Right: alpha along the run with eta = {LR:g}, "
+        f"{'; '.join(wrong)}. This package carries exponents and stays within {worst[PROGRAMS[0]]:.0e} in float64 and "
+        f"{worst[PROGRAMS[1]]:.0e} in float32 (round-off of W itself). Right: alpha along the run with eta = {LR:g}, "
         f"lambda = {PATH_DECAY:g}; the theorem puts the gap beyond float32 at step {steps['float32']} and beyond "
         f"float64 at step {steps['float64']}. Plain alpha/theorem at eta = {SMALL_LR:g} in float32 and float64: "
         f"{'; '.join(table)}."
@@ -186,7 +184,7 @@ def _errors(ax: Axes, data: xarray.Dataset) -> None:
         ax.plot(gap[filled], shown[filled], linewidth=0.8, **style)
         ax.plot(gap[~filled], shown[~filled], linestyle="none", markerfacecolor="white", zorder=3, **style)
     ax.set_ylim(2e-17, 50)
-    plotting.place_marks(ax, data["underflow_gap"].values, data["dtype"].values)
+    plotting.place_marks(ax, data["underflow_gap"].values.tolist(), data["dtype"].values.tolist())
     top = ax.secondary_xaxis("top", functions=(_gap_of, _gap_of))
     top.set_xlabel("λ")
 
@@ -211,5 +209,5 @@ def _path(ax: Axes, data: xarray.Dataset) -> list[Any]:
             data["path_alpha"].values, data["program"].values, _COLOURS, _MARKS, strict=True
         )
     ]
-    plotting.place_marks(ax, data["underflow_step"].values, data["dtype"].values)
+    plotting.place_marks(ax, data["underflow_step"].values.tolist(), data["dtype"].values.tolist())
     return [law, *dots]
