@@ -60,6 +60,20 @@ def test_a_run_arrives_if_and_only_if_it_is_counted(computed, logit_step) -> Non
     assert (away < 1e-12) if logit_step == 2.0 else (away > 0.1)
 
 
+def test_the_dashed_line_parts_where_the_cycle_attracts_from_where_it_does_not(computed) -> None:
+    """Starts beside the cycle of three classes stay on it just above the line, and leave it just below."""
+    line = computed["signgd_basin"].attrs["cycle_logit_step"]
+    for factor in (0.95, 1.05):
+        lr = factor * line * np.sqrt(2) / 2
+        run = ufm.simulate(
+            ufm.UFM(classes=3, width=3, features=ufm.SimplexETF()),
+            ufm.SignGD(lr), ufm.Decoupled(1e-3), steps=int(40 / (1e-3 * lr)), record=ufm.Every(1000),
+            init=ufm.Given(W=signgd_decoupled.cycle_state(lr, 1e-3)),
+        )  # fmt: skip
+        arrived = signgd_decoupled.asymmetry(run["W"][-1]) < signgd_decoupled.lock_radius(3)
+        assert arrived == (factor < 1)
+
+
 def test_doubtful_cells_are_counted(monkeypatch) -> None:
     module = figures.load("signgd_basin")
     monkeypatch.setattr(
