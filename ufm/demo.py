@@ -1,9 +1,10 @@
-"""The main job: one model, every optimizer, and for each the theorem that predicts it or why none does."""
+"""The main job: two models, every optimizer, and for each run the theorem that predicts it or why none does."""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 
 from ufm.compare import Report, Row, compare
 from ufm.decay import Coupled, Decay, Decoupled, Mixed
-from ufm.initial import Gaussian, LinearDefault, Start
+from ufm.initial import Gaussian, LinearDefault, SimplexETF, Start, Zeros
 from ufm.metrics import nc0
 from ufm.optimizers import GD, Adam, Momentum, SignGD, Signum
 from ufm.problems import UFM
@@ -24,13 +25,28 @@ from ufm.simulate import simulate
 from ufm.storage import write_atomically
 from ufm.trajectory import Trajectory
 
-PROBLEM = UFM(classes=10, width=16, per_class=5)
-START = Start(W=LinearDefault(), H=Gaussian(0.1))
+
+@dataclass(frozen=True)
+class Setting:
+    """What is minimised, and from where."""
+
+    name: str
+    problem: UFM
+    init: Any
+
+
+FREE = Setting(
+    "free features",
+    UFM(classes=10, width=16, per_class=5),
+    Start(W=LinearDefault(), H=Gaussian(0.1)),
+)
+ETF = Setting(
+    "features frozen at a simplex ETF (theorems 3.3, 3.4)",
+    UFM(classes=10, width=10, features=SimplexETF()),
+    Zeros(),
+)
 STEPS, QUICK_STEPS = 10_000, 2_000
-LAM, LAM_SIGN = (
-    5e-3,
-    0.5,
-)  # total decay of the SGD family, and decoupled decay of the sign and adaptive methods
+LAM, LAM_SIGN = 5e-3, 5e-2  # total decay of the SGD family, decoupled decay of the sign and adaptive methods
 LAW = "ufm.row_sum_law"  # its reason is shown where no claim applies
 
 
@@ -41,26 +57,33 @@ class Case:
     label: str
     optimizer: Any
     decay: Decay
+    setting: Setting = ETF
 
     @property
     def file(self) -> str:
         """Name of the stored run."""
-        return self.label.lower().replace(" ", "-") + ".npz"
+        return re.sub(r"[^a-z0-9]+", "-", self.label.lower()) + ".npz"
 
 
 CASES = (
-    Case("GD coupled", GD(0.1), Coupled(LAM)),
-    Case("GD decoupled", GD(0.1), Decoupled(LAM)),
-    Case("Momentum coupled", Momentum(0.1, 0.9), Coupled(LAM)),
-    Case("Momentum decoupled", Momentum(0.1, 0.9), Decoupled(LAM)),
-    Case("Momentum mixed", Momentum(0.1, 0.9), Mixed(coupled=LAM / 2, decoupled=LAM / 2)),
-    Case("Nesterov coupled", Momentum(0.1, 0.9, nesterov=True), Coupled(LAM)),
-    Case("Momentum step decay", Momentum(StepDecay(0.1), 0.9), Coupled(LAM)),
-    Case("SignGD coupled", SignGD(1e-3), Coupled(LAM)),
-    Case("SignGD decoupled", SignGD(1e-3), Decoupled(LAM_SIGN)),
-    Case("Signum decoupled", Signum(1e-3, 0.9), Decoupled(LAM_SIGN)),
-    Case("Adam coupled", Adam(1e-3), Coupled(LAM)),
-    Case("AdamW decoupled", Adam(1e-3), Decoupled(LAM_SIGN)),
+    Case("GD coupled", GD(0.1), Coupled(LAM), FREE),
+    Case("GD decoupled", GD(0.1), Decoupled(LAM), FREE),
+    Case("Momentum coupled", Momentum(0.1, 0.9), Coupled(LAM), FREE),
+    Case("Momentum decoupled", Momentum(0.1, 0.9), Decoupled(LAM), FREE),
+    Case("Momentum mixed", Momentum(0.1, 0.9), Mixed(coupled=LAM / 2, decoupled=LAM / 2), FREE),
+    Case("Nesterov coupled", Momentum(0.1, 0.9, nesterov=True), Coupled(LAM), FREE),
+    Case("Momentum step decay", Momentum(StepDecay(0.1), 0.9), Coupled(LAM), FREE),
+    Case("SignGD, free features", SignGD(1e-3), Decoupled(LAM_SIGN), FREE),
+    Case("AdamW, free features", Adam(1e-3), Decoupled(LAM_SIGN), FREE),
+    Case("SignGD decoupled", SignGD(1e-2), Decoupled(LAM_SIGN)),
+    Case("SignGD coupled", SignGD(1e-2), Coupled(LAM)),
+    Case("SignGD step decay", SignGD(StepDecay(1e-2)), Coupled(LAM)),
+    Case("Adam(0, 0, eps=0) decoupled", Adam(1e-2, beta1=0.0, beta2=0.0, eps=0.0), Decoupled(LAM_SIGN)),
+    Case("Signum decoupled", Signum(1e-2, 0.9), Decoupled(LAM_SIGN)),
+    Case("Signum coupled", Signum(1e-2, 0.9), Coupled(LAM)),
+    Case("AdamW decoupled", Adam(1e-2), Decoupled(LAM_SIGN)),
+    Case("Adam coupled", Adam(1e-2), Coupled(LAM)),
+    Case("Adam mixed", Adam(1e-2), Mixed(coupled=LAM, decoupled=LAM_SIGN, shrink="after")),
 )
 
 
@@ -91,13 +114,14 @@ def result_of(case: Case, trajectory: Trajectory, report: Report) -> Result:
     """What the table and the figure need of a run."""
     row = report.best
     alpha, predicted = nc0(trajectory), None
+    squared = np.sum(trajectory["W"] ** 2, axis=(1, 2))
     if row is not None and row.prediction is not None:
         predicted = row.prediction.nc0
     return Result(
         case=case,
         steps=trajectory.steps,
         alpha=alpha,
-        relative=alpha / np.sum(trajectory["W"] ** 2, axis=(1, 2)),
+        relative=np.divide(alpha, squared, out=np.full_like(alpha, np.nan), where=squared > 0),
         predicted=predicted,
         row=row,
         reason=report[LAW].reason if row is None else row.reason,
@@ -151,8 +175,8 @@ def table(results: Iterable[Result]) -> str:
 
 
 FLOOR = (
-    "The verdict compares the row sum m_t with a round-off bound, not alpha with alpha: an alpha below about 1e-27 is "
-    "round-off of that sum."
+    "The verdict compares the row sum m_t (theorems 3.3, 3.4 and the symmetric path: W_t) with a round-off bound, not "
+    "alpha with alpha: an alpha below about 1e-27 is round-off of that sum."
 )
 
 
@@ -171,7 +195,7 @@ def _write(folder: Path, results: list[Result]) -> None:
     write_atomically(folder / "curves.npz", data.getvalue())
     from ufm import plotting
 
-    figure = plotting.demo_figure(results)
+    figure = plotting.demo_figure(results, columns=6)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     write_atomically(folder / "demo.png", picture.getvalue())
@@ -206,16 +230,23 @@ def main(out: Path, quick: bool = False, progress: bool = True, say: Callable[[s
     started = time.perf_counter()
     steps = QUICK_STEPS if quick else STEPS
     write_atomically(out / "README.txt", b"Written by `ufm demo`: one stored run per line of table.csv.\n")
-    say(f"{PROBLEM!r}, {steps} steps from W: LinearDefault(), H: Gaussian(0.1)")
-    say(f"  coupled    {PROBLEM.formula(Coupled(LAM))}")
-    say(f"  decoupled  {PROBLEM.formula(Decoupled(LAM))}")
-    say("  alpha = ||W^T 1||_2^2 / K (NC0)\n")
+    for setting in (FREE, ETF):
+        sizes = f"K = {setting.problem.classes}, d = {setting.problem.width}, n = {setting.problem.per_class}"
+        say(f"{setting.name}: {sizes}; {steps} steps from {setting.init!r}")
+        say(f"  coupled    {setting.problem.formula(Coupled(LAM))}")
+        say(f"  decoupled  {setting.problem.formula(Decoupled(LAM))}")
+    say("alpha = ||W^T 1||_2^2 / K (NC0)\n")
     results, ok = [], True
     with tqdm(CASES, unit="run", disable=not progress, leave=False) as bar:
         for case in bar:
             bar.set_description(case.label)
             trajectory = simulate(
-                PROBLEM, case.optimizer, case.decay, steps=steps, init=START, record=LogSpaced(100)
+                case.setting.problem,
+                case.optimizer,
+                case.decay,
+                steps=steps,
+                init=case.setting.init,
+                record=LogSpaced(100),
             )
             report = compare(trajectory)
             ok = ok and report.ok
