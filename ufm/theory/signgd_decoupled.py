@@ -15,7 +15,8 @@ Elsewhere. W' = (1 - g) W + g V with g = eta lam and V = -sign(grad)/lam: Frank-
 whose only minimiser of the (convex) cross-entropy is W* = (2I - J)/lam. The gradient is negative on the diagonal
 at every W; off it, it is positive iff S_ij + 1/K > mean_k S_ik. That holds as soon as W is nearer than
 `lock_radius` to some x I + y J, and then for ever. `convergence_margin` > 0 makes every start get there. Both are
-sufficient: what happens at larger eta is measured, not proved (claim ufm.signgd_basin).
+sufficient. At K = 3 and eta above `cycle_threshold` some starts end on a cycle instead (`cycle_state`); what happens
+in between is measured, not proved (claim ufm.signgd_basin).
 """
 
 from __future__ import annotations
@@ -722,16 +723,31 @@ CLAIMS = (
         },
     ),
     Claim(
+        name="ufm.signgd_cycle",
+        statement=(
+            "K = 3: not every start converges. At eta = 3, lam = 5e-5 there is an attracting cycle of period 3 with "
+            "off-diagonal entries about -1/(3 lam), where alpha is about (1/(3 lam))^2 instead of (1/lam)^2; at small "
+            "lam it exists iff eta > (9 sqrt(2)/4) log(2 cos(pi/9)) = 2.0077."
+        ),
+        source=Source("this package", "counter-example to convergence from every start", "derived here"),
+        room=ROOM,
+        figure="signgd_basin",
+        layers={"symbolic": "certified by interval arithmetic; the threshold proved as lam -> 0"},
+    ),
+    Claim(
         name="ufm.signgd_basin",
         statement=(
-            "Conjecture: from every start SignGD with decoupled decay on the simplex ETF converges to (2I - J)/lam "
-            "if eta <= 3, whatever lam (eta lam < 2). Whether a larger eta converges depends on the start."
+            "Conjecture: H at the simplex ETF, K >= 3, eta lam < 2: every start converges to (2I - J)/lam if "
+            "eta <= 2, whatever lam. Above, it depends on the start (proved: small ones converge at every eta)."
         ),
         source=Source("this package", "measured; proved for eta < eta_0(lam, K) only", "derived here"),
         room=ROOM,
         figure="signgd_basin",
         layers={
-            "simulation": "measured: no run with eta <= 3 failed; at eta = 20, lam = 5e-5 none of ten converged"
+            "simulation": (
+                "measured: all Gaussian starts of scale 1 to 20 converge at eta <= 2; at eta = 20, lam = 5e-5 none of "
+                "scale 20 does"
+            )
         },
     ),
 )
