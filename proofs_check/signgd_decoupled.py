@@ -663,14 +663,11 @@ class Basin(NamedTuple):
 
 
 MEASURED = {
-    (3, 2.0, 1e-3, 1.0): 10,
     (3, 2.0, 1e-3, 20.0): 10,
-    (4, 2.0, 1e-3, 20.0): 10,
-    (6, 2.0, 1e-3, 20.0): 10,
+    (6, 2.0, 5e-3, 20.0): 10,
     (3, 2.0, 0.25, 20.0): 10,
     (3, 20.0, 5e-5, 0.1): 10,
     (3, 20.0, 5e-5, 20.0): 0,
-    (6, 20.0, 5e-5, 20.0): 0,
 }
 
 
@@ -962,7 +959,7 @@ PROOFS = (
         Basin(MEASURED),
         {
             "all converge at eta = 20": Basin({(3, 20.0, 5e-5, 20.0): 10}),
-            "none converges at eta = 2": Basin({(3, 2.0, 1e-3, 20.0): 0}),
+            "none converges at eta = 2": Basin({(3, 2.0, 0.25, 20.0): 0}),
             "small starts need a small eta": Basin({(3, 20.0, 5e-5, 0.1): 0}),
         },
     ),

@@ -509,7 +509,7 @@ def _other_problem(run: Run) -> str | None:
             "below; signs are not kept by a rotation of the ETF"
         )
     smallest = sorted(problem.class_sizes)[:2]
-    if class_size_margin(*smallest, N, K) <= 0:
+    if class_size_margin(smallest[0], smallest[1], N, K) <= 0:
         return (
             f"the two smallest classes hold {sum(smallest)} of {N} samples; the signs of theorem 3.3 need more "
             f"than N/K = {N / K:g}"
