@@ -6,6 +6,7 @@ from dataclasses import replace
 import mpmath
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 import ufm
 from ufm.compare import judge
@@ -206,6 +207,14 @@ def test_runs_follow_where_probabilities_underflow(K, optimizer) -> None:
     assert ufm.metrics.nc0(run)[-1] == pytest.approx(theory.limit(1e-4, K), rel=1e-9, abs=0.0)
 
 
+def test_columns_without_features_rest_where_exponents_are_carried() -> None:
+    run = simulate(etf(3, width=5), ufm.SignGD(1e2), ufm.Decoupled(W=1e-4), steps=3000)
+    assert run.stats["exponents_from"] > 0
+    assert run.stats["undecided_signs"] == 0
+    assert not run["W"][:, :, 3:].any()
+    assert judge(THEOREM, run.judged()).verdict == "holds"
+
+
 def test_a_wrong_run_is_refused() -> None:
     """Decay wrong by 1e-6; signs lost for one step; for two classes, where alpha = 0 whatever happens."""
     for K in (2, 5):
@@ -362,7 +371,15 @@ def test_the_naive_implementation_fails_where_probabilities_underflow(lam) -> No
         assert right == (logit_gap(-1 / lam, K) < UNDERFLOW)
 
 
+@pytest.fixture
+def one_thread():
+    """One BLAS thread: products of 100 x 100 matrices are too small for more."""
+    with threadpool_limits(1):
+        yield
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("lam", [0.1, 1e-2, 1e-3, 1e-4])
 def test_alpha_to_nine_digits_at_a_hundred_classes_and_small_steps(lam) -> None:
     assert largest_error(100, 1e-2 / lam, lam) <= 1e-9
