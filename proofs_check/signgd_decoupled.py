@@ -590,7 +590,8 @@ def cycle_is_certified(cycle: Cycle) -> bool:
     """All nine signs of the gradient by interval arithmetic; with them one step only renames the classes, exactly.
 
     Renaming classes renames rows and columns of W, of the gradient and of the next state alike, so that three
-    steps return to the start, for ever, and W never comes near (2I - J)/lam.
+    steps return to the start, for ever, and W never comes near (2I - J)/lam. The signs being strict, nearby states
+    have the same, and come nearer by 1 - eta lam at every step: the cycle attracts.
     """
     W = cycle_matrix(cycle.entries(cycle.lr, cycle.lam), 1 / cycle.lam)
     with mpmath.workdps(60):
@@ -607,9 +608,9 @@ def cycle_is_certified(cycle: Cycle) -> bool:
 
 
 def cycle_exists_from(threshold: Callable[[Any], Any]) -> bool:
-    """At small lam the nine signs are those of the cycle iff eta is above the threshold.
+    """As lam -> 0 the nine signs are those of the cycle iff eta is above the threshold.
 
-    As lam -> 0 the pairs differ by 2 eta/3, and wrong probabilities are proportional to
+    The pairs differ by 2 eta/3, and wrong probabilities are proportional to
     exp(c (W_ij - mean_k W_ik + mean_k W_jk)): powers of v = exp(2 c eta/9) > 1. The sign at (i, j) is that of
     2 S_ij + sum_l S_li - S_ik (K `decided_by` with S_ii = 1 - sum_l S_li). The binding one, at (2, 1), is
     z^3 - 3 z - 1 with z = v^2, whose largest root is 2 cos(pi/9).
@@ -663,9 +664,9 @@ class Basin(NamedTuple):
 
 
 MEASURED = {
-    (3, 2.0, 1e-3, 20.0): 10,
-    (6, 2.0, 5e-3, 20.0): 10,
-    (3, 2.0, 0.25, 20.0): 10,
+    (3, 1.5, 1e-3, 20.0): 10,
+    (6, 1.5, 5e-3, 20.0): 10,
+    (3, 1.5, 0.1, 20.0): 10,
     (3, 20.0, 5e-5, 0.1): 10,
     (3, 20.0, 5e-5, 20.0): 0,
 }
@@ -938,6 +939,7 @@ PROOFS = (
         Cycle(),
         {
             "eta = 2": Cycle(lr=sp.Integer(2)),
+            "eta = 2.007": Cycle(lr=sp.Rational(2007, 1000)),
             "entries off by 1e-6": Cycle(
                 entries=lambda lr, rate: tuple(WRONG * v for v in theory.cycle_entries(lr, rate))
             ),
@@ -945,7 +947,18 @@ PROOFS = (
     ),
     Proof(
         "ufm.signgd_cycle",
-        "at small lam it exists iff eta > (9 sqrt(2)/4) log(2 cos(pi/9))",
+        "the same below eta = 2: eta = 1.95, lam = 0.1",
+        "certified",
+        cycle_is_certified,
+        Cycle(lr=sp.Rational(39, 20), lam=sp.Rational(1, 10)),
+        {
+            "eta = 1.9": Cycle(lr=sp.Rational(19, 10), lam=sp.Rational(1, 10)),
+            "lam = 1e-4": Cycle(lr=sp.Rational(39, 20), lam=sp.Rational(1, 10000)),
+        },
+    ),
+    Proof(
+        "ufm.signgd_cycle",
+        "as lam -> 0 it exists iff eta > (9 sqrt(2)/4) log(2 cos(pi/9))",
         "proved",
         cycle_exists_from,
         theory.cycle_threshold,
@@ -953,13 +966,13 @@ PROOFS = (
     ),
     Proof(
         "ufm.signgd_basin",
-        "ten starts each: all converge at eta = 2, none of scale 20 at eta = 20, lam = 5e-5",
+        "ten starts each: all converge at eta = 3/2, none of scale 20 at eta = 20, lam = 5e-5",
         "measured",
         basin_is_as_measured,
         Basin(MEASURED),
         {
             "all converge at eta = 20": Basin({(3, 20.0, 5e-5, 20.0): 10}),
-            "none converges at eta = 2": Basin({(3, 2.0, 0.25, 20.0): 0}),
+            "none converges at eta = 3/2": Basin({(3, 1.5, 0.1, 20.0): 0}),
             "small starts need a small eta": Basin({(3, 20.0, 5e-5, 0.1): 0}),
         },
     ),

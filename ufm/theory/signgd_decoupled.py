@@ -15,8 +15,8 @@ Elsewhere. W' = (1 - g) W + g V with g = eta lam and V = -sign(grad)/lam: Frank-
 whose only minimiser of the (convex) cross-entropy is W* = (2I - J)/lam. The gradient is negative on the diagonal
 at every W; off it, it is positive iff S_ij + 1/K > mean_k S_ik. That holds as soon as W is nearer than
 `lock_radius` to some x I + y J, and then for ever. `convergence_margin` > 0 makes every start get there. Both are
-sufficient. At K = 3 and eta above `cycle_threshold` some starts end on a cycle instead (`cycle_state`); what happens
-in between is measured, not proved (claim ufm.signgd_basin).
+sufficient. At K = 3 and eta above about 2 (`cycle_threshold`) some starts end on a cycle instead (`cycle_state`);
+what happens in between is measured, not proved (claim ufm.signgd_basin).
 """
 
 from __future__ import annotations
@@ -427,7 +427,8 @@ def cycle_entries(lr: Any, lam: Any) -> tuple[Any, Any, Any]:
 def cycle_state(lr: float, lam: float) -> np.ndarray:
     """A state of the cycle of `cycle_entries`; the next one is W[p][:, p] with p = (2, 0, 1).
 
-    It attracts: nearby starts end on it as well. It is a cycle at small lam iff eta is above `cycle_threshold`.
+    It attracts: nearby starts end on it as well. As lam -> 0 it is a cycle iff eta is above `cycle_threshold`; at
+    lam = 0.1 it is one from eta = 1.95 on.
 
     Returns
     -------
@@ -436,8 +437,8 @@ def cycle_state(lr: float, lam: float) -> np.ndarray:
 
     Examples
     --------
-    >>> cycle_state(3.0, 0.5).round(2).tolist()
-    [[2.0, 1.67, -2.33], [1.67, 2.0, -0.33], [-2.33, -0.33, 2.0]]
+    >>> cycle_state(3.0, 0.01).round(2).tolist()
+    [[100.0, -31.29, -33.35], [-31.29, 100.0, -35.35], [-33.35, -35.35, 100.0]]
     """
     high, middle, low = cycle_entries(lr, lam)
     on = -limit_weight(lam)
@@ -445,7 +446,7 @@ def cycle_state(lr: float, lam: float) -> np.ndarray:
 
 
 def cycle_threshold(xp: Any = np) -> Any:
-    """(9 sqrt(2)/4) log(2 cos(pi/9)) = 2.0077: at K = 3 and small lam the cycle exists iff eta is above it."""
+    """(9 sqrt(2)/4) log(2 cos(pi/9)) = 2.0077: at K = 3 and as lam -> 0 the cycle exists iff eta is above it."""
     return 9 * xp.sqrt(2) / 4 * xp.log(2 * xp.cos(xp.pi / 9))
 
 
@@ -725,9 +726,10 @@ CLAIMS = (
     Claim(
         name="ufm.signgd_cycle",
         statement=(
-            "K = 3: not every start converges. At eta = 3, lam = 5e-5 there is an attracting cycle of period 3 with "
-            "off-diagonal entries about -1/(3 lam), where alpha is about (1/(3 lam))^2 instead of (1/lam)^2; at small "
-            "lam it exists iff eta > (9 sqrt(2)/4) log(2 cos(pi/9)) = 2.0077."
+            "K = 3: not every start converges. At eta = 3, lam = 5e-5 (and at eta = 1.95, lam = 0.1) there is an "
+            "attracting cycle of period 3 with off-diagonal entries about -1/(3 lam), where alpha is about "
+            "(1/(3 lam))^2 instead of (1/lam)^2; as lam -> 0 it exists iff "
+            "eta > (9 sqrt(2)/4) log(2 cos(pi/9)) = 2.0077."
         ),
         source=Source("this package", "counter-example to convergence from every start", "derived here"),
         room=ROOM,
@@ -738,15 +740,15 @@ CLAIMS = (
         name="ufm.signgd_basin",
         statement=(
             "Conjecture: H at the simplex ETF, K >= 3, eta lam < 2: every start converges to (2I - J)/lam if "
-            "eta <= 2, whatever lam. Above, it depends on the start (proved: small ones converge at every eta)."
+            "eta <= 3/2, whatever lam. At larger eta it depends on the start (proved: small ones always converge)."
         ),
         source=Source("this package", "measured; proved for eta < eta_0(lam, K) only", "derived here"),
         room=ROOM,
         figure="signgd_basin",
         layers={
             "simulation": (
-                "measured: all Gaussian starts of scale 1 to 20 converge at eta <= 2; at eta = 20, lam = 5e-5 none of "
-                "scale 20 does"
+                "measured: all Gaussian starts of scale 0.7 to 40 converge at eta <= 3/2 (K = 3..7); at eta = 20, "
+                "lam = 5e-5, K = 3 none of ten of scale 20 does"
             )
         },
     ),
