@@ -669,20 +669,23 @@ MEASURED = {
     (3, 1.5, 0.1, 20.0): 10,
     (3, 20.0, 5e-5, 0.1): 10,
     (3, 20.0, 5e-5, 20.0): 0,
+    (3, 0.25, 4.0, 20.0): 10,
+    (3, 0.25, 7.8, 20.0): 0,
 }
 
 
 def converging_starts(classes: int, lr: float, decay: float, scale: float) -> int:
-    """How many of the starts Gaussian(scale), seeds 0 ... 9, are at (2I - J)/lam after 12/(eta lam) steps."""
+    """How many of the starts Gaussian(scale), seeds 0 ... 9, come to (2I - J)/lam while the start decays to e^-12."""
     import ufm
 
+    steps = 30 + int(np.ceil(12 / (1 - abs(1 - lr * decay))))
     problem = ufm.UFM(classes, classes, features=ufm.SimplexETF())
     ends = [
         ufm.simulate(
             problem,
             ufm.SignGD(lr),
             ufm.Decoupled(decay),
-            steps=int(np.ceil(12 / (lr * decay))),
+            steps=steps,
             init=ufm.Gaussian(scale),
             seed=seed,
             record=ufm.At([]),
@@ -966,12 +969,13 @@ PROOFS = (
     ),
     Proof(
         "ufm.signgd_basin",
-        "ten starts each: all converge at eta = 3/2, none of scale 20 at eta = 20, lam = 5e-5",
+        "ten starts each: all converge at eta <= 3/2, eta lam <= 1; none of scale 20 at eta = 20, or at eta lam = 1.95",
         "measured",
         basin_is_as_measured,
         Basin(MEASURED),
         {
             "all converge at eta = 20": Basin({(3, 20.0, 5e-5, 20.0): 10}),
+            "all converge at eta lam = 1.95": Basin({(3, 0.25, 7.8, 20.0): 10}),
             "none converges at eta = 3/2": Basin({(3, 1.5, 0.1, 20.0): 0}),
             "small starts need a small eta": Basin({(3, 20.0, 5e-5, 0.1): 0}),
         },

@@ -739,16 +739,16 @@ CLAIMS = (
     Claim(
         name="ufm.signgd_basin",
         statement=(
-            "Conjecture: H at the simplex ETF, K >= 3, eta lam < 2: every start converges to (2I - J)/lam if "
-            "eta <= 3/2, whatever lam. At larger eta it depends on the start (proved: small ones always converge)."
+            "Conjecture: H at the simplex ETF, K >= 3: every start converges to (2I - J)/lam if eta <= 3/2 and "
+            "eta lam <= 1. Beyond either it depends on the start (proved: small ones converge whenever eta lam < 2)."
         ),
         source=Source("this package", "measured; proved for eta < eta_0(lam, K) only", "derived here"),
         room=ROOM,
         figure="signgd_basin",
         layers={
             "simulation": (
-                "measured: all Gaussian starts of scale 0.7 to 40 converge at eta <= 3/2 (K = 3..7); at eta = 20, "
-                "lam = 5e-5, K = 3 none of ten of scale 20 does"
+                "measured: all Gaussian starts of scale 0.7 to 40 converge at eta <= 3/2, eta lam <= 1 (K = 3..7); at "
+                "K = 3 none of ten of scale 20 does at eta = 20, lam = 5e-5, nor at eta = 1/4, eta lam = 1.95"
             )
         },
     ),
