@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import pairwise
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -59,6 +59,13 @@ class Blocks(Mapping[str, np.ndarray]):
 
     def __repr__(self) -> str:
         return f"Blocks({', '.join(f'{name}: {value.shape}' for name, value in self._arrays.items())})"
+
+
+class Signs(NamedTuple):
+    """Signs of a gradient by block, and which of them round-off cannot decide; see `Problem.signs`."""
+
+    sign: Blocks
+    undecided: Blocks
 
 
 class Problem:
@@ -335,6 +342,72 @@ class Problem:
         _, gradient = evaluate(self, theta)
         found, blocks = self.unpack(gradient), self.unpack(theta)
         return Blocks({name: found[name] + coupled[name] * blocks[name] for name in self.trained}, self.last)
+
+    def signs(
+        self,
+        state: Mapping[str, Any],
+        decay: Decay | None = None,
+        *,
+        samples: Sequence[int] | None = None,
+        dtype: str = "float64",
+    ) -> Signs:
+        """Signs of the gradient as SignGD takes them, and which of them round-off cannot decide.
+
+        They come from the loops of a run, exponents beyond underflow included. An entry is undecided where it is
+        no larger than a bound of its own error, from the rounding of every product and sum that it is made of
+        (`ufm.kernels.doubt` derives it); an entry whose terms cancel exactly is undecided, one whose terms are
+        all 0, as behind a dead ReLU unit, is decided. ``run.stats["undecided_signs"]`` of SignGD sums these
+        masks over the steps taken.
+
+        Parameters
+        ----------
+        state : mapping of str to array_like
+            Trained blocks by name.
+        decay : Coupled, Decoupled or Mixed, optional
+            Its coupled part joins the gradient.
+        samples : sequence of int, optional
+            A mini-batch; all samples by default.
+        dtype : {"float64", "float32"}
+            Precision in which the state is held and the gradient computed.
+
+        Returns
+        -------
+        Signs
+            ``.sign`` (int8: -1, 0, 1) and ``.undecided`` (bool): arrays of the shapes of the trained blocks.
+
+        Raises
+        ------
+        InvalidProblemError
+            For a state that `pack` refuses or whose logits are not finite, and for samples that do not exist.
+
+        Examples
+        --------
+        >>> problem = UFM(classes=3, width=2, features=[[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
+        >>> found = problem.signs({"W": [[50.0, 0.0], [0.0, 50.0], [0.0, 0.0]]})
+        >>> found.sign["W"]
+        array([[ 1,  1],
+               [ 1,  1],
+               [-1, -1]], dtype=int8)
+        >>> bool(found.undecided["W"].any())
+        False
+        """
+        from ufm.kernels.signs import signs
+
+        choice("signs.dtype", dtype, ("float64", "float32"))
+        chosen = range(self.samples) if samples is None else samples
+        allowed = f"different whole numbers from 0 to {self.samples - 1}"
+        try:
+            numbers = [whole("signs.samples", number, 0, self.samples - 1) for number in chosen]
+        except (TypeError, InvalidProblemError):
+            raise invalid("signs.samples", samples, allowed) from None
+        if not numbers or len(set(numbers)) < len(numbers):
+            raise invalid("signs.samples", samples, allowed)
+        sign, undecided = signs(self, self.pack(state), decay, np.array(sorted(numbers)), dtype)
+        found, mask = self.unpack(sign), self.unpack(undecided)
+        return Signs(
+            Blocks({name: found[name] for name in self.trained}, self.last),
+            Blocks({name: mask[name] for name in self.trained}, self.last),
+        )
 
     def formula(self, decay: Decay | None = None) -> str:
         """The objective with every 1/N, 1/2 and lambda where it stands.

@@ -181,12 +181,14 @@ def _integrate(
     assert total is not None
     started, unit = time.perf_counter(), begin.unit.copy()
     with _collector_at_rest():
-        from ufm.kernels import batches, contract, extended, loop, losses, updates
+        from ufm.kernels import batches, contract, doubt, extended, loop, losses, updates
         from ufm.kernels.layout import buffers_of, chain_of, step_of
 
         compiled_before = contract.compile_seconds["total"]
         head, value = losses.pair(problem.loss, dtype)
         update = updates.rule(run.optimizer, dtype)
+        signs = run.optimizer.scale_free and run.optimizer.elementwise
+        watch = contract.compiled(doubt.alarm if signs else doubt.nothing, "watch", dtype)
         plain = batches.run if run.batch is not None and run.batch < problem.samples else loop.run
         kernel = contract.compiled(plain if unit.size == 0 else extended.run, "run", dtype)
     rates = run.rates.astype(dtype)
@@ -209,7 +211,7 @@ def _integrate(
     def advance(records: Any, stop: int) -> None:
         start = int(cursor[loop.AT])
         kernel(
-            head, value, update, chain, step, records, buffers, theta, grad, m, v, unit,
+            head, value, update, watch, chain, step, records, buffers, theta, grad, m, v, unit,
             rates[start:stop], batch_order(run, start, stop), start, stop, cursor,
         )  # fmt: skip
 
@@ -227,6 +229,10 @@ def _integrate(
                     cursor[loop.WHY] = contract.FINE
                     unit, exponents_from = np.zeros(problem.size), at
                     kernel = contract.compiled(extended.run, "run", dtype)
+                    continue
+                if why == contract.DOUBT:
+                    cursor[loop.WHY] = contract.FINE
+                    watch = contract.compiled(doubt.count, "watch", dtype)
                     continue
                 if why == contract.NOT_FINITE:
                     name, reason = "diverged", f"logits or loss are not finite; {_rates_hint(run, at)}"

@@ -6,7 +6,18 @@ import numpy as np
 
 from ufm.kernels.chain import backward, forward, gather, logits_offset, scatter
 from ufm.kernels.contract import EXPONENTS, NOT_FINITE, helper
-from ufm.kernels.loop import AT, KEPT, WHY, advance, keep, scale_of
+from ufm.kernels.loop import (
+    AT,
+    KEPT,
+    WHY,
+    add_decay,
+    keep,
+    note,
+    room_for_bounds,
+    scale_of,
+    take_step,
+    takes_signs,
+)
 
 
 @helper
@@ -19,7 +30,7 @@ def record(value, chain, step, records, buffers, kept, theta, cursor):
 
 
 def run(
-    head, value, update, chain, step, records, buffers,
+    head, value, update, watch, chain, step, records, buffers,
     theta, grad, m, v, unit, rates, batches, start, stop, cursor,
 ):  # fmt: skip
     """As `loop.run`; row t - start of `batches` holds the sorted samples of step t, filled up with -1."""
@@ -27,6 +38,7 @@ def run(
     tail = N % size
     X, D, _, _, work = buffers
     segments = np.zeros_like(chain.segments)
+    signs, scratch = takes_signs(step), room_for_bounds(chain, size)
     all_targets = np.zeros(chain.targets.shape[0] * size, theta.dtype)
     kept = cursor[KEPT]
     for t in range(start, stop + 1):
@@ -54,4 +66,9 @@ def run(
         backward(chain, theta, grad, X, 0, D, 0, X, D, count)
         if chain.trained[0] == 1:
             scatter(chain, D, columns, count, grad)
-        advance(update, step, theta, grad, m, v, rates[t - start], t + 1)
+        add_decay(step, theta, grad)
+        if signs:
+            found = watch(chain, step, theta, grad, X, 0, X, D, columns, count, scratch, cursor)
+            if not note(found, cursor):
+                return
+        take_step(update, step, theta, grad, m, v, rates[t - start], t + 1)

@@ -27,6 +27,7 @@ from ufm.kernels.cache import folder
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 
 FINE, EXPONENTS, NOT_FINITE = 0, 1, 2  # what a head reports of the logits
+DOUBT = 3  # why a loop stopped: a sign may be undecided, and the watch that counts them is needed
 
 inline = numba.njit(forceinline=True, no_cpython_wrapper=True, **OPTIONS)
 helper = numba.njit(no_cpython_wrapper=True, **OPTIONS)
@@ -89,6 +90,7 @@ class Signatures(NamedTuple):
     head: Any
     value: Any
     update: Any
+    watch: Any
     run: Any
     evaluate: Any
     reduced: Any
@@ -111,9 +113,10 @@ def signatures(dtype: str) -> Signatures:
     head = int64(mat, ints, mat, vec, real, mat, vec)
     value = float64(mat, ints, mat, vec, real)
     update = types.void(vec, vec, vec, vec, real, int64, vec, table)
+    watch = int64(chain, step, vec, vec, vec, int64, vec, vec, ints, int64, float64[::1], ints)
     function = types.FunctionType
     run = types.void(
-        function(head), function(value), function(update), chain, step, records, buffers,
+        function(head), function(value), function(update), function(watch), chain, step, records, buffers,
         vec, vec, vec, vec, float64[::1], vec, table, int64, int64, ints,
     )  # fmt: skip
     evaluate = float64(function(head), function(value), chain, buffers, vec, vec)
@@ -121,7 +124,7 @@ def signatures(dtype: str) -> Signatures:
         function(update), step, records, vec, ints, mat,
         vec, vec, vec, vec, float64[::1], vec, int64, int64, ints,
     )  # fmt: skip
-    return Signatures(head, value, update, run, evaluate, reduced)
+    return Signatures(head, value, update, watch, run, evaluate, reduced)
 
 
 compile_seconds = {"total": 0.0}

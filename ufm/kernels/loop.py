@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ufm.kernels.chain import backward, forward
-from ufm.kernels.contract import EXPONENTS, NOT_FINITE, helper, inline
+from ufm.kernels.contract import DOUBT, EXPONENTS, NOT_FINITE, helper, inline
 
-AT, KEPT, WHY, UNDECIDED, FIRST_UNDECIDED = 0, 1, 2, 3, 4  # entries of the cursor
+# entries of the cursor; from MARKS on, if it is that long, how often each coordinate's sign was undecided
+AT, KEPT, WHY, UNDECIDED, FIRST_UNDECIDED, MARKS = 0, 1, 2, 3, 4, 5
 
 
 @inline
@@ -51,22 +52,47 @@ def take_step(update, step, theta, grad, m, v, lr, t):
 
 
 @inline
-def advance(update, step, theta, grad, m, v, lr, t):
-    """One update with its decays."""
+def add_decay(step, theta, grad):
+    """Coupled decay."""
     if step.has_coupled == 1:
         for j in range(grad.size):
             grad[j] += step.coupled[j] * theta[j]
-    take_step(update, step, theta, grad, m, v, lr, t)
+
+
+@inline
+def takes_signs(step):
+    """Whether a step hangs on the signs of single coordinates, so that undecided ones are counted."""
+    return step.scale_free == 1 and step.elementwise == 1
+
+
+@inline
+def room_for_bounds(chain, columns):
+    """Scratch of the watch."""
+    return np.empty(3 * chain.table.shape[0] + 2 * columns)
+
+
+@inline
+def note(found, cursor):
+    """Write into the cursor how many signs of this step are undecided; False if that has to be asked again."""
+    if found < 0:
+        cursor[WHY] = DOUBT
+        return False
+    if found > 0:
+        if cursor[UNDECIDED] == 0:
+            cursor[FIRST_UNDECIDED] = cursor[AT]
+        cursor[UNDECIDED] += found
+    return True
 
 
 def run(
-    head, value, update, chain, step, records, buffers,
+    head, value, update, watch, chain, step, records, buffers,
     theta, grad, m, v, unit, rates, batches, start, stop, cursor,
 ):  # fmt: skip
     """Steps start ... stop - 1, with records at start ... stop; `cursor` says how far it came and why."""
     N, H = chain.table[0, 2], chain.table[0, 0]
     X, D, Z, R, work = buffers
     scale = scale_of(chain, theta, N)
+    signs, scratch, everything = takes_signs(step), room_for_bounds(chain, N), np.arange(N)
     kept = cursor[KEPT]
     for t in range(start, stop + 1):
         cursor[AT] = t
@@ -83,7 +109,12 @@ def run(
         if t == stop:
             return
         backward(chain, theta, grad, theta, H, grad, H, X, D, N)
-        advance(update, step, theta, grad, m, v, rates[t - start], t + 1)
+        add_decay(step, theta, grad)
+        if signs:
+            found = watch(chain, step, theta, grad, theta, H, X, D, everything, N, scratch, cursor)
+            if not note(found, cursor):
+                return
+        take_step(update, step, theta, grad, m, v, rates[t - start], t + 1)
 
 
 def evaluate(head, value, chain, buffers, theta, grad):

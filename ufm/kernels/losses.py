@@ -19,6 +19,7 @@ from ufm.kernels.contract import EXPONENTS, FINE, NOT_FINITE, compiled, helper, 
 from ufm.kernels.exponential import exp
 
 HUGE = 1e300
+ONE_HOT, SMOOTHED, SOFT, SQUARED, OWN = 0.0, 1.0, 2.0, 3.0, 4.0  # kinds of residual, for the bound of its error
 
 
 @helper
@@ -223,8 +224,20 @@ def pair(loss: Any, dtype: str) -> tuple[Any, Any]:
     return compiled(head, "head", dtype), compiled(value, "value", dtype)
 
 
+def _kind(loss: Any) -> float:
+    from ufm.losses import MSE, CrossEntropy
+
+    if isinstance(loss, MSE):
+        return SQUARED
+    if not isinstance(loss, CrossEntropy):
+        return OWN
+    if loss.targets is not None:
+        return SOFT
+    return SMOOTHED if loss.smoothing else ONE_HOT
+
+
 def parameters(loss: Any, dtype: str) -> np.ndarray:
-    """What the head reads: smoothing, and the logit gap below which exponents are carried."""
+    """What the head reads: smoothing, the logit gap below which exponents are carried, the kind of residual."""
     # squares of the residuals (Adam) must stay normal: e^-300 in float64, e^-30 in float32
     threshold = -300.0 if dtype == "float64" else -30.0
-    return np.array([getattr(loss, "smoothing", 0.0), threshold], dtype)
+    return np.array([getattr(loss, "smoothing", 0.0), threshold, _kind(loss)], dtype)

@@ -1,0 +1,459 @@
+r"""Which signs of a gradient round-off cannot decide.
+
+A sign is undecided where the computed entry is no larger than a bound of its own error. To first order in the unit
+round-off u of the run's precision (2^-53 or 2^-24), with |.| taken entrywise:
+
+    inputs and logits   dX_1 = 0,  dX_{l+1} = |W_l| dX_l + (n_l + 2) u |W_l| |X_l|,  the last of them is dZ
+    residual            dR_ki = rho_i (|R_ki| + r_ki),   rho_i = 2 max_k dZ_ki + u (16 max|Z| + 2 K + 64)
+    gradient by W_l     dG = dD |X|^T + (|D| + dD) dX^T + (B + 4) u |D| |X|^T
+    derivative by X_l   dD_l = |W_l|^T (dD + ((rows + 4) u + s) |D|),   s the second term of rho
+    coupled decay       u lam |theta| for the product; the last sum has the sign of its two terms' exact sum
+
+The first term of rho is what the logits' errors do to a softmax entry (and, as minus the sum of the others, to the
+entry of the true class), the second what exponentials, logarithms and sums of the residual add. For cross-entropy
+with one-hot targets r = 0. Smoothed and soft targets, squared error: r is what is subtracted from the probability,
+or 1/B, the slope of the residual. Of a user's loss, r is the sum of |R| over the sample: its own round-off is not known.
+
+A ReLU unit whose pre-activation is nearer to 0 than its error may be alive or dead: the derivative behind it is in
+doubt as a whole. A unit that is dead beyond doubt has no error, and entries that are 0 for that reason are decided.
+An entry whose terms cancel exactly is undecided: arithmetic of this precision cannot tell it from a small one.
+
+`gradient` works all this out with exponents carried. `suspicious` bounds it from above by maxima and sums of |W|, |X|
+and |D| in O(KN + Kd + dN), so that a step whose signs are beyond doubt, which is nearly every one, is known as such
+without the matrix products of `gradient`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from ufm.kernels.chain import logits_offset
+from ufm.kernels.contract import OPTIONS, helper
+from ufm.kernels.loop import MARKS, scale_of
+from ufm.kernels.losses import ONE_HOT, SMOOTHED, SOFT, SQUARED
+from ufm.kernels.product import product
+
+NOTHING = -np.inf  # logarithm of zero
+SUSPECTED = -1  # what `alarm` answers instead of a count
+
+# bounds may sum and compare in any order: that is what lets LLVM vectorise them
+bounding = numba.njit(no_cpython_wrapper=True, fastmath={"nnan", "nsz", "reassoc"}, **OPTIONS)
+
+
+@bounding
+def largest(x, start, stop):
+    """Largest |x| of a part of a vector."""
+    top = 0.0
+    for j in range(start, stop):
+        top = max(top, abs(x[j]))
+    return top
+
+
+@bounding
+def total(x, start, stop):
+    """Sum of |x| over a part of a vector."""
+    found = 0.0
+    for j in range(start, stop):
+        found += abs(x[j])
+    return found
+
+
+@bounding
+def any_below(x, start, stop, bound):
+    """Whether any |x| of a part of a vector is smaller than the bound."""
+    found = 0
+    for j in range(start, stop):
+        found += abs(x[j]) < bound
+    return found > 0
+
+
+@bounding
+def any_below_each(x, start, bounds, more):
+    """Whether any |x| of a part of a vector is smaller than its own bound + more."""
+    found = 0
+    for i in range(bounds.size):
+        found += abs(x[start + i]) < bounds[i] + more
+    return found > 0
+
+
+@bounding
+def add_magnitudes(x, start, out):
+    """Add |x| of a part of a vector to `out`."""
+    for i in range(out.size):
+        out[i] += abs(x[start + i])
+
+
+@helper
+def logarithm(x):
+    """log |x|, with log 0 = -inf."""
+    return math.log(abs(x)) if x != 0.0 else NOTHING
+
+
+@helper
+def magnitudes(x, start, stop):
+    """Absolute values of a part of a vector."""
+    out = np.empty(stop - start, x.dtype)
+    for j in range(out.size):
+        out[j] = abs(x[start + j])
+    return out
+
+
+@helper
+def slack_of(u, classes, largest_logit):
+    """Relative error that the residual adds to what its logits carry: exponentials, logarithms and sums."""
+    return u * (16.0 * largest_logit + 2.0 * classes + 64.0)
+
+
+# --------------------------------------------------------------------------- the doubt of every entry
+
+
+@helper
+def input_errors(chain, theta, X, B, E):
+    """Fill E, laid out as X, with bounds of the round-off in the inputs of all layers and in the logits."""
+    depth = chain.table.shape[0] - 1
+    u = 0.5 * np.finfo(X.dtype).eps
+    below, here = 0, chain.table[0, 1] * B
+    for j in range(here):
+        E[j] = 0.0
+    for layer in range(1, depth + 1):
+        start, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
+        terms = magnitudes(X, below, here)
+        for j in range(inner * B):
+            terms[j] = E[below + j] + (inner + 2.0) * u * terms[j]
+        product(magnitudes(theta, start, start + rows * inner), 0, 0, terms, 0, 0, E, here, rows, inner, B)
+        if chain.relu == 1 and layer < depth:
+            before = np.empty(rows * B, X.dtype)
+            product(theta, start, 0, X, below, 0, before, 0, rows, inner, B)
+            for j in range(rows * B):
+                if before[j] < -E[here + j]:
+                    E[here + j] = 0.0
+        below, here = here, here + rows * B
+    if chain.bias >= 0:
+        for k in range(chain.table[depth, 1]):
+            for j in range(below + k * B, below + (k + 1) * B):
+                E[j] += 2.0 * u * (abs(theta[chain.bias + k]) + abs(X[j]))
+
+
+@helper
+def scaled(sign, size, unsure, B, by_rows, out, off, exponents):
+    """Fill `out` with sign exp(size) and `off` with its doubt exp(unsure), each row or column in units exp(exponent).
+
+    What is smaller than the smallest normal number in these units is put there, and in doubt as a whole.
+    """
+    rows = size.size // B
+    tiny = np.finfo(out.dtype).tiny
+    lines = rows if by_rows else B
+    for line in range(lines):
+        exponents[line] = NOTHING
+    for k in range(rows):
+        for i in range(B):
+            line = k if by_rows else i
+            exponents[line] = max(exponents[line], max(size[k * B + i], unsure[k * B + i]))
+    for line in range(lines):
+        if exponents[line] == NOTHING:
+            exponents[line] = 0.0
+    for k in range(rows):
+        for i in range(B):
+            j, exponent = k * B + i, exponents[k if by_rows else i]
+            out[j], off[j] = 0.0, 0.0
+            if size[j] > NOTHING:
+                out[j] = sign[j] * max(math.exp(size[j] - exponent), tiny)
+            if unsure[j] > NOTHING:
+                off[j] = max(math.exp(unsure[j] - exponent), tiny)
+
+
+@helper
+def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, exponent, doubt):
+    """Gradient and a bound of its error, both in units exp(exponent), one per coordinate.
+
+    `sign`, `size` hold the derivative by the logits of these columns, sign exp(size), and `unsure` the logarithm of
+    its doubt; E is from `input_errors`; `slack` is the relative error of taking logarithms and exponentials.
+    """
+    depth, N = chain.table.shape[0] - 1, chain.table[0, 2]
+    here = logits_offset(chain, B)
+    u = 0.5 * np.finfo(X.dtype).eps
+    for layer in range(depth, 0, -1):
+        start, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
+        below = here - inner * B
+        out, off = np.empty(rows * B, X.dtype), np.empty(rows * B, X.dtype)
+        exponents = np.empty(max(rows, B))
+        bias = layer == depth and chain.bias >= 0 and chain.trained[depth + 1] == 1
+        if bias or chain.trained[layer] == 1:
+            scaled(sign, size, unsure, B, True, out, off, exponents)
+        if bias:
+            for k in range(rows):
+                j = chain.bias + k
+                grad[j], exponent[j], doubt[j] = 0.0, exponents[k], 0.0
+                for i in range(k * B, (k + 1) * B):
+                    grad[j] += out[i]
+                    doubt[j] += off[i] + (B + 4.0) * u * abs(out[i])
+        if chain.trained[layer] == 1:
+            product(out, 0, 0, X, below, 1, grad, start, rows, B, inner)
+            terms, of_inputs = np.empty(rows * inner, X.dtype), np.zeros(rows * inner, X.dtype)
+            for j in range(rows * B):
+                out[j] = abs(out[j]) + off[j]
+                off[j] += (B + 4.0) * u * out[j]
+            product(off, 0, 0, magnitudes(X, below, here), 0, 1, terms, 0, rows, B, inner)
+            if layer > 1:
+                product(out, 0, 0, E, below, 1, of_inputs, 0, rows, B, inner)
+            for j in range(rows * inner):
+                exponent[start + j] = exponents[j // inner]
+                doubt[start + j] = terms[j] + of_inputs[j]
+        if layer <= chain.lowest:
+            break
+        # derivative by the inputs of this layer, before its ReLU
+        scaled(sign, size, unsure, B, False, out, off, exponents)
+        back, terms = np.empty(inner * B, X.dtype), np.empty(inner * B, X.dtype)
+        product(theta, start, 1, out, 0, 0, back, 0, inner, rows, B)
+        for j in range(rows * B):
+            off[j] += ((rows + 4.0) * u + slack) * abs(out[j])
+        weights = magnitudes(theta, start, start + rows * inner)
+        product(weights, 0, 1, off, 0, 0, terms, 0, inner, rows, B)
+        if layer == 1:
+            for j in range(chain.table[0, 0], chain.table[0, 0] + inner * N):
+                grad[j], exponent[j], doubt[j] = 0.0, 0.0, 0.0
+            for c in range(inner):
+                for i in range(B):
+                    j, s = chain.table[0, 0] + c * N + columns[i], c * B + i
+                    grad[j], exponent[j], doubt[j] = back[s], exponents[i], terms[s]
+            break
+        sign, size, unsure = np.empty(inner * B), np.empty(inner * B), np.empty(inner * B)
+        for j in range(inner * B):
+            alive = chain.relu == 0 or X[below + j] > 0.0
+            at_kink = chain.relu == 1 and X[below + j] <= E[below + j] and E[below + j] > 0.0
+            sign[j], size[j], unsure[j] = 1.0, NOTHING, NOTHING
+            if back[j] < 0.0:
+                sign[j] = -1.0
+            if alive:
+                size[j] = logarithm(back[j]) + exponents[j % B]
+            if alive or at_kink:
+                unsure[j] = logarithm(terms[j] + (abs(back[j]) if at_kink else 0.0)) + exponents[j % B]
+        here = below
+
+
+@helper
+def residual_doubt(chain, D, here, B, columns, scale, rho, unsure):
+    """Fill `unsure` with the logarithm of dR, from the residual at D[here:] and rho of each column."""
+    K = chain.table[-1, 1]
+    kind, floor = chain.parameters[2], scale * chain.parameters[0] / K
+    for i in range(B):
+        column = 0.0
+        for k in range(K):
+            column += abs(D[here + k * B + i])
+        for k in range(K):
+            more = 0.0
+            if kind == SMOOTHED:
+                more = 2.0 * floor
+                if chain.labels[columns[i]] == k:
+                    more = column + 2.0 * K * floor
+            elif kind == SOFT:
+                more = 2.0 * scale * abs(chain.targets[k, columns[i]])
+            elif kind == SQUARED:
+                more = scale
+            elif kind != ONE_HOT:
+                more = column
+            unsure[k * B + i] = logarithm(rho[i] * (abs(D[here + k * B + i]) + more))
+
+
+@helper
+def undecided(chain, step, theta, grad, X, D, columns, B, cursor):
+    """Number of coordinates whose sign of `grad`, with coupled decay, is undecided; `cursor` is told which."""
+    K, N = chain.table[-1, 1], chain.table[0, 2]
+    here = logits_offset(chain, B)
+    finfo = np.finfo(X.dtype)
+    u, tiny = 0.5 * finfo.eps, finfo.tiny
+    E = np.empty(here + K * B, X.dtype)
+    input_errors(chain, theta, X, B, E)
+    sign, size, unsure = np.empty(K * B), np.empty(K * B), np.empty(K * B)
+    slack, rho = slack_of(u, K, largest(X, here, here + K * B)), np.empty(B)
+    for i in range(B):
+        rho[i] = 0.0
+        for k in range(K):
+            rho[i] = max(rho[i], 2.0 * E[here + k * B + i])
+        rho[i] += slack
+    residual_doubt(chain, D, here, B, columns, scale_of(chain, theta, B), rho, unsure)
+    for j in range(K * B):
+        sign[j] = -1.0 if D[here + j] < 0.0 else 1.0
+        size[j] = logarithm(D[here + j])
+    found, exponent, doubt = np.empty(grad.size, X.dtype), np.empty(grad.size), np.empty(grad.size)
+    gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, found, exponent, doubt)
+    count = 0
+    for j in range(grad.size):
+        decay = abs(step.coupled[j] * theta[j])
+        allowed = u * decay
+        if doubt[j] > 0.0:
+            allowed += doubt[j] * math.exp(exponent[j]) + tiny
+        if abs(grad[j]) <= allowed and allowed > 0.0:
+            count += 1
+            if cursor.size > MARKS:
+                cursor[MARKS + j] += 1
+    return count
+
+
+# -------------------------------------------------------------------------- the bound that is cheap
+
+
+@helper
+def entry_bound(chain, layer, k, c, H, start, X, D, here, B, off, rho, spread, error):
+    """As the row's bound in `suspicious`, for one entry of a weight gradient, from its own terms."""
+    top, hidden = layer == chain.table.shape[0] - 1, layer > 1
+    inputs, place = (X, here - chain.table[layer, 2] * B) if hidden else (H, start)
+    u = 0.5 * np.finfo(X.dtype).eps
+    found = 0.0
+    for i in range(B):
+        x, r = abs(inputs[place + c * B + i]), abs(D[here + k * B + i])
+        if chain.relu == 1 and ((hidden and x == 0.0) or (not top and not (X[here + k * B + i] > 0.0))):
+            continue
+        doubt = rho * r if top and not spread else off[i]
+        term = doubt * (x + error) + r * ((B + 4.0) * u * x + error)
+        if (r > 0.0 or doubt > 0.0) and (x > 0.0 or error > 0.0):
+            term = max(term, np.finfo(X.dtype).tiny)
+        found += term
+    return found
+
+
+@helper
+def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, scratch):
+    """Whether any sign may be undecided: False only where `undecided` would find none.
+
+    `scratch` has room for three numbers per layer and two per column; `off` holds a bound of dD by columns.
+    """
+    depth, K, N = chain.table.shape[0] - 1, chain.table[-1, 1], chain.table[0, 2]
+    u, tiny = 0.5 * np.finfo(X.dtype).eps, np.finfo(X.dtype).tiny
+    # maxima of |W| and |X| by layer, and the error of its inputs
+    below, here, error, logit = 0, chain.table[0, 1] * B, 0.0, 0.0
+    for layer in range(1, depth + 1):
+        weights, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
+        w = largest(theta, weights, weights + rows * inner)
+        x = largest(X, below, here) if layer > 1 else largest(H, start, start + inner * B)
+        scratch[3 * layer], scratch[3 * layer + 1], scratch[3 * layer + 2] = w, x, error
+        error = inner * w * (error + (inner + 2.0) * u * x)
+        logit = inner * w * x
+        if chain.relu == 1 and layer < depth:
+            before = np.empty(rows * B, X.dtype)
+            if layer > 1:
+                product(theta, weights, 0, X, below, 0, before, 0, rows, inner, B)
+            else:
+                product(theta, weights, 0, H, start, 0, before, 0, rows, inner, B)
+            for j in range(rows * B):
+                if abs(before[j]) <= 2.0 * error:
+                    return True
+        below, here = here, here + rows * B
+    if chain.bias >= 0:
+        b = largest(theta, chain.bias, chain.bias + K)
+        logit += b
+        error += 2.0 * u * (b + logit)
+    slack = slack_of(u, K, logit)
+    rho = 2.0 * error + slack
+    here = logits_offset(chain, B)
+    at = 3 * (depth + 1)
+    column, off = scratch[at : at + B], scratch[at + B : at + 2 * B]
+    # for other losses than cross-entropy with one-hot targets an entry's doubt is spread over its column
+    kind, scale = chain.parameters[2], scale_of(chain, theta, B)
+    spread = kind != ONE_HOT
+    more = 0.0
+    if kind == SMOOTHED:
+        more = 2.0 * scale * chain.parameters[0]
+    elif kind == SQUARED:
+        more = scale
+    elif kind == SOFT:
+        for k in range(K):
+            for i in range(N):
+                more = max(more, 2.0 * scale * abs(chain.targets[k, i]))
+    for layer in range(depth, 0, -1):
+        weights, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
+        w, x, error = scratch[3 * layer], scratch[3 * layer + 1], scratch[3 * layer + 2]
+        decay = 2.0 * u * step.coupled[weights] * w if chain.trained[layer] == 1 else 0.0
+        top = layer == depth
+        if not top or spread or layer > chain.lowest:
+            for i in range(B):
+                column[i] = 0.0
+            for k in range(rows):
+                add_magnitudes(D, here + k * B, column)
+        if top:
+            for i in range(B):
+                off[i] = rho * (column[i] + more) if spread else 0.0
+        spread_total = total(off, 0, B)
+        # weights and bias, row by row
+        bias = top and chain.bias >= 0 and chain.trained[depth + 1] == 1
+        if bias or chain.trained[layer] == 1:
+            for k in range(rows):
+                r = total(D, here + k * B, here + (k + 1) * B)
+                doubt = rho * r if top and not spread else spread_total
+                if bias:
+                    j = chain.bias + k
+                    bound = 2.0 * (doubt + (B + 4.0) * u * r + u * abs(step.coupled[j] * theta[j]))
+                    if abs(grad[j]) < bound + tiny:
+                        return True
+                if chain.trained[layer] == 0:
+                    continue
+                bound = 2.0 * (doubt * (x + error) + r * ((B + 4.0) * u * x + error)) + tiny
+                j = weights + k * inner
+                if not any_below(grad, j, j + inner, bound + decay):
+                    continue
+                for c in range(inner):
+                    if abs(grad[j + c]) < bound + decay:
+                        own = entry_bound(
+                            chain, layer, k, c, H, start, X, D, here, B, off, rho, spread, error
+                        )
+                        if abs(grad[j + c]) < 2.0 * (own + u * abs(step.coupled[j + c] * theta[j + c])):
+                            return True
+        if layer <= chain.lowest:
+            break
+        # derivative by the inputs of this layer, column by column
+        below = here - inner * B
+        for i in range(B):
+            if top:
+                doubt = rows * off[i] if spread else rho * column[i]
+            else:
+                alive = rows
+                if chain.relu == 1:
+                    alive = 0
+                    for k in range(rows):
+                        alive += X[here + k * B + i] > 0.0
+                doubt = alive * off[i]
+            off[i] = w * (doubt + ((rows + 4.0) * u + slack) * column[i])
+            if doubt > 0.0:
+                off[i] += tiny
+        if layer == 1:
+            place = chain.table[0, 0]
+            decay = 2.0 * u * step.coupled[place] * x
+            for i in range(B):
+                off[i] *= 2.0
+            for c in range(inner):
+                found = False
+                if B == N:
+                    found = any_below_each(grad, place + c * N, off, decay)
+                else:
+                    for i in range(B):
+                        found = found or abs(grad[place + c * N + columns[i]]) < off[i] + decay
+                if not found:
+                    continue
+                for i in range(B):
+                    j = place + c * N + (i if B == N else columns[i])
+                    if abs(grad[j]) < off[i] + 2.0 * u * abs(step.coupled[j] * theta[j]):
+                        return True
+        here = below
+    return False
+
+
+def nothing(chain, step, theta, grad, H, start, X, D, columns, B, scratch, cursor):
+    """Watch of the methods that do not take signs."""
+    return 0
+
+
+def alarm(chain, step, theta, grad, H, start, X, D, columns, B, scratch, cursor):
+    """Watch that compiles fast: `SUSPECTED` where a sign may be undecided, and `count` has to be asked."""
+    return SUSPECTED if suspicious(chain, step, theta, grad, H, start, X, D, columns, B, scratch) else 0
+
+
+def count(chain, step, theta, grad, H, start, X, D, columns, B, scratch, cursor):
+    """Watch that counts the undecided signs of a step; the inputs of the first layer are copied to X."""
+    if not suspicious(chain, step, theta, grad, H, start, X, D, columns, B, scratch):
+        return 0
+    for j in range(chain.table[0, 1] * B):
+        X[j] = H[start + j]
+    return undecided(chain, step, theta, grad, X, D, columns, B, cursor)
