@@ -4,7 +4,7 @@ A sign is undecided where the computed entry is no larger than a bound of its ow
 round-off u of the run's precision (2^-53 or 2^-24), with |.| taken entrywise:
 
     inputs and logits   dX_1 = 0,  dX_{l+1} = |W_l| dX_l + (n_l + 2) u |W_l| |X_l|,  the last of them is dZ
-    residual            dR_ki = rho_i (|R_ki| + r_ki),   rho_i = 2 max_k dZ_ki + u (16 max|Z| + 2 K + 64)
+    residual            dR_ki = rho_i (|R_ki| + r_ki),   rho_i = 2 max_k dZ_ki + u (12 max|Z| + 2 K + 32)
     gradient by W_l     dG = dD |X|^T + (|D| + dD) dX^T + (B + 4) u |D| |X|^T
     derivative by X_l   dD_l = |W_l|^T (dD + ((rows + 4) u + s) |D|),   s the second term of rho
     coupled decay       u lam |theta| for the product; the last sum has the sign of its two terms' exact sum
@@ -12,11 +12,15 @@ round-off u of the run's precision (2^-53 or 2^-24), with |.| taken entrywise:
 The first term of rho is what the logits' errors do to a softmax entry (and, as minus the sum of the others, to the
 entry of the true class), the second what exponentials, logarithms and sums of the residual add. For cross-entropy
 with one-hot targets r = 0. Smoothed and soft targets, squared error: r is what is subtracted from the probability,
-or 1/B, the slope of the residual. Of a user's loss, r is the sum of |R| over the sample: its own round-off is not known.
+or 1/B, the slope of the residual. Of a user's loss, whose round-off is not known, r is the sum of |R| over the sample.
 
 A ReLU unit whose pre-activation is nearer to 0 than its error may be alive or dead: the derivative behind it is in
 doubt as a whole. A unit that is dead beyond doubt has no error, and entries that are 0 for that reason are decided.
 An entry whose terms cancel exactly is undecided: arithmetic of this precision cannot tell it from a small one.
+
+Signum and Adam take the sign of an average of gradients. What is counted for them are the entries of the gradient
+that enter the average undecided, at the step at which they enter; how long the average remembers them, and whether
+decided entries of opposite signs cancel in it, is not followed.
 
 `gradient` works all this out with exponents carried. `suspicious` bounds it from above by maxima and sums of |W|, |X|
 and |D| in O(KN + Kd + dN), so that a step whose signs are beyond doubt, which is nearly every one, is known as such
@@ -104,7 +108,7 @@ def magnitudes(x, start, stop):
 @helper
 def slack_of(u, classes, largest_logit):
     """Relative error that the residual adds to what its logits carry: exponentials, logarithms and sums."""
-    return u * (16.0 * largest_logit + 2.0 * classes + 64.0)
+    return u * (12.0 * largest_logit + 2.0 * classes + 32.0)
 
 
 # --------------------------------------------------------------------------- the doubt of every entry
@@ -261,8 +265,7 @@ def residual_doubt(chain, D, here, B, columns, scale, rho, unsure):
 @helper
 def undecided(chain, step, theta, grad, X, D, columns, B, cursor):
     """Number of coordinates whose sign of `grad`, with coupled decay, is undecided; `cursor` is told which."""
-    K, N = chain.table[-1, 1], chain.table[0, 2]
-    here = logits_offset(chain, B)
+    K, here = chain.table[-1, 1], logits_offset(chain, B)
     finfo = np.finfo(X.dtype)
     u, tiny = 0.5 * finfo.eps, finfo.tiny
     E = np.empty(here + K * B, X.dtype)
@@ -324,7 +327,7 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, scratch):
     depth, K, N = chain.table.shape[0] - 1, chain.table[-1, 1], chain.table[0, 2]
     u, tiny = 0.5 * np.finfo(X.dtype).eps, np.finfo(X.dtype).tiny
     # maxima of |W| and |X| by layer, and the error of its inputs
-    below, here, error, logit = 0, chain.table[0, 1] * B, 0.0, 0.0
+    below, here, error, logit, b = 0, chain.table[0, 1] * B, 0.0, 0.0, 0.0
     for layer in range(1, depth + 1):
         weights, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
         w = largest(theta, weights, weights + rows * inner)
@@ -376,10 +379,21 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, scratch):
         if top:
             for i in range(B):
                 off[i] = rho * (column[i] + more) if spread else 0.0
-        spread_total = total(off, 0, B)
-        # weights and bias, row by row
+        spread_total = 0.0 if top and not spread else total(off, 0, B)
+        # weights and bias: all against one bound first, then row by row
         bias = top and chain.bias >= 0 and chain.trained[depth + 1] == 1
+        near = False
         if bias or chain.trained[layer] == 1:
+            r = total(D, here, here + rows * B)
+            doubt = rho * r if top and not spread else spread_total
+            if bias:
+                own = 2.0 * u * step.coupled[chain.bias] * b
+                bound = 2.0 * (doubt + (B + 4.0) * u * r) + own + tiny
+                near = any_below(grad, chain.bias, chain.bias + rows, bound)
+            if chain.trained[layer] == 1:
+                bound = 2.0 * (doubt * (x + error) + r * ((B + 4.0) * u * x + error)) + decay + tiny
+                near = near or any_below(grad, weights, weights + rows * inner, bound)
+        if near:
             for k in range(rows):
                 r = total(D, here + k * B, here + (k + 1) * B)
                 doubt = rho * r if top and not spread else spread_total

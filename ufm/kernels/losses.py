@@ -19,7 +19,13 @@ from ufm.kernels.contract import EXPONENTS, FINE, NOT_FINITE, compiled, helper, 
 from ufm.kernels.exponential import exp
 
 HUGE = 1e300
-ONE_HOT, SMOOTHED, SOFT, SQUARED, OWN = 0.0, 1.0, 2.0, 3.0, 4.0  # kinds of residual, for the bound of its error
+ONE_HOT, SMOOTHED, SOFT, SQUARED, OWN = (
+    0.0,
+    1.0,
+    2.0,
+    3.0,
+    4.0,
+)  # kinds of residual, for the bound of its error
 
 
 @helper
