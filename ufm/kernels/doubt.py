@@ -33,9 +33,11 @@ import math
 
 import numba
 import numpy as np
+from numba import config
 
 from ufm.kernels.chain import logits_offset
 from ufm.kernels.contract import OPTIONS, helper
+from ufm.kernels.exponential import bits_to_float, float_to_bits
 from ufm.kernels.loop import MARKS, scale_of
 from ufm.kernels.losses import ONE_HOT, SMOOTHED, SOFT, SQUARED
 from ufm.kernels.product import product
@@ -47,13 +49,20 @@ SUSPECTED = -1  # what `alarm` answers instead of a count
 bounding = numba.njit(no_cpython_wrapper=True, fastmath={"nnan", "nsz", "reassoc"}, **OPTIONS)
 
 
-@bounding
-def largest(x, start, stop):
-    """Largest |x| of a part of a vector."""
-    top = 0.0
+def _largest_interpreted(x, start, stop):
+    return float(np.max(np.abs(x[start:stop]), initial=0.0))
+
+
+def _largest_bits(x, start, stop):
+    """Largest |x| of a part of a vector; as integers, since LLVM vectorises no maximum of floats."""
+    top = 0
     for j in range(start, stop):
-        top = max(top, abs(x[j]))
-    return top
+        bits = float_to_bits(abs(np.float64(x[j])))
+        top = bits if bits > top else top
+    return bits_to_float(top)
+
+
+largest = _largest_interpreted if config.DISABLE_JIT else bounding(_largest_bits)
 
 
 @bounding

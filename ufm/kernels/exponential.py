@@ -19,7 +19,7 @@ _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 
 
 @intrinsic
-def _bits_to_float(typingctx, bits):
+def bits_to_float(typingctx, bits):
     """Reinterpret the 64 bits of an integer as a float64."""
     if bits != types.int64:
         raise TypingError("int64 expected")
@@ -31,7 +31,7 @@ def _bits_to_float(typingctx, bits):
 
 
 @intrinsic
-def _float_to_bits(typingctx, number):
+def float_to_bits(typingctx, number):
     """Reinterpret a float64 as the integer of its 64 bits."""
     if number != types.float64:
         raise TypingError("float64 expected")
@@ -69,7 +69,7 @@ def _exp_polynomial(x):
     p = p * r + 0.5
     p = p * (r * r) + r
     # the low bits of `shifted` are the integer n: the exponent field of 2^n
-    power = _bits_to_float((_float_to_bits(shifted) + 1023) << 52)
+    power = bits_to_float((float_to_bits(shifted) + 1023) << 52)
     result = p * power + power
     return 0.0 if x < LOWEST else result
 
