@@ -84,19 +84,19 @@ def any_below(x, start, stop, bound):
 
 
 @bounding
-def any_below_each(x, start, bounds, more):
-    """Whether any |x| of a part of a vector is smaller than its own bound + more."""
+def any_below_each(x, start, bounds, at, count, more):
+    """Whether any of `count` |x| from start on is smaller than its own bound, from `at` on, plus more."""
     found = 0
-    for i in range(bounds.size):
-        found += abs(x[start + i]) < bounds[i] + more
+    for i in range(count):
+        found += abs(x[start + i]) < bounds[at + i] + more
     return found > 0
 
 
 @bounding
-def add_magnitudes(x, start, out):
-    """Add |x| of a part of a vector to `out`."""
-    for i in range(out.size):
-        out[i] += abs(x[start + i])
+def add_magnitudes(x, start, out, at, count):
+    """Add `count` |x| from start on to `out` from `at` on."""
+    for i in range(count):
+        out[at + i] += abs(x[start + i])
 
 
 @helper
@@ -309,7 +309,7 @@ def undecided(chain, step, theta, grad, X, D, columns, B, cursor):
 
 
 @helper
-def entry_bound(chain, layer, k, c, H, start, X, D, here, B, off, rho, spread, error):
+def entry_bound(chain, layer, k, c, H, start, X, D, here, B, scratch, off, rho, spread, error):
     """As the row's bound in `suspicious`, for one entry of a weight gradient, from its own terms."""
     top, hidden = layer == chain.table.shape[0] - 1, layer > 1
     inputs, place = (X, here - chain.table[layer, 2] * B) if hidden else (H, start)
@@ -319,7 +319,7 @@ def entry_bound(chain, layer, k, c, H, start, X, D, here, B, off, rho, spread, e
         x, r = abs(inputs[place + c * B + i]), abs(D[here + k * B + i])
         if chain.relu == 1 and ((hidden and x == 0.0) or (not top and not (X[here + k * B + i] > 0.0))):
             continue
-        doubt = rho * r if top and not spread else off[i]
+        doubt = rho * r if top and not spread else scratch[off + i]
         term = doubt * (x + error) + r * ((B + 4.0) * u * x + error)
         if (r > 0.0 or doubt > 0.0) and (x > 0.0 or error > 0.0):
             term = max(term, np.finfo(X.dtype).tiny)
@@ -331,14 +331,16 @@ def entry_bound(chain, layer, k, c, H, start, X, D, here, B, off, rho, spread, e
 def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, scratch):
     """Whether any sign may be undecided: False only where `undecided` would find none.
 
-    `scratch` has room for three numbers per layer and two per column; `off` holds a bound of dD by columns.
+    `scratch` has room for three numbers per layer and two per column; from `off` on it holds a bound of dD by columns.
     """
-    depth, K, N = chain.table.shape[0] - 1, chain.table[-1, 1], chain.table[0, 2]
+    # local names: each look into a tuple of arrays counts a reference
+    table, trained, coupled = chain.table, chain.trained, step.coupled
+    depth, K, N = table.shape[0] - 1, table[-1, 1], table[0, 2]
     u, tiny = 0.5 * np.finfo(X.dtype).eps, np.finfo(X.dtype).tiny
     # maxima of |W| and |X| by layer, and the error of its inputs
-    below, here, error, logit, b = 0, chain.table[0, 1] * B, 0.0, 0.0, 0.0
+    below, here, error, logit, b = 0, table[0, 1] * B, 0.0, 0.0, 0.0
     for layer in range(1, depth + 1):
-        weights, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
+        weights, rows, inner = table[layer, 0], table[layer, 1], table[layer, 2]
         w = largest(theta, weights, weights + rows * inner)
         x = largest(X, below, here) if layer > 1 else largest(H, start, start + inner * B)
         scratch[3 * layer], scratch[3 * layer + 1], scratch[3 * layer + 2] = w, x, error
@@ -362,7 +364,7 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, scratch):
     rho = 2.0 * error + slack
     here = logits_offset(chain, B)
     at = 3 * (depth + 1)
-    column, off = scratch[at : at + B], scratch[at + B : at + 2 * B]
+    column, off = at, at + B
     # for other losses than cross-entropy with one-hot targets an entry's doubt is spread over its column
     kind, scale = chain.parameters[2], scale_of(chain, theta, B)
     spread = kind != ONE_HOT
@@ -376,30 +378,30 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, scratch):
             for i in range(N):
                 more = max(more, 2.0 * scale * abs(chain.targets[k, i]))
     for layer in range(depth, 0, -1):
-        weights, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
+        weights, rows, inner = table[layer, 0], table[layer, 1], table[layer, 2]
         w, x, error = scratch[3 * layer], scratch[3 * layer + 1], scratch[3 * layer + 2]
-        decay = 2.0 * u * step.coupled[weights] * w if chain.trained[layer] == 1 else 0.0
+        decay = 2.0 * u * coupled[weights] * w if trained[layer] == 1 else 0.0
         top = layer == depth
         if not top or spread or layer > chain.lowest:
             for i in range(B):
-                column[i] = 0.0
+                scratch[column + i] = 0.0
             for k in range(rows):
-                add_magnitudes(D, here + k * B, column)
+                add_magnitudes(D, here + k * B, scratch, column, B)
         if top:
             for i in range(B):
-                off[i] = rho * (column[i] + more) if spread else 0.0
-        spread_total = 0.0 if top and not spread else total(off, 0, B)
+                scratch[off + i] = rho * (scratch[column + i] + more) if spread else 0.0
+        spread_total = 0.0 if top and not spread else total(scratch, off, off + B)
         # weights and bias: all against one bound first, then row by row
-        bias = top and chain.bias >= 0 and chain.trained[depth + 1] == 1
+        bias = top and chain.bias >= 0 and trained[depth + 1] == 1
         near = False
-        if bias or chain.trained[layer] == 1:
+        if bias or trained[layer] == 1:
             r = total(D, here, here + rows * B)
             doubt = rho * r if top and not spread else spread_total
             if bias:
-                own = 2.0 * u * step.coupled[chain.bias] * b
+                own = 2.0 * u * coupled[chain.bias] * b
                 bound = 2.0 * (doubt + (B + 4.0) * u * r) + own + tiny
                 near = any_below(grad, chain.bias, chain.bias + rows, bound)
-            if chain.trained[layer] == 1:
+            if trained[layer] == 1:
                 bound = 2.0 * (doubt * (x + error) + r * ((B + 4.0) * u * x + error)) + decay + tiny
                 near = near or any_below(grad, weights, weights + rows * inner, bound)
         if near:
@@ -408,10 +410,10 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, scratch):
                 doubt = rho * r if top and not spread else spread_total
                 if bias:
                     j = chain.bias + k
-                    bound = 2.0 * (doubt + (B + 4.0) * u * r + u * abs(step.coupled[j] * theta[j]))
+                    bound = 2.0 * (doubt + (B + 4.0) * u * r + u * abs(coupled[j] * theta[j]))
                     if abs(grad[j]) < bound + tiny:
                         return True
-                if chain.trained[layer] == 0:
+                if trained[layer] == 0:
                     continue
                 bound = 2.0 * (doubt * (x + error) + r * ((B + 4.0) * u * x + error)) + tiny
                 j = weights + k * inner
@@ -420,9 +422,9 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, scratch):
                 for c in range(inner):
                     if abs(grad[j + c]) < bound + decay:
                         own = entry_bound(
-                            chain, layer, k, c, H, start, X, D, here, B, off, rho, spread, error
+                            chain, layer, k, c, H, start, X, D, here, B, scratch, off, rho, spread, error
                         )
-                        if abs(grad[j + c]) < 2.0 * (own + u * abs(step.coupled[j + c] * theta[j + c])):
+                        if abs(grad[j + c]) < 2.0 * (own + u * abs(coupled[j + c] * theta[j + c])):
                             return True
         if layer <= chain.lowest:
             break
@@ -430,34 +432,34 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, scratch):
         below = here - inner * B
         for i in range(B):
             if top:
-                doubt = rows * off[i] if spread else rho * column[i]
+                doubt = rows * scratch[off + i] if spread else rho * scratch[column + i]
             else:
                 alive = rows
                 if chain.relu == 1:
                     alive = 0
                     for k in range(rows):
                         alive += X[here + k * B + i] > 0.0
-                doubt = alive * off[i]
-            off[i] = w * (doubt + ((rows + 4.0) * u + slack) * column[i])
+                doubt = alive * scratch[off + i]
+            scratch[off + i] = w * (doubt + ((rows + 4.0) * u + slack) * scratch[column + i])
             if doubt > 0.0:
-                off[i] += tiny
+                scratch[off + i] += tiny
         if layer == 1:
-            place = chain.table[0, 0]
-            decay = 2.0 * u * step.coupled[place] * x
+            place = table[0, 0]
+            decay = 2.0 * u * coupled[place] * x
             for i in range(B):
-                off[i] *= 2.0
+                scratch[off + i] *= 2.0
             for c in range(inner):
                 found = False
                 if B == N:
-                    found = any_below_each(grad, place + c * N, off, decay)
+                    found = any_below_each(grad, place + c * N, scratch, off, B, decay)
                 else:
                     for i in range(B):
-                        found = found or abs(grad[place + c * N + columns[i]]) < off[i] + decay
+                        found = found or abs(grad[place + c * N + columns[i]]) < scratch[off + i] + decay
                 if not found:
                     continue
                 for i in range(B):
                     j = place + c * N + (i if B == N else columns[i])
-                    if abs(grad[j]) < off[i] + 2.0 * u * abs(step.coupled[j] * theta[j]):
+                    if abs(grad[j]) < scratch[off + i] + 2.0 * u * abs(coupled[j] * theta[j]):
                         return True
         here = below
     return False
