@@ -15,7 +15,9 @@ what is printed. The evidence for the code's side are its values at three random
 once its guards against division by zero, 1e-8 and 1e-9, are put in.
 
 Classes of unequal sizes. Class means, the pairs of `cdnv` and Sigma_B weigh every class the same, Sigma_W and `nc4`
-every sample, as in that code; the metrics of Zhu et al. centre at the mean of all samples.
+every sample. The values above are at equal sizes and say nothing of this; that the code does the same is read from its
+text (accumulate.py and measure.py of jydzhao/neural_collapse_optimizer at commit 78c4254). The metrics of Zhu et al.
+centre at the mean of all samples.
 
 Degenerate states. Where a metric divides by what is 0 (all class means coincide, W = 0) or the run diverged it is
 nan, or what its docstring says, and no warning is given. Features that all coincide are means that coincide; means of

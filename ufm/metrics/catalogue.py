@@ -36,7 +36,7 @@ class Metric:
     convention : str
         Prefactors, weights, what the paper prints where it differs, where it comes from.
     unchanged_by : tuple of str
-        Transformations that leave it as it is; all others change it.
+        Transformations that leave it as it is; of those that act on its arrays, all others change it in general.
     """
 
     function: Callable[..., Any]
@@ -110,11 +110,13 @@ def catalogue() -> tuple[Metric, ...]:
         Metric(duality.nc3, _WH, (), "||W/||W||_F - M^T/||M||_F||_F", _PRINT.format("(K p)"), _OF_BOTH),
         Metric(
             duality.nc4, _WH, (), "share of samples with argmax_k <w_k, h> = argmin_k ||h - mu_k||",
-            "ties go to the class of lowest number; a trajectory's bias is used",
+            "a trajectory's bias is used; ties go to the class of lowest number, and class order leaves it unchanged "
+            "but for ties",
             (*_ALWAYS, "scale of H", "scale of W", "shift of W"),
         ),
         Metric(
-            duality.nc4, _WHB, (), "the same with argmax_k <w_k, h> + b_k", "their code leaves the bias out",
+            duality.nc4, _WHB, (), "the same with argmax_k <w_k, h> + b_k",
+            "their code leaves the bias out; class order leaves it unchanged but for ties",
             (*_ALWAYS, "shift of W"),
         ),
         Metric(

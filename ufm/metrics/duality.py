@@ -8,7 +8,7 @@ import numpy as np
 
 from ufm.checks import choice
 from ufm.metrics.inputs import over_records, read_bias, read_both
-from ufm.metrics.means import geometry, scaled, unit
+from ufm.metrics.means import COLUMN, exponent, geometry, scaled, unit
 from ufm.metrics.simplex import CONVENTIONS, distance_to_simplex, prefactor
 
 
@@ -55,7 +55,7 @@ def nc2m(
     def distance(W: np.ndarray, H: np.ndarray) -> np.ndarray:
         return prefactor(convention, classes.count**2) * product_distance(W, geometry(H, classes).means)
 
-    return over_records(distance, weights, features)
+    return over_records(distance, weights, features, largest=(classes.count, classes.count))
 
 
 def nc3(
@@ -103,6 +103,34 @@ def nc3(
     return over_records(distance, weights, features)
 
 
+def scaled_logits(W: np.ndarray, H: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """W H + b, every sample's over one power of two, so that neither a product nor a bias over- or underflows.
+
+    Parameters
+    ----------
+    W, H : ndarray, shapes (..., K, width) and (..., width, N)
+        Weights and features.
+    b : ndarray, shape (..., K, 1)
+        Bias.
+
+    Returns
+    -------
+    ndarray, shape (..., K, N)
+        Not finite where W, H or b is not.
+    """
+    product = scaled(W) @ scaled(H, COLUMN)
+    if not b.any():
+        return product
+    terms = ((product, exponent(W) + exponent(H, COLUMN)), (scaled(b), exponent(b)))
+    # what is 0 is smaller than all else, whatever its factors
+    sizes = [np.where(term.any(axis=-2, keepdims=True), size, -9999) for term, size in terms]
+    largest = np.maximum(*sizes)
+    first, second = (
+        np.ldexp(1.0, size - largest) * term for (term, _), size in zip(terms, sizes, strict=True)
+    )
+    return first + second
+
+
 def nc4(W: Any, H: Any = None, labels: Any = None, b: Any = None, *, layer: int | None = None) -> Any:
     """Share of samples to which the classifier gives the class of the nearest class mean.
 
@@ -127,7 +155,8 @@ def nc4(W: Any, H: Any = None, labels: Any = None, b: Any = None, *, layer: int 
     ndarray or float, shape (...)
         In [0, 1], every sample weighing the same. A tie goes to the class of lowest number, on either side, so that
         W = 0 without bias agrees where the first class mean is nearest; ties are decided by round-off where rows of W
-        or means coincide only up to it. nan where W, b, H or the logits are not finite.
+        or means coincide only up to it. Of weights, the features of a sample, and its logits, what is below 2^-1000 of
+        the largest may count as 0. nan where W, b or H is not finite.
 
     Notes
     -----
@@ -144,14 +173,13 @@ def nc4(W: Any, H: Any = None, labels: Any = None, b: Any = None, *, layer: int 
     bias = read_bias("nc4", W, b, classes.count, layer)
 
     def agreement(W: np.ndarray, H: np.ndarray, b: np.ndarray) -> np.ndarray:
-        logits = W @ classes.sorted(H) + b
+        logits = scaled_logits(W, classes.sorted(H), b)
         means, deviations = geometry(H, classes)
         # ||h - mu_k||^2 = ||h||^2 - 2 score_k, and only the score depends on k
         scores = np.swapaxes(means, -1, -2) @ (deviations + classes.spread(means))
         scores -= 0.5 * (means**2).sum(axis=-2)[..., None]
         share = (logits.argmax(axis=-2) == scores.argmax(axis=-2)).mean(axis=-1)
-        finite = np.isfinite(logits).all(axis=(-2, -1)) & np.isfinite(scores).all(axis=(-2, -1))
-        return np.where(finite, share, np.nan)
+        return np.where(np.isfinite(logits).all(axis=(-2, -1)), share, np.nan)
 
     largest = (classes.count, features.shape[-1])
     return over_records(agreement, weights, features, bias, largest=largest)

@@ -147,7 +147,7 @@ def over_records(
 
     Returns
     -------
-    ndarray, shape (...) or (..., more)
+    ndarray or float, shape (...) or (..., more)
     """
     try:
         lead = np.broadcast_shapes(*(source.shape[:-2] for source in sources))
@@ -156,7 +156,7 @@ def over_records(
         raise invalid("metrics: shapes of the arrays", shapes, "leading axes that broadcast") from None
     with np.errstate(all="ignore"):
         if not lead:
-            return metric(*(_float64(source, ()) for source in sources))
+            return metric(*(_float64(source, ()) for source in sources))[()]
         entries = max(prod(shape) for shape in (largest, *(source.shape[-2:] for source in sources)))
         size = max(1, BLOCK // (entries * max(1, prod(lead[1:]))))
         starts = range(0, max(1, lead[0]), size)

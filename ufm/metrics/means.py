@@ -9,6 +9,9 @@ import numpy as np
 from ufm.metrics.classes import Classes
 from ufm.metrics.inputs import over_records, read_features
 
+Axes = int | tuple[int, ...]
+MATRIX, ROW, COLUMN = (-2, -1), -1, -2  # the axes over which a largest entry is sought
+
 
 class Geometry(NamedTuple):
     """Features of a block of records, up to one positive factor per record.
@@ -25,17 +28,25 @@ class Geometry(NamedTuple):
     deviations: np.ndarray
 
 
-def scale(A: np.ndarray) -> np.ndarray:
-    """The power of two that divides max|A| to [1, 2), shape (..., 1, 1); 1 for matrices of 0 or with inf or nan."""
-    largest = np.maximum(A.max(axis=(-2, -1), keepdims=True), -A.min(axis=(-2, -1), keepdims=True))
+def exponent(A: np.ndarray, of: Axes = MATRIX) -> np.ndarray:
+    """Exponent of the power of two that divides max|A| of every matrix, row or column to [1, 2).
+
+    Axes stay, with length 1; it is 0 for what is 0 or has inf or nan.
+    """
+    largest = np.maximum(A.max(axis=of, keepdims=True), -A.min(axis=of, keepdims=True))
     usable = np.isfinite(largest) & (largest > 0)
-    exponent = np.frexp(np.where(usable, largest, 1.0))[1] - 1
-    return np.ldexp(1.0, np.maximum(exponent, -1000))  # below that its inverse would overflow
+    _, above = np.frexp(np.where(usable, largest, 1.0))
+    return np.maximum(above - 1, -1000)  # below that the inverse of the power would overflow
 
 
-def scaled(A: np.ndarray) -> np.ndarray:
+def scale(A: np.ndarray, of: Axes = MATRIX) -> np.ndarray:
+    """Two to the power `exponent`."""
+    return np.ldexp(1.0, exponent(A, of))
+
+
+def scaled(A: np.ndarray, of: Axes = MATRIX) -> np.ndarray:
     """A over its `scale`: exact, so that ratios are right where their terms would over- or underflow."""
-    return A * (1.0 / scale(A))
+    return A * (1.0 / scale(A, of))
 
 
 def unit(A: np.ndarray) -> np.ndarray:
@@ -67,10 +78,15 @@ def geometry(H: np.ndarray, classes: Classes, centre: str = "classes") -> Geomet
     features = classes.sorted(from_first_sample(H))
     means = classes.means(features)
     features -= classes.spread(means)
-    weights = np.full(classes.count, 1.0) if centre == "classes" else classes.counts
+    return Geometry(minus_mean(means, None if centre == "classes" else classes.counts), features)
+
+
+def minus_mean(means: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Class means (..., width, K) minus their mean with these weights, equal ones by default."""
+    weights = np.ones(means.shape[-1]) if weights is None else weights
     # relative to the first class, so that means that all coincide become 0
     means = means - means[..., :1]
-    return Geometry(means - (means * weights).sum(axis=-1, keepdims=True) / weights.sum(), features)
+    return means - (means * weights).sum(axis=-1, keepdims=True) / weights.sum()
 
 
 def class_means(H: Any, labels: Any = None, centred: bool = True, *, layer: int | None = None) -> Any:
@@ -104,7 +120,9 @@ def class_means(H: Any, labels: Any = None, centred: bool = True, *, layer: int 
     features, classes = read_features("class_means", H, labels, layer)
 
     def means(H: np.ndarray) -> np.ndarray:
-        found = classes.means(classes.sorted(H))
-        return found - found.mean(axis=-1, keepdims=True) if centred else found
+        if not centred:
+            return classes.means(classes.sorted(H))
+        # relative to the first sample: the round-off of a common offset would add to the rank
+        return minus_mean(classes.means(classes.sorted(H - H[..., :1])))
 
     return over_records(means, features)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ufm.checks import choice
 from ufm.metrics.inputs import over_records, read_features, read_weights
-from ufm.metrics.means import geometry, scaled, unit
+from ufm.metrics.means import ROW, geometry, scaled, unit
 
 CONVENTIONS = ("code", "paper")
 
@@ -45,7 +45,7 @@ def norm_variation(rows: np.ndarray, convention: str) -> np.ndarray:
 def angle_deviation(rows: np.ndarray, convention: str) -> np.ndarray:
     """Mean over pairs of K rows of cos + 1/(K - 1), or of its absolute value; nan where a row is 0."""
     K = rows.shape[-2]
-    rows = scaled(rows)
+    rows = scaled(rows, ROW)
     rows = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
     deviation = (rows @ np.swapaxes(rows, -1, -2))[..., ~np.eye(K, dtype=bool)] + 1.0 / max(K - 1, 1)
     terms = deviation if convention == "paper" else np.abs(deviation)
@@ -65,7 +65,7 @@ def of_means(
     def rows(H: np.ndarray) -> np.ndarray:
         return structure(np.swapaxes(geometry(H, classes).means, -1, -2), convention)
 
-    return over_records(rows, features)
+    return over_records(rows, features, largest=(classes.count, classes.count))
 
 
 def of_weights(structure: Structure, where: str, W: Any, convention: str, layer: int | None) -> Any:

@@ -42,7 +42,8 @@ def nc1(
     cutoff : float, optional
         Singular values of Sigma_B that are at most this share of the largest count as 0 in the pseudoinverse; by
         default width * 2^-52, PyTorch's rule in double precision. At most K - 1 values are kept, which is all that
-        Sigma_B can have. Where two classes merge, NC1 drops when their difference falls below the cut-off.
+        Sigma_B can have. Where two classes merge, NC1 drops when their difference falls below the cut-off; with 0 it
+        does not, and where nothing but round-off tells them apart it is of the size of one over its square, noise.
     layer : int, optional
         For a trajectory: the input of this layer, after the activation.
 

@@ -88,7 +88,7 @@ def zhu_nc3(W: Any, H: Any = None, labels: Any = None, *, layer: int | None = No
     def distance(W: np.ndarray, H: np.ndarray) -> np.ndarray:
         return product_distance(W, geometry(H, classes, "samples").means)
 
-    return over_records(distance, weights, features)
+    return over_records(distance, weights, features, largest=(classes.count, classes.count))
 
 
 def zhu_nc4(W: Any, H: Any = None, labels: Any = None, b: Any = None, *, layer: int | None = None) -> Any:
