@@ -95,27 +95,18 @@ def _final(method: Method, order: str, share: float) -> dict[str, float]:
     return {"start": start, "alpha": alpha, "nc2": nc2(run)[-1], "nc3": nc3(run)[-1], "fit": fit}
 
 
-def _before(lr: Any, decoupled: Any) -> tuple[Any, Any]:
-    """Learning and decoupled rate at which the shrink before the step does what (lr, decoupled) do after it.
-
-    (1 - lr lam)(W - lr u) = (1 - lr' lam') W - lr' u with lr' = lr (1 - lr lam), lam' = lam/(1 - lr lam).
-    """
-    kept = 1 - lr * decoupled
-    return lr * kept, decoupled / kept
-
-
 def _law(order: str, shares: np.ndarray, start: float) -> np.ndarray:
     """Final NC0 of momentum by the row-sum law."""
     lr, decoupled = METHODS[0].lr, LAM * (1 - shares)
-    rates = _before(lr, decoupled) if order == "after" else (lr, decoupled)
+    rates = row_sum.rates_before(lr, decoupled) if order == "after" else (lr, decoupled)
     return np.asarray(row_sum.nc0(STEPS, rates[0], BETA, LAM * shares, rates[1], nc0_0=start))
 
 
 def _relative_effect(method: Method, shares: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Final NC0 of runs that shrink before the step at the rates of `_before`, over that at the plain ones, minus 1."""
+    """Final NC0 of runs that shrink before the step at `row_sum.rates_before`, over that at the plain ones, minus 1."""
     found = []
     for share in shares:
-        lr, decoupled = _before(method.lr, LAM * (1 - share))
+        lr, decoupled = row_sum.rates_before(method.lr, LAM * (1 - share))
         run = _end(method.optimizer(float(lr)), ufm.Mixed(coupled=LAM * share, decoupled=float(decoupled)))
         found.append(nc0(run)[-1])
     return np.array(found) / before - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -88,7 +89,22 @@ def momentum_step(w: Any, g: Any, v: Any, rate: Any, momentum: Any, nesterov: bo
     return getattr(compiled, "py_func", compiled)(w, g, v, rate, momentum, float(nesterov))
 
 
-def matrix_is_the_update_rule(entries: Callable[..., Any]) -> bool:
+def adam_step(*arguments: Any) -> tuple[Any, Any, Any]:
+    """Adam's rule as the simulator compiles it, on positive symbols."""
+    from ufm.kernels import updates
+
+    code = getattr(updates.adam_step, "py_func", updates.adam_step).__code__
+    return types.FunctionType(code, {"math": sp})(*arguments)  # type: ignore[no-any-return]
+
+
+class OneStep(NamedTuple):
+    """Entries of the one-step matrix, and whether the decoupled shrink comes after the step."""
+
+    entries: Callable[..., Any] = row_sum.recursion_entries
+    shrunk_after: bool = False
+
+
+def matrix_is_the_update_rule(one_step: OneStep) -> bool:
     """One step on (w, v) of a coordinate, summed over classes, is the one-step matrix on (m, q).
 
     The step is linear in (w, v, g) with the same coefficients for every class; so are the sums over classes,
@@ -97,15 +113,17 @@ def matrix_is_the_update_rule(entries: Callable[..., Any]) -> bool:
     """
     w, v, g = sp.symbols("w v g")
     for nesterov in (False, True):
-        shrunk, direction = (1 - eta * lam_d) * w, g + lam_c * w
-        step = momentum_step(shrunk, direction, v, eta, beta, nesterov)
+        kept = 1 - eta * lam_d
+        before, after = (1, kept) if one_step.shrunk_after else (kept, 1)
+        new, buffer = momentum_step(before * w, g + lam_c * w, v, eta, beta, nesterov)
+        step = after * new, buffer
         of_w_and_v = sp.Matrix([[sp.diff(value, x) for x in (w, v)] for value in step])
         of_g = [sp.diff(value, g) for value in step]
         linear = [
             zero(value - row[0] * w - row[1] * v - c * g) and not (set(row) | {c}) & {w, v, g}
             for value, row, c in zip(step, of_w_and_v.tolist(), of_g, strict=True)
         ]
-        found = sp.Matrix(entries(eta, beta, lam_c, lam_d, nesterov))
+        found = sp.Matrix(one_step.entries(eta, beta, lam_c, lam_d, nesterov))
         if not (all(linear) and all(zero(x) for x in found - of_w_and_v)):
             return False
     return True
@@ -117,10 +135,41 @@ def buffer_in_units_of_the_rate(lr: Any, momentum: Any, coupled: Any, decoupled:
     return (m11, m12 / lr), (m21 * lr, m22)
 
 
-def shrink_after_the_step(lr: Any, momentum: Any, coupled: Any, decoupled: Any, nesterov: bool) -> Any:
-    """The decoupled factor on the whole new weights."""
-    (m11, m12), below = row_sum.recursion_entries(lr, momentum, coupled, 0, nesterov)
-    return ((1 - lr * decoupled) * m11, (1 - lr * decoupled) * m12), below
+def old_buffer_not_shrunk(lr: Any, momentum: Any, coupled: Any, decoupled: Any, nesterov: bool) -> Any:
+    """The factor of a shrink after the step on what m brings alone."""
+    (m11, _), below = row_sum.entries_shrunk_after(lr, momentum, coupled, decoupled, nesterov)
+    return (m11, row_sum.recursion_entries(lr, momentum, coupled, decoupled, nesterov)[0][1]), below
+
+
+def shrink_after_is_before_at_other_rates(change: Callable[..., Any]) -> bool:
+    """(1 - eta lam) rule(w) at eta is rule((1 - eta' lam') w) at eta', buffers alike, and so are the matrices.
+
+    For the compiled rules of momentum (heavy ball and Nesterov) and Adam; GD is momentum without a buffer. The
+    direction, coupled decay included, is that of the unshrunk w in both.
+    """
+    w, v, g, eps, first, second = sp.symbols("w v g eps first second", positive=True)
+    rate, decoupled = change(eta, lam_d)
+    kept, kept_before = 1 - eta * lam_d, 1 - rate * decoupled
+
+    def adam(x: Any, lr: Any) -> Any:
+        return adam_step(x, g, v, v**2, lr, beta, BETA, eps, first, second)
+
+    rules: list[Callable[[Any, Any], Any]] = [
+        lambda x, lr: momentum_step(x, g + lam_c * w, v, lr, beta, False),
+        lambda x, lr: momentum_step(x, g + lam_c * w, v, lr, beta, True),
+        adam,
+    ]
+    for rule in rules:
+        new, *buffers = rule(w, eta)
+        same, *same_buffers = rule(kept_before * w, rate)
+        if not (zero(kept * new - same) and buffers == same_buffers):
+            return False
+    return all(
+        zero(entry)
+        for nesterov in (False, True)
+        for entry in row_sum.matrix_of(row_sum.entries_shrunk_after(eta, beta, lam_c, lam_d, nesterov), sp)
+        - row_sum.recursion_matrix(rate, beta, lam_c, decoupled, nesterov, xp=sp)
+    )
 
 
 class Law(NamedTuple):
@@ -471,16 +520,45 @@ PROOFS = (
         "the one-step matrix is the update rule summed over classes; any schedule",
         "proved",
         matrix_is_the_update_rule,
-        row_sum.recursion_entries,
+        OneStep(),
         {
-            "coupled decay off by 1e-6": lambda lr, mu, c, d, n: row_sum.recursion_entries(
-                lr, mu, c * WRONG, d, n
+            "coupled decay off by 1e-6": OneStep(
+                lambda lr, mu, c, d, n: row_sum.recursion_entries(lr, mu, c * WRONG, d, n)
             ),
-            "Nesterov without look-ahead": lambda lr, mu, c, d, n: row_sum.recursion_entries(
-                lr, mu, c, d, False
+            "Nesterov without look-ahead": OneStep(
+                lambda lr, mu, c, d, n: row_sum.recursion_entries(lr, mu, c, d, False)
             ),
-            "buffer in units of the rate": buffer_in_units_of_the_rate,
-            "shrink after the step": shrink_after_the_step,
+            "buffer in units of the rate": OneStep(buffer_in_units_of_the_rate),
+            "shrink after the step": OneStep(shrunk_after=True),
+        },
+    ),
+    Proof(
+        "ufm.row_sum_law",
+        "the same where the shrink comes after the step; any schedule",
+        "proved",
+        matrix_is_the_update_rule,
+        OneStep(row_sum.entries_shrunk_after, shrunk_after=True),
+        {
+            "decoupled decay off by 1e-6": OneStep(
+                lambda lr, mu, c, d, n: row_sum.entries_shrunk_after(lr, mu, c, d * WRONG, n), True
+            ),
+            "buffer not shrunk": OneStep(old_buffer_not_shrunk, True),
+            "shrink before the step": OneStep(row_sum.entries_shrunk_after),
+        },
+    ),
+    Proof(
+        "ufm.row_sum_law",
+        "shrink after the step = before it at eta (1 - eta lam), lam/(1 - eta lam); Adam too",
+        "proved",
+        shrink_after_is_before_at_other_rates,
+        row_sum.rates_before,
+        {
+            "rates as they are": lambda lr, lam: (lr, lam),
+            "decay off by 1e-6": lambda lr, lam: (
+                row_sum.rates_before(lr, lam)[0],
+                row_sum.rates_before(lr, lam)[1] * WRONG,
+            ),
+            "both rates divided": lambda lr, lam: (lr / (1 - lr * lam), lam / (1 - lr * lam)),
         },
     ),
     Proof(

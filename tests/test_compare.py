@@ -70,7 +70,6 @@ NOT_APPLICABLE = {
     "adam": ({"optimizer": ufm.Adam(1e-2)}, LAW, "linear in the gradients"),
     "signgd": ({"optimizer": ufm.SignGD(1e-2)}, LAW, "linear in the gradients"),
     "frozen": ({"problem": ufm.UFM(4, 4, classifier=ufm.SimplexETF())}, LAW, "frozen"),
-    "after": ({"decay": ufm.Mixed(1e-3, 1e-3, shrink="after")}, LAW, "shrink"),
     "schedule": (
         {"optimizer": ufm.GD(ufm.StepDecay(0.1)), "decay": ufm.Coupled(1e-2)},
         "zhao2026.thm3.2",

@@ -9,7 +9,8 @@ decoupled shrink applied before the step,
     q' = beta q + lam_c m,    m' = (1 - eta lam_d) m - eta q'                     (heavy ball)
                               m' = (1 - eta lam_d) m - eta (lam_c m + beta q')    (Nesterov, as in PyTorch)
 
-hence m_t = g_t m_0 and alpha_t = g_t^2 alpha_0 for every data set, depth, batch order and loss value. The
+A shrink after the step multiplies the whole new m instead (`entries_shrunk_after`), which is the same map at other
+rates (`rates_before`). Hence m_t = g_t m_0 and alpha_t = g_t^2 alpha_0 for every data set, depth, batch order and loss value. The
 paper's lam is a rate on the whole matrix, lam/2 ||W||_F^2, as here.
 
 Two forms stand beside each other. `growth_closed_form` is what is proved (``python -m proofs_check``):
@@ -57,6 +58,29 @@ def recursion_entries(lr: Any, beta: Any, coupled: Any, decoupled: Any, nesterov
     return (1 - lr * (decoupled + coupled), -(lr * beta)), (coupled, beta)
 
 
+def entries_shrunk_after(lr: Any, beta: Any, coupled: Any, decoupled: Any, nesterov: bool) -> Any:
+    """`recursion_entries` where the decoupled shrink comes after the step: it multiplies all of the new m."""
+    (m11, m12), of_q = recursion_entries(lr, beta, coupled, 0, nesterov)
+    kept = 1 - lr * decoupled
+    return (kept * m11, kept * m12), of_q
+
+
+def rates_before(lr: Any, decoupled: Any) -> tuple[Any, Any]:
+    """Learning and decoupled rate at which a shrink before the step does what these do after it; any number type.
+
+    (1 - eta lam)(W - eta u) = (1 - eta' lam') W - eta' u with eta' = eta (1 - eta lam), lam' = lam/(1 - eta lam), for
+    every rule whose step u does not depend on eta: GD, momentum, signs and Adam. Both rates are >= 0 while
+    eta lam < 1. Coupled decay is part of u and stays as it is.
+
+    Examples
+    --------
+    >>> rates_before(0.5, 1.0)
+    (0.25, 2.0)
+    """
+    kept = 1 - lr * decoupled
+    return lr * kept, decoupled / kept
+
+
 def recursion_matrix(
     lr: Any, beta: Any = 0.0, coupled: Any = 0.0, decoupled: Any = 0.0, nesterov: bool = False, xp: Any = np
 ) -> Any:
@@ -81,7 +105,11 @@ def recursion_matrix(
     array([[ 0.875, -0.25 ],
            [ 0.25 ,  0.5  ]])
     """
-    rows = recursion_entries(lr, beta, coupled, decoupled, nesterov)
+    return matrix_of(recursion_entries(lr, beta, coupled, decoupled, nesterov), xp)
+
+
+def matrix_of(rows: Any, xp: Any = np) -> Any:
+    """Entries ((M11, M12), (M21, M22)), broadcast, as an array of shape (..., 2, 2) or a sympy.Matrix."""
     if xp is not np:
         return xp.Matrix(rows)
     entries = np.broadcast_arrays(*rows[0], *rows[1])
@@ -405,6 +433,7 @@ def round_off_bound(
     eps: float = 2.0**-52,
     gradient_scale: Any = 0.0,
     gradient_error: Any = 0.0,
+    shrunk_after: bool = False,
 ) -> np.ndarray:
     """How far round-off may carry a simulated row sum from the law, largest entry.
 
@@ -422,6 +451,9 @@ def round_off_bound(
         u K (A S_1 + D S_2) + (u sqrt(K) B + e) S_3^(1/2),   S_1 = sum_{s <= t} |Phi(t, s)_11|,
         S_2 = sum_{s < t} |(Phi(t, s + 1) j_s)_1|,  S_3 the same of squares,  j = (-eta, 1), the way of an error
         of the buffer into m (Nesterov: (-eta (1 + beta), 1)); A, D, B the three lines above.
+
+    Where the shrink comes after the step, it is that of a W up to T = min(S/|1 - x|, S + eta (lam_c S + G)/(1 - beta)),
+    so that S becomes T in the shrink's own term; P and the way of the buffer's errors are multiplied by 1 - x.
 
     An error model, not a theorem. Rates are taken at their largest in A, D and B.
 
@@ -441,6 +473,8 @@ def round_off_bound(
         G, max|grad W| up to each record.
     gradient_error : array_like, shape () or (records,)
         e, what round-off may leave in 1^T grad W, up to each record.
+    shrunk_after : bool
+        Whether the decoupled shrink comes after the step.
 
     Returns
     -------
@@ -460,21 +494,28 @@ def round_off_bound(
     longest = int(t.max(initial=0))
     rates = nonnegative("round_off_bound.lr", lr)[None] if schedule is None else rates_of(schedule, longest)
     rates = rates[: max(longest, 1)] if len(rates) else np.zeros(1)
-    M = recursion_matrix(rates, beta, coupled, decoupled, nesterov)
-    inject = np.stack([-rates * (1 + beta if nesterov else 1.0), np.ones(len(rates))], axis=1)
+    entries = entries_shrunk_after if shrunk_after else recursion_entries
+    M = matrix_of(entries(rates, beta, coupled, decoupled, nesterov))
+    kept = np.abs(1 - rates * decoupled)
+    way = rates * (1 - rates * decoupled) if shrunk_after else rates  # of an error of the direction into W
+    inject = np.stack([-way * (1 + beta if nesterov else 1.0), np.ones(len(rates))], axis=1)
     S, G, e = (np.asarray(value, float) for value in (scale, gradient_scale, gradient_error))
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
         if np.all(rates == rates[0]):
             carried, injected, squares = sums_of_powers(M[0], inject[0], longest)[:, t]
         else:
             carried, injected, squares = sums_of_products(M, inject, t)
-        kept, fastest = float(np.abs(1 - rates * decoupled).max()), float(rates.max())
-        shrink = float((rates * decoupled + 2 * np.abs(1 - rates * decoupled)).max()) if decoupled else 0.0
-        product = np.minimum((1 + kept) * S, fastest * (coupled * S + G) / (1 - beta))
+        fastest = float(np.abs(way).max())
+        direction = (coupled * S + G) / (1 - beta)
+        product = np.minimum((1 + float(kept.max())) * S, fastest * direction)
+        shrunk = S
+        if shrunk_after and decoupled:
+            shrunk = np.minimum(S / float(kept.min()), S + float(rates.max()) * direction)
+        shrink = float((rates * decoupled + 2 * kept).max()) if decoupled else 0.0
         decay = 2 * coupled * S + G if coupled else 0.0
         buffer = 2 * product / fastest if beta and fastest else 0.0
         # before the first step nothing has happened: one unit of the start, as it is
-        moved = np.where(t > 0, shrink * S + product, 0.0)
+        moved = np.where(t > 0, shrink * shrunk + product, 0.0)
         total = 0.5 * eps * classes * (carried * (S + moved) + injected * decay) + np.sqrt(squares) * (
             0.5 * eps * np.sqrt(classes) * buffer + e
         )
@@ -486,7 +527,6 @@ def round_off_bound(
 
 def _outside_the_family(run: Run) -> str | None:
     """Why the row-sum recursion says nothing about a run, or None."""
-    from ufm.decay import shrinks_after
     from ufm.optimizers import GD, Momentum
 
     lemma = _no_lemma(run)
@@ -499,11 +539,6 @@ def _outside_the_family(run: Run) -> str | None:
     fastest = 0.0 if rates is None else float(rates.max(initial=0.0))
     if max(fastest, run.coupled[last], run.decoupled[last]) > LARGEST / 2:
         return f"a learning or decay rate is above {LARGEST / 2:g}, where the recursion is not evaluated"
-    if shrinks_after(run.decay) and run.coupled[last] and run.decoupled[last]:
-        return (
-            "the decoupled shrink comes after the step while coupled decay acts too; the recursion is for "
-            "the shrink before the step"
-        )
     return None
 
 
@@ -587,8 +622,10 @@ def _row_sum_prediction(run: Run, error: float = 0.0) -> Prediction:
     Without decay the error is a decay that takes this share of m in all; without a row sum to decay it is a
     start wrong by this share of max|W|.
     """
+    from ufm.decay import shrinks_after
+
     quantity = "m_t = W_t^T 1, against g_t m_0"
-    kept = finite_records(run)
+    kept, after = finite_records(run), shrinks_after(run.decay)
     assert run.trajectory is not None
     if not len(kept):
         return Prediction(quantity, np.zeros((0, 1)), np.zeros((0, 1)), np.zeros(0))
@@ -615,6 +652,7 @@ def _row_sum_prediction(run: Run, error: float = 0.0) -> Prediction:
                 problem.samples,
                 eps,
             ),
+            shrunk_after=after,
         )
         # both numbers are rounded once more when they are written down
         bound = bound + np.finfo(np.float64).eps * np.abs(observed).max(axis=1)
@@ -628,7 +666,7 @@ def _row_sum_prediction(run: Run, error: float = 0.0) -> Prediction:
         settings["coupled"] *= 1 + error
         settings["decoupled"] *= 1 + error
     mantissa, exponent = evaluate(
-        recursion_entries,
+        entries_shrunk_after if after else recursion_entries,
         t,
         settings["lr"],
         settings["beta"],
@@ -727,8 +765,9 @@ CLAIMS = (
     Claim(
         name="ufm.row_sum_law",
         statement=(
-            "SGD family with coupled and decoupled decay, heavy ball or Nesterov, any schedule: "
-            "m_t = g_t m_0 and alpha_t = g_t^2 alpha_0, g_t the (1,1) entry of a product of 2 x 2 matrices."
+            "SGD family with coupled and decoupled decay, heavy ball or Nesterov, any schedule, shrink before or after "
+            "the step: m_t = g_t m_0 and alpha_t = g_t^2 alpha_0, g_t the (1,1) entry of a product of 2 x 2 matrices. "
+            "After the step is before it at the rates eta (1 - eta lam_d), lam_d/(1 - eta lam_d)."
         ),
         source=Source("this package", "contains theorems 3.1 and 3.2 of Zhao et al.", "derived here"),
         room="row_sum",
@@ -737,7 +776,7 @@ CLAIMS = (
             **_ROW_SUM_LAYERS,
             "symbolic": (
                 "proved: the one-step matrix is the update rule's, so that any schedule multiplies matrices; "
-                "closed form at a constant rate for symbolic t"
+                "closed form at a constant rate for symbolic t; the change of rates, for Adam too"
             ),
         },
         applies=_outside_the_family,
