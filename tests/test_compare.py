@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ufm
+from ufm.claims import Prediction
 from ufm.errors import InvalidProblemError
 from ufm.losses import MSE
 
@@ -115,6 +116,38 @@ def test_round_off_that_has_outgrown_the_quantity_is_inconclusive():
     assert row.verdict == "inconclusive"
     assert "round-off" in row.reason
     assert report.ok
+
+
+def on_the_path(steps, lr, record=ufm.Every(1)):
+    """AdamW over a frozen ETF: with large steps the two-valued path is not stable."""
+    problem = ufm.UFM(34, 34, features=ufm.SimplexETF("columns"))
+    return run_of(
+        ufm.Adam(lr, 0.0, 0.9, 0.0), ufm.Decoupled(0.08), problem, steps=steps, init=ufm.Zeros(), record=record
+    )
+
+
+def test_records_without_a_bound_are_not_judged_and_the_reason_counts_them():
+    row = ufm.compare(on_the_path(200, 2.0))["ufm.symmetric_path"]
+    judged = int(np.isfinite(row.prediction.bound).sum())
+    assert 100 < judged < 201
+    assert row.verdict == "holds"
+    assert row.reason.endswith(f"; {judged} of 201 records were judged")
+    assert np.isfinite([row.error, row.bound, row.ratio]).all()
+    assert "judged" not in ufm.compare(on_the_path(200, 0.3))["ufm.symmetric_path"].reason
+
+
+def test_a_run_that_is_judged_at_its_start_alone_is_inconclusive():
+    row = ufm.compare(on_the_path(200, 2.0, ufm.At([0, 200])))["ufm.symmetric_path"]
+    assert row.verdict == "inconclusive"
+    assert row.reason == "round-off may have taken over before the second record; 1 of 2 records were judged"
+
+
+def test_an_error_that_is_no_number_fails_where_it_is_judged():
+    nothing = np.full(3, np.nan)
+    found = Prediction("x", nothing, nothing, np.array([1.0, np.inf, 0.0]))
+    assert found.judged.tolist() == [True, False, True]
+    assert found.ratios.tolist() == [np.inf, 0.0, np.inf]
+    assert Prediction("x", np.zeros(3), np.array([0.0, 9.0, 2.0]), np.array([0.0, np.inf, 4.0])).ratio == 0.5
 
 
 def test_a_report_prints_every_row_judged_ones_first():

@@ -51,7 +51,8 @@ class Prediction:
     predicted, observed : ndarray, shape (records, ...)
         Values at the recorded steps.
     bound : ndarray, shape (records,)
-        Largest absolute error that the error model allows at each record.
+        Largest absolute error that the error model allows at each record; infinite where the model says nothing any
+        more, and such a record is not judged.
     nc0 : ndarray, shape (records,), optional
         Predicted alpha = ||W^T 1||^2/K, for claims that predict it; tables show its last value.
     """
@@ -71,13 +72,22 @@ class Prediction:
         return difference.reshape(len(self.bound), -1).max(axis=1)
 
     @property
-    def ratio(self) -> float:
-        """Largest error in units of its bound; below 1 the claim holds, nan where there is no record."""
-        if not len(self.bound):
-            return float("nan")
+    def judged(self) -> np.ndarray:
+        """Whether each record is judged, which takes a bound below infinity, shape (records,)."""
+        return ~np.isposinf(self.bound)
+
+    @property
+    def ratios(self) -> np.ndarray:
+        """Error in units of its bound at each record, 0 where it is not judged, shape (records,)."""
+        error = self.error
         with np.errstate(divide="ignore", invalid="ignore"):
-            quotient = np.where(self.error == 0, 0.0, self.error / self.bound)
-        return float(np.max(np.where(np.isnan(quotient), np.inf, quotient)))
+            quotient = np.where((error == 0) | ~self.judged, 0.0, error / self.bound)
+        return np.where(np.isnan(quotient), np.inf, quotient)
+
+    @property
+    def ratio(self) -> float:
+        """Largest of the `ratios`; up to 1 the claim holds, nan where there is no record."""
+        return float(self.ratios.max()) if len(self.bound) else float("nan")
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ class Row:
         What was claimed.
     verdict : {"holds", "fails", "not applicable", "inconclusive"}
         Inconclusive: the run cannot refuse the perturbed statement either, because it is too short, nothing
-        decays, or round-off has grown too large.
+        decays, or round-off has grown too large; or no record after the first has a bound.
     reason : str
-        One sentence; for a claim that does not apply, the hypothesis that fails.
+        One sentence; for a claim that does not apply, the hypothesis that fails. It says how many records were
+        judged where these are not all.
     error, bound : float
         Error and bound at the record where their ratio is worst; nan where the claim does not apply.
     ratio : float
@@ -108,18 +109,25 @@ def judge(claim: Claim, run: Run) -> Row:
         return Row(claim, "inconclusive", f"the prediction cannot be evaluated: {refusal}")
     if not len(prediction.bound):
         return Row(claim, "inconclusive", f"{prediction.quantity} is not defined at any record")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(prediction.error == 0, 0.0, prediction.error / prediction.bound)
-    worst = int(np.argmax(np.nan_to_num(ratios, nan=np.inf)))
+    worst = int(np.argmax(prediction.ratios))
     error, bound, ratio = float(prediction.error[worst]), float(prediction.bound[worst]), prediction.ratio
     if ratio > 1:
         verdict, reason = "fails", f"{prediction.quantity} is off by {ratio:.3g} times what round-off can do"
+    elif len(prediction.judged) > 1 and not prediction.judged[1:].any():
+        verdict, reason = "inconclusive", "round-off may have taken over before the second record"
     elif control <= 1:
         verdict = "inconclusive"
         reason = f"this run cannot tell the claim from its perturbed statement ({control:.2g} of the round-off bound)"
     else:
         verdict, reason = "holds", f"{prediction.quantity} is right to {ratio:.2g} of the round-off bound"
-    return Row(claim, verdict, reason, error, bound, ratio, control, prediction)
+    return Row(claim, verdict, reason + _share_judged(prediction, run), error, bound, ratio, control, prediction)
+
+
+def _share_judged(prediction: Prediction, run: Run) -> str:
+    """How many records were judged, unless all were."""
+    assert run.trajectory is not None
+    count, total = int(prediction.judged.sum()), len(run.trajectory)
+    return "" if count == total else f"; {count} of {total} records were judged"
 
 
 def compare(trajectory: Trajectory) -> Report:
