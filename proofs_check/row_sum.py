@@ -94,7 +94,7 @@ def adam_step(*arguments: Any) -> tuple[Any, Any, Any]:
     from ufm.kernels import updates
 
     code = getattr(updates.adam_step, "py_func", updates.adam_step).__code__
-    return types.FunctionType(code, {"math": sp})(*arguments)  # type: ignore[no-any-return]
+    return types.FunctionType(code, {"math": sp})(*arguments)
 
 
 class OneStep(NamedTuple):

@@ -12,6 +12,7 @@ from mpmath import iv
 
 from proofs_check.proof import Proof
 from ufm.theory import signgd_coupled as room
+from ufm.theory.symmetric_path import frame_norm
 
 WRONG = 1 + sp.Rational(1, 10**6)
 
@@ -116,7 +117,7 @@ def exponent_is_too_small(exponent: Callable[[Any], Any]) -> bool:
     """For every K >= 3 an exponent below that of the gradient, and equal to it at K = 2; K - 1 = (1 + r)^2."""
     r = sp.Symbol("r", positive=True)
     classes = 1 + (1 + r) ** 2
-    correct = sp.simplify(room.feature_scale(classes, sp))
+    correct = sp.simplify(frame_norm(classes, xp=sp))
     missing = sp.factor(sp.simplify(correct - exponent(classes)))
     return missing.is_positive is True and sp.limit(missing, r, 0) == 0
 
@@ -124,7 +125,7 @@ def exponent_is_too_small(exponent: Callable[[Any], Any]) -> bool:
 def nc0_is_the_square(formula: Callable[..., Any]) -> bool:
     """||W^T 1||^2/K, from (x I + y J) 1 = (x + K y) 1 and ||1||^2 = K."""
     row_sum = sum(Symmetric(a + b, -b).entries()) - (-b) + (K - 1) * (-b)
-    return zero(K * row_sum**2 / K - formula(a, b, K))
+    return zero(K * row_sum**2 / K - formula(a, b, K, sp))
 
 
 # ------------------------------------------------------------------------------- phases and their marks
@@ -181,7 +182,7 @@ def phase_1_height(formula: Callable[..., Any]) -> bool:
     for fall in (-sp.diff(push_a, b), -sp.diff(push_b, a)):
         if sp.factor(in_powers_of(y, -c * (a + b), fall)).is_positive is not True:
             return False
-    if not zero(room.nc0(h, h, K) - formula(h)):
+    if not zero(room.nc0(h, h, K, sp) - formula(h)):
         return False
     lowest = (h + above) - (K - 1) * (h - below) + (K - 2) * h
     return at_least_zero(lowest)
@@ -329,7 +330,7 @@ def table_1_rows(rows: Mapping[str, str]) -> bool:
         return False
     if not zero(room.psi(x, K, s, c, sp) - s * c / (sp.exp(c * x) + K - 1)):
         return False
-    limit = room.nc0(1 / lam, 1 / lam, k + 3)  # at K = k + 3
+    limit = room.nc0(1 / lam, 1 / lam, k + 3, sp)  # at K = k + 3
     truth = {
         "decoupled": "no" if sp.factor(limit).is_positive else "yes",
         "coupled, step-wise decay": "yes" if schedule_brings_nc0_to_zero(lambda n: 1 / n) else "no",
@@ -414,7 +415,7 @@ def marks_of(**wrong: Any) -> Callable[..., room.Marks]:
 
 def marks_of_the_printed_exponent(lr: float, decay: float, classes: int) -> room.Marks:
     """Marks with (a+b)/(K-1) in the exponent."""
-    scale = float(room.feature_scale(classes))
+    scale = float(frame_norm(classes))
     return room.marks(lr, decay, classes, 1 / classes / scale, scale**2)
 
 
@@ -584,7 +585,7 @@ PROOFS = (
         exponent_is_too_small,
         lambda classes: 1 / (classes - 1),
         {
-            "corrected exponent": lambda classes: room.feature_scale(classes, sp),
+            "corrected exponent": lambda classes: frame_norm(classes, xp=sp),
             "printed one off by 1e-6": lambda classes: WRONG / (classes - 1),
         },
     ),
@@ -595,7 +596,7 @@ PROOFS = (
         nc0_is_the_square,
         room.nc0,
         {
-            "printed: 1/N": lambda first, second, classes: room.nc0(first, second, classes) / classes,
+            "printed: 1/N": lambda first, second, classes, xp: room.nc0(first, second, classes, xp) / classes,
             "off by 1e-6": times(room.nc0, WRONG),
         },
     ),

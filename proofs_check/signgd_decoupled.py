@@ -12,6 +12,7 @@ import sympy as sp
 
 from proofs_check.proof import Proof
 from ufm.theory import signgd_decoupled as theory
+from ufm.theory import symmetric_path
 
 WRONG = 1 + sp.Rational(1, 10**6)
 k = sp.Symbol("k", integer=True, nonnegative=True)
@@ -60,7 +61,7 @@ class TwoValued(NamedTuple):
 
 def softmax_of_columns(Z: TwoValued, K: Any) -> TwoValued:
     """Softmax of every column; the logits enter through their difference."""
-    wrong = theory.wrong_probability(sp.factor(Z.diagonal - Z.off), K, sp)
+    wrong = symmetric_path.wrong_share(sp.factor(Z.diagonal - Z.off), K, sp)
     return TwoValued(1 - (K - 1) * wrong, wrong)
 
 
@@ -87,8 +88,8 @@ class Path(NamedTuple):
 
     K: Any = K2
     pattern: TwoValued = TwoValued(-1, 1)
-    scale: Callable[..., Any] = theory.etf_scale
-    entries: Callable[..., Any] = theory.gradient_entries
+    scale: Callable[..., Any] = symmetric_path.frame_norm
+    entries: Callable[..., Any] = symmetric_path.gradient_entries
     gap: Callable[..., Any] = theory.logit_gap
 
 
@@ -111,21 +112,21 @@ def gradient_on_the_path(W: TwoValued, features: Any, K: Any) -> TwoValued:
 
 def signs_hold(path: Path) -> bool:
     """sign(grad) = J - 2I at every W = x I + y J and scale c > 0; gap and entries for the theorem's scale."""
-    for features in (c, path.scale(path.K, sp)):
+    for features in (c, path.scale(path.K, xp=sp)):
         found = gradient_on_the_path(TwoValued.of(x, y), features, path.K)
         if not all(positive(sign * entry) for sign, entry in zip(path.pattern, found, strict=True)):
             return False
-    scale = theory.etf_scale(path.K, sp)
+    scale = symmetric_path.frame_norm(path.K, xp=sp)
     Z = logits(TwoValued(-x, x), scale, path.K)
     if not zero(Z.diagonal - Z.off - path.gap(x, path.K, sp)):
         return False
-    found = gradient_at(theory.wrong_probability(y, path.K, sp), scale, path.K)
-    return all(zero(a - b) for a, b in zip(found, path.entries(y, path.K, sp), strict=True))
+    found = gradient_at(symmetric_path.wrong_share(y, path.K, sp), scale, path.K)
+    return all(zero(a - b) for a, b in zip(found, path.entries(y, path.K, xp=sp), strict=True))
 
 
 def entries_as_in_theorem_3_4(gap: Any, K: Any, xp: Any) -> Any:
     """The exponent that the paper prints in the proof of theorem 3.4: 1/(K - 1) for 1/sqrt(K - 1)."""
-    return theory.gradient_entries(gap / xp.sqrt(K - 1), K, xp)
+    return symmetric_path.gradient_entries(gap / xp.sqrt(K - 1), K, xp=xp)
 
 
 # ------------------------------------------------------------------------------------- the update rules
@@ -482,7 +483,7 @@ def is_the_only_minimiser(entries: Callable[[Any, Any], tuple[Any, Any]]) -> boo
     By convexity loss(W) - loss(W*) >= sum_ij grad(W*)_ij (W_ij - W*_ij), which is above 0 unless W = W*.
     """
     star = TwoValued(*entries(lam, K2))
-    gradient = gradient_on_the_path(star, theory.etf_scale(K2, sp), K2)
+    gradient = gradient_on_the_path(star, symmetric_path.frame_norm(K2, xp=sp), K2)
     inside = (2 * BELOW_ONE - 1) / lam
     for g, v in zip(gradient, star, strict=True):
         if not zero(v**2 - 1 / lam**2):
@@ -525,7 +526,7 @@ def every_start_converges(found: Convergence) -> bool:
     """
     r, q, f = sp.symbols("r q f", positive=True)
     rho = found.step(eta, K3, sp)
-    if not zero(rho - theory.logit_stretch(K3) * theory.etf_scale(K3, sp) * 2 * eta):
+    if not zero(rho - theory.logit_stretch(K3) * symmetric_path.frame_norm(K3, xp=sp) * 2 * eta):
         return False
     plain = sp.Symbol("rho", positive=True)
     rest = sp.integrate((1 - r) * plain**2 * sp.exp(r * plain), (r, 0, 1))
@@ -545,7 +546,7 @@ def every_start_converges(found: Convergence) -> bool:
     general = gamma * q - extra * (1 + q)
     if not zero(sp.simplify((q * f - fixed) - f * general / (gamma - extra))):
         return False
-    scale = theory.etf_scale(K3, sp)
+    scale = symmetric_path.frame_norm(K3, xp=sp)
     star = TwoValued(*minimiser_entries(lam, K3))
     Z = logits(star, scale, K3)
     gradient = gradient_on_the_path(star, scale, K3)
@@ -620,11 +621,13 @@ def cycle_exists_from(threshold: Callable[[Any], Any]) -> bool:
     third = 2 * eta / 3
     if any(sp.limit(sp.together(a - b), lam, 0) != third for a, b in ((high, middle), (middle, low))):
         return False
-    unit = theory.etf_scale(3, sp) * third / 3  # the logarithm of v is 2 c eta/9
+    unit = symmetric_path.frame_norm(3, xp=sp) * third / 3  # the logarithm of v is 2 c eta/9
     W = cycle_matrix((third, sp.Integer(0), -third), sp.Integer(0))
     mean = [sum(row) / 3 for row in W]
     power = {
-        (i, j): sp.nsimplify(sp.simplify(theory.etf_scale(3, sp) * (W[i][j] - mean[i] + mean[j]) / unit))
+        (i, j): sp.nsimplify(
+            sp.simplify(symmetric_path.frame_norm(3, xp=sp) * (W[i][j] - mean[i] + mean[j]) / unit)
+        )
         for i, j in CYCLE_SIGNS
     }
     signs = {}
@@ -721,7 +724,7 @@ PROOFS = (
         Path(),
         {
             "K = 1 allowed": Path(K=k + 1),
-            "features of the opposite sign": Path(scale=lambda K, xp: -theory.etf_scale(K, xp)),
+            "features of the opposite sign": Path(scale=lambda K, xp: -symmetric_path.frame_norm(K, xp=xp)),
             "pattern J": Path(pattern=TwoValued(1, 1)),
             "exponent 1/(K - 1)": Path(entries=entries_as_in_theorem_3_4),
             "gap off by 1e-6": Path(gap=lambda w, K, xp: theory.logit_gap(w * WRONG, K, xp)),

@@ -278,7 +278,7 @@ def test_ctrl_c_keeps_the_records(monkeypatch):
         yield lambda step: os.kill(os.getpid(), signal.SIGINT) if step >= 10_000 else None
 
     with monkeypatch.context() as patch:
-        patch.setattr("ufm.reduced._bar", bar)
+        patch.setattr("ufm.reduced.progress_bar", bar)
         with pytest.raises(InterruptedRunError, match="interrupted at step") as caught:
             ufm.simulate_symmetric(3, ufm.Adam(1e-3), steps=10**6, record=ufm.Every(9_999))
     run = caught.value.trajectory

@@ -120,7 +120,9 @@ def judge(claim: Claim, run: Run) -> Row:
         reason = f"this run cannot tell the claim from its perturbed statement ({control:.2g} of the round-off bound)"
     else:
         verdict, reason = "holds", f"{prediction.quantity} is right to {ratio:.2g} of the round-off bound"
-    return Row(claim, verdict, reason + _share_judged(prediction, run), error, bound, ratio, control, prediction)
+    return Row(
+        claim, verdict, reason + _share_judged(prediction, run), error, bound, ratio, control, prediction
+    )
 
 
 def _share_judged(prediction: Prediction, run: Run) -> str:

@@ -92,3 +92,19 @@ class At:
         if self.at and self.at[-1] > total:
             raise invalid("At.at", self.at[-1], f"steps up to the end of the run, {total}")
         return _with_ends(np.array(self.at, dtype=np.int64), total)
+
+
+def planned_steps(record: Record, total: int) -> np.ndarray:
+    """Steps to record of a run of `total` steps, with the first and the last.
+
+    Raises
+    ------
+    InvalidProblemError
+        If the record's own `steps` gives anything but whole numbers from 0 to `total`.
+    """
+    given = np.asarray(record.steps(total))
+    if given.ndim != 1 or (
+        given.size and (given.dtype.kind not in "iu" or given.min() < 0 or given.max() > total)
+    ):
+        raise invalid(f"{type(record).__name__}.steps({total})", given, f"whole numbers from 0 to {total}")
+    return _with_ends(given, total)

@@ -21,9 +21,10 @@ from ufm.decay import Decay, shrinks_after
 from ufm.errors import DivergedError, IncompatibleError, InterruptedRunError, invalid
 from ufm.initial import SimplexETF, Zeros
 from ufm.problems import UFM
-from ufm.record import Every
+from ufm.record import Every, planned_steps
 from ufm.run import Run
-from ufm.simulate import CHUNK_SECONDS, _bar, _collector_at_rest, _planned
+from ufm.stepping import CHUNK_SECONDS, collector_at_rest, progress_bar
+from ufm.theory import symmetric_path
 from ufm.trajectory import Status
 
 if TYPE_CHECKING:
@@ -103,30 +104,24 @@ class SymmetricTrajectory:
     @property
     def alpha(self) -> np.ndarray:
         """NC0, ||W^T 1||^2/K = (diagonal + (K - 1) off_diagonal)^2, shape (records,)."""
-        from ufm.theory.symmetric_path import nc0
-
-        return nc0(self.diagonal, self.off_diagonal, self.classes)
+        return symmetric_path.nc0(self.diagonal, self.off_diagonal, self.classes)
 
     @property
     def logit_gap(self) -> np.ndarray:
         """Logit of the true class minus that of any other, c (diagonal - off_diagonal), shape (records,)."""
-        from ufm.theory.symmetric_path import logit_gap
-
-        return logit_gap(self.diagonal, self.off_diagonal, self.norm)
+        return symmetric_path.logit_gap(self.diagonal, self.off_diagonal, self.norm)
 
     @property
     def fit(self) -> np.ndarray:
         """Cross-entropy averaged (or summed) over samples, shape (records,)."""
-        from ufm.theory.symmetric_path import cross_entropy
-
-        return self.classes * self.samples_factor * cross_entropy(self.logit_gap, self.classes)
+        return self.classes * self.samples_factor * symmetric_path.cross_entropy(self.logit_gap, self.classes)
 
     @property
     def penalty(self) -> np.ndarray:
         """lam/2 ||W||_F^2 of the coupled decay, shape (records,)."""
-        from ufm.theory.symmetric_path import squared_norm
-
-        return 0.5 * self.coupled * squared_norm(self.diagonal, self.off_diagonal, self.classes)
+        return (
+            0.5 * self.coupled * symmetric_path.squared_norm(self.diagonal, self.off_diagonal, self.classes)
+        )
 
     @property
     def loss(self) -> np.ndarray:
@@ -135,9 +130,7 @@ class SymmetricTrajectory:
 
     def weights(self, i: int) -> np.ndarray:
         """W at record i as a matrix, shape (classes, classes)."""
-        from ufm.theory.symmetric_path import weights
-
-        return weights(self.diagonal[i], self.off_diagonal[i], self.classes)
+        return symmetric_path.weights(self.diagonal[i], self.off_diagonal[i], self.classes)
 
     def to_xarray(self) -> xarray.Dataset:
         """Both values, losses and NC0 as a labelled dataset over the recorded steps."""
@@ -282,14 +275,12 @@ class Setting(NamedTuple):
     @staticmethod
     def of(classes: Any, reduction: Any = "mean", norm: Any = "frobenius", per_class: Any = 1) -> Setting:
         """Check the arguments of `simulate_symmetric`."""
-        from ufm.theory.symmetric_path import frame_norm
-
         where = "simulate_symmetric"
         K = whole(f"{where}.classes", classes, 2, MOST_CLASSES)
         n = whole(f"{where}.per_class", per_class)
         choice(f"{where}.reduction", reduction, ("mean", "sum"))
         if isinstance(norm, str):
-            c = float(frame_norm(K, choice(f"{where}.norm", norm, ("frobenius", "columns"))))
+            c = float(symmetric_path.frame_norm(K, choice(f"{where}.norm", norm, ("frobenius", "columns"))))
         else:
             allowed = "'frobenius', 'columns' or a finite number > 0"
             c = real(f"{where}.norm", norm, 0.0, allowed=allowed)
@@ -328,12 +319,12 @@ def integrate_symmetric(
     """Integrate a checked run, its learning and decay rates multiplied by 1 + `error`, beside disturbed copies."""
     began, total, copies = time.perf_counter(), run.steps, len(disturbances.kinds)
     assert total is not None
-    with _collector_at_rest():
+    with collector_at_rest():
         from ufm.kernels import contract, loop, reduced, updates
 
         update = updates.rule(run.optimizer, "float64")
         kernel = contract.compiled(reduced.run, "reduced", "float64")
-    when, size = _planned(run), 2 * copies
+    when, size = planned_steps(run.record, total), 2 * copies
     coupled, decoupled = (rate["W1"] * (1 + error) for rate in (run.coupled, run.decoupled))
     step = contract.Step(
         hyper=np.array(run.optimizer.hyper() or (0.0,)),
@@ -364,7 +355,7 @@ def integrate_symmetric(
     name, reason = "completed", f"all {total} steps were taken"
     begin = time.perf_counter()
     try:
-        with _bar(progress, total, 0) as show:
+        with progress_bar(progress, total, 0) as show:
             _in_chunks(advance, cursor, total, show)
         if cursor[loop.WHY] == contract.NOT_FINITE:
             name, reason = (

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +15,10 @@ from ufm.epochs import batch_order
 from ufm.errors import DivergedError, IncompatibleError, InterruptedRunError, invalid
 from ufm.initial import Gaussian, draw
 from ufm.problems import Problem
-from ufm.record import Every
+from ufm.record import Every, planned_steps
 from ufm.run import Run
+from ufm.stepping import CHUNK_SECONDS, collector_at_rest, progress_bar
 from ufm.trajectory import End, Status, Trajectory
-
-CHUNK_SECONDS = 0.2  # how long compiled code runs before Python looks at Ctrl-C and the progress bar
 
 
 def simulate(
@@ -145,29 +142,6 @@ def resume(
     return _integrate(run, trajectory.end, trajectory, throw, progress, callback)
 
 
-@contextmanager
-def _bar(progress: bool | None, total: int, start: int) -> Iterator[Callable[[int], None]]:
-    if not progress:
-        yield lambda step: None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, initial=start, unit="step", unit_scale=True) as bar:
-        yield lambda step: bar.update(step - bar.n) and None
-
-
-@contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Pause garbage collection: while numba builds its type objects there is none, and looking for it takes a tenth."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 def _integrate(
     run: Run,
     begin: End,
@@ -180,7 +154,7 @@ def _integrate(
     problem, dtype, total = run.problem, run.dtype, run.steps
     assert total is not None
     started, unit = time.perf_counter(), begin.unit.copy()
-    with _collector_at_rest():
+    with collector_at_rest():
         from ufm.kernels import batches, contract, doubt, extended, loop, losses, updates
         from ufm.kernels.layout import buffers_of, chain_of, step_of
 
@@ -192,7 +166,7 @@ def _integrate(
         plain = batches.run if run.batch is not None and run.batch < problem.samples else loop.run
         kernel = contract.compiled(plain if unit.size == 0 else extended.run, "run", dtype)
     rates = run.rates.astype(dtype)
-    planned = _planned(run)
+    planned = planned_steps(run.record, total)
     first = begin.step if previous is None else begin.step + 1
     when = planned[planned >= first]
     theta, m, v = begin.theta.copy(), begin.m.copy(), begin.v.copy()
@@ -219,7 +193,7 @@ def _integrate(
     stepping = time.perf_counter()
     chunk = 64
     try:
-        with _bar(progress, total, begin.step) as show:
+        with progress_bar(progress, total, begin.step) as show:
             while True:
                 since, clock = int(cursor[loop.AT]), time.perf_counter()
                 advance(records, min(since + chunk, total))
@@ -305,17 +279,6 @@ def _integrate(
             f"the run was {trajectory.status}; continue with error.trajectory.resume()", trajectory
         )
     return trajectory
-
-
-def _planned(run: Run) -> np.ndarray:
-    """Steps to record, with the first and the last."""
-    given = np.asarray(run.record.steps(run.steps))
-    if given.ndim != 1 or (
-        given.size and (given.dtype.kind not in "iu" or given.min() < 0 or given.max() > run.steps)
-    ):
-        allowed = f"whole numbers from 0 to {run.steps}"
-        raise invalid(f"{type(run.record).__name__}.steps({run.steps})", given, allowed)
-    return np.unique(np.concatenate([[0], given, [run.steps]])).astype(np.int64)
 
 
 def _rates_hint(run: Run, at: int) -> str:

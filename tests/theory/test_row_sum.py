@@ -14,7 +14,7 @@ from numba import njit
 
 import ufm
 from ufm.errors import InvalidProblemError
-from ufm.theory import row_sum
+from ufm.theory import _recorded, row_sum
 from ufm.theory._recorded import exact_row_sum, running_maximum
 from ufm.theory.row_sum import growth, log_growth, log_nc0, nc0, recursion_matrix, round_off_bound
 
@@ -620,6 +620,31 @@ def scaled_cross_entropy(Z, targets, R):
             R[k, i] = 1e8 * (np.exp(Z[k, i]) / total - targets[k, i])
             value -= 1e8 * targets[k, i] * (Z[k, i] - np.log(total))
     return value
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    "problem",
+    [
+        ufm.UFM(4, 5, (1, 2, 3, 1), bias=True, loss=ufm.CrossEntropy(0.1)),
+        ufm.DUFM(4, 5, 3, per_class=2, loss="ce", activation="relu"),
+        ufm.UFM(4, 4, loss=scaled_cross_entropy, features=ufm.SimplexETF()),
+        ufm.UFM(3, 2, loss=ufm.CrossEntropy(targets=np.full((3, 3), 1 / 3), reduction="sum")),
+    ],
+    ids=["bias", "deep", "user loss", "soft"],
+)
+def test_recorded_gradients_are_those_of_the_problem(problem, dtype, monkeypatch) -> None:
+    """At every record, and the same numbers whatever the records held at once."""
+    run = run_of(ufm.SignGD(0.01), ufm.Coupled(1e-2), 20, problem, dtype=dtype)
+    found = _recorded._evaluate_gradients(run)
+    for i, values in enumerate(found.values):
+        state = {name: run.trajectory[name][i] for name in problem.trained}
+        expected = problem.gradient(state)[problem.last]
+        assert values == pytest.approx(expected, rel=0, abs=1e-15 * np.abs(expected).max())
+        assert found.largest[i] == pytest.approx(np.abs(expected).max(), rel=1e-14)
+    monkeypatch.setattr(_recorded, "BLOCK", 100)
+    for one, other in zip(found, _recorded._evaluate_gradients(run), strict=True):
+        assert np.array_equal(one, other)
 
 
 def test_lemma_e5_for_losses_of_every_size() -> None:

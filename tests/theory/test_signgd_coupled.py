@@ -14,6 +14,7 @@ from ufm.errors import InvalidProblemError
 from ufm.metrics import nc0 as measured_nc0
 from ufm.theory import signgd_coupled as theory
 from ufm.theory.signgd_coupled import end_point, first_balance, first_flip, marks, peak, phase_2_end
+from ufm.theory.symmetric_path import frame_of
 
 CLAIM = "zhao2026.thm3.4"
 CLAIMS = {claim.name: claim for claim in theory.CLAIMS}
@@ -160,12 +161,12 @@ def test_scale_of_frozen_features() -> None:
     for K in (2, 3, 10, 77, 300):
         for norm, c in (("frobenius", 1 / np.sqrt(K - 1)), ("columns", np.sqrt(K / (K - 1)))):
             for width in (K, K + 3):
-                assert theory._frame_scale(
-                    problem_of(K, width, features=ufm.SimplexETF(norm))
-                ) == pytest.approx(c, rel=1e-14)
+                assert frame_of(problem_of(K, width, features=ufm.SimplexETF(norm))) == pytest.approx(
+                    c, rel=1e-14
+                )
     H = np.array(problem_of(5).frozen_values["H"])
     H[3, 1] *= 1 + 1e-13
-    assert theory._frame_scale(problem_of(5, features=ufm.Given(H))) is None
+    assert frame_of(problem_of(5, features=ufm.Given(H))) is None
 
 
 def test_bad_input_gets_one_sentence() -> None:

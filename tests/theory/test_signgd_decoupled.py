@@ -13,6 +13,7 @@ from ufm.compare import judge
 from ufm.errors import InvalidProblemError
 from ufm.theory import signgd_decoupled as theory
 from ufm.theory.signgd_decoupled import logit_gap, minimiser, nc0, sign_pattern, weight
+from ufm.theory.symmetric_path import gradient_entries
 
 EPS = 2.0**-52
 CLAIMS = {claim.name: claim for claim in theory.CLAIMS}
@@ -110,7 +111,7 @@ def test_gap_and_gradient_are_those_of_the_model(K) -> None:
         W = w * sign_pattern(K)
         Z = W @ problem.frozen_values["H"]
         assert Z[0, 0] - Z[1, 0] == pytest.approx(logit_gap(w, K), rel=1e-13)
-        on, off = theory.gradient_entries(logit_gap(w, K), K)
+        on, off = gradient_entries(logit_gap(w, K), K)
         gradient = problem.gradient({"W": W})["W"]
         assert gradient == pytest.approx(np.where(np.eye(K) > 0, on, off), rel=1e-10)
         assert ufm.metrics.nc0(W) == pytest.approx(theory.nc0_of_weight(w, K), rel=1e-13, abs=1e-30)
@@ -516,7 +517,7 @@ def test_one_step_obeys_the_inequality_that_convergence_rests_on() -> None:
         f, least, kappa = loss(W, K), loss(minimiser(lam, K), K), theory.growth_of_loss(lr, K)
         right = f + lr * lam * (least - f) + kappa * f
         assert loss(then, K) <= right + 1e-12
-        psi = theory.gradient_entries(logit_gap(-1 / lam, K), K)[1]
+        psi = gradient_entries(logit_gap(-1 / lam, K), K)[1]
         assert f - least >= psi * np.abs(W - minimiser(lam, K)).max() - 1e-12
         tightest = min(tightest, (right - loss(then, K)) / f)
         q = theory.least_slope(lam, K)

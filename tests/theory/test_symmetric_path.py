@@ -279,7 +279,7 @@ def test_what_applies():
     assert reason(problem(3), init=ufm.Given(weights(1.0, -0.1, 3)), batch=3) is None
     assert reason(problem(4), ufm.Elementwise(lion, 0.1, (0.9, 0.99)), ufm.Mixed(0.1, 0.1, "after")) is None
     assert ufm.claims.applicable(problem(3), ufm.GD(0.1), init=ufm.Zeros())["ufm.symmetric_path"] is None
-    assert frame_of(three, np.arange(3), 3) == pytest.approx(2.5 / np.sqrt(2))
+    assert frame_of(ufm.UFM(3, 3, features=three)) == pytest.approx(2.5 / np.sqrt(2))
     assert two_values(np.array([[1.0, 2.0], [3.0, 1.0]])) is None
 
 

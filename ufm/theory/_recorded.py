@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -13,6 +15,8 @@ from ufm.theory._double_double import DoubleDouble
 
 if TYPE_CHECKING:
     from ufm.run import Run
+
+BLOCK = 2**18  # numbers of residuals and inputs held at once
 
 
 def exact_row_sum(W: np.ndarray) -> DoubleDouble:
@@ -72,48 +76,57 @@ def gradients(run: Run) -> Gradients:
 
 
 def _evaluate_gradients(run: Run) -> Gradients:
+    """Residuals by the compiled head of the loss, their products by numpy, block by block of the records."""
+    kept, traj, problem = finite_records(run), run.trajectory, run.problem
+    assert traj is not None
+    N, (rows, width) = problem.samples, problem.shapes[problem.last]
+    residuals, floor = _residuals_of(problem)
+    values, largest, terms = np.empty((len(kept), rows, width)), np.empty(len(kept)), np.empty(len(kept))
+    at_once = max(1, BLOCK // (N * (rows + width)))
+    for first in range(0, len(kept), at_once):
+        here = slice(first, first + at_once)
+        part = replace(traj, states=traj.states[kept[here]].astype(np.float64), steps=traj.steps[kept[here]])
+        with np.errstate(over="ignore", invalid="ignore"):
+            X, R = part.features(), residuals(part.logits())
+            G = values[here] = R @ X.swapaxes(1, 2)
+            sizes, H = np.nan_to_num(np.abs(R), nan=0.0, posinf=0.0), np.abs(X)
+            columns = sizes.sum(axis=1)
+            if isinstance(problem.loss, UserLoss):
+                floor = np.maximum.accumulate(np.concatenate([floor[-1:], columns]))[1:]
+            columns = np.maximum(columns, floor)
+            if run.batch is None:
+                largest[here] = np.abs(G).max(axis=(1, 2))
+                terms[here] = (H @ columns[:, :, None]).max(axis=(1, 2))
+            else:  # the average over any batch is at most the largest of its samples
+                feature = H.max(axis=1)
+                largest[here] = N * (feature * sizes.max(axis=1)).max(axis=1)
+                terms[here] = N * (feature * columns).max(axis=1)
+    return Gradients(values, largest, terms)
+
+
+def _residuals_of(problem: Any) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]:
+    """Residuals at logits of shape (records, classes, samples), and the least column sum to count, (1, samples).
+
+    Residuals that are differences of numbers of some size keep its rounding error, however small they get.
+    """
     from ufm.kernels.layout import chain_of
     from ufm.kernels.losses import pair
 
-    kept, traj, problem = finite_records(run), run.trajectory, run.problem
-    assert traj is not None
-    head, chain = pair(problem.loss, "float64")[0], chain_of(problem, "float64")
-    K, N = problem.classes, problem.samples
+    head, chain, N = pair(problem.loss, "float64")[0], chain_of(problem, "float64"), problem.samples
     factor, work = (chain.scale if chain.scale > 0 else 1.0 / N), np.zeros(3 * N)
 
-    def residual(Z: np.ndarray) -> np.ndarray:
-        R = np.zeros((K, N))
-        head(np.ascontiguousarray(Z), chain.segments, chain.targets, chain.parameters, factor, R, work)
-        return np.nan_to_num(np.abs(R), nan=0.0, posinf=0.0)
+    def residuals(logits: np.ndarray) -> np.ndarray:
+        found = np.zeros(logits.shape)
+        for Z, R in zip(logits, found, strict=True):
+            head(Z, chain.segments, chain.targets, chain.parameters, factor, R, work)
+        return found
 
-    user = isinstance(problem.loss, UserLoss)
-    # residuals that are differences of numbers of this size keep its rounding error, however small they get
-    floor = np.zeros(N)
-    if user:
-        floor = residual(np.zeros((K, N))).sum(axis=0)
-    elif problem.targets is not None:
-        floor = 2 * factor * np.abs(problem.targets).sum(axis=0)
-    with np.errstate(over="ignore", invalid="ignore"):  # records that are not kept may hold anything
-        features = traj.features()
-    values, largest, terms = [], [], []
-    for i in kept:
-        state = traj.state(int(i))
-        G = problem.gradient({name: state[name] for name in problem.trained})[problem.last]
-        X = features[i].astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            Z = state[problem.last].astype(np.float64) @ X
-            H, R = np.abs(X), residual(Z + state["b"].astype(np.float64)[:, None] if problem.bias else Z)
-        if user:
-            floor = np.maximum(floor, R.sum(axis=0))
-        columns = np.maximum(R.sum(axis=0), floor)
-        if run.batch is None:
-            largest.append(np.abs(G).max())
-            terms.append((H @ columns).max())
-        else:  # the average over any batch is at most the largest of its samples
-            largest.append(N * (H.max(axis=0) * R.max(axis=0)).max())
-            terms.append(N * (H.max(axis=0) * columns).max())
-        values.append(G)
-    return Gradients(np.stack(values), np.array(largest), np.array(terms))
+    if isinstance(problem.loss, UserLoss):
+        at_zero = np.abs(residuals(np.zeros((1, problem.classes, N))))
+        return residuals, np.nan_to_num(at_zero, nan=0.0, posinf=0.0).sum(axis=1)
+    if problem.targets is not None:
+        return residuals, 2 * factor * np.abs(problem.targets).sum(axis=0)[None]
+    return residuals, np.zeros((1, N))
 
 
 def known_rates(run: Run) -> np.ndarray | None:

@@ -10,8 +10,8 @@ decoupled shrink applied before the step,
                               m' = (1 - eta lam_d) m - eta (lam_c m + beta q')    (Nesterov, as in PyTorch)
 
 A shrink after the step multiplies the whole new m instead (`entries_shrunk_after`), which is the same map at other
-rates (`rates_before`). Hence m_t = g_t m_0 and alpha_t = g_t^2 alpha_0 for every data set, depth, batch order and loss value. The
-paper's lam is a rate on the whole matrix, lam/2 ||W||_F^2, as here.
+rates (`rates_before`). Hence m_t = g_t m_0 and alpha_t = g_t^2 alpha_0 for every data set, depth, batch order and
+loss value. The paper's lam is a rate on the whole matrix, lam/2 ||W||_F^2, as here.
 
 Two forms stand beside each other. `growth_closed_form` is what is proved (``python -m proofs_check``):
 generic in its number type. `growth` and `log_growth` are what is evaluated: powers of the 2 x 2 matrix in

@@ -34,7 +34,9 @@ import numpy as np
 from ufm.checks import real, whole
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import invalid
+from ufm.theory import symmetric_path
 from ufm.theory.row_sum import PAPER, PERTURBATION
+from ufm.theory.symmetric_path import frame_norm, frame_of, gradient_entries, samples_factor_of
 
 if TYPE_CHECKING:
     from ufm.run import Run
@@ -43,15 +45,10 @@ if TYPE_CHECKING:
 # ------------------------------------------------------------------ formulas, generic in their number type
 
 
-def feature_scale(classes: Any, xp: Any = np) -> Any:
-    """c = 1/sqrt(K-1), the scale of the simplex ETF of theorems 3.3 and 3.4: H = c (I - J/K)."""
-    return 1 / xp.sqrt(classes - 1)
-
-
 def psi(x: Any, classes: Any, samples_factor: Any = None, scale: Any = None, xp: Any = np) -> Any:
     """Off-diagonal entry of grad_W at W = (a+b) I - b J, x = a + b; the diagonal is -(K-1) psi.
 
-    psi(x) = s c/(exp(c x) + K - 1), written so that it does not overflow for large x.
+    psi(x) = s c/(exp(c x) + K - 1), the entry of `symmetric_path.gradient_entries` at the logit gap c x.
 
     Parameters
     ----------
@@ -71,10 +68,8 @@ def psi(x: Any, classes: Any, samples_factor: Any = None, scale: Any = None, xp:
     >>> float(psi(0.0, 2))
     0.25
     """
-    s = 1 / classes if samples_factor is None else samples_factor
-    c = feature_scale(classes, xp) if scale is None else scale
-    small = xp.exp(-c * x)
-    return s * c * small / (1 + (classes - 1) * small)
+    c = frame_norm(classes, xp=xp) if scale is None else scale
+    return gradient_entries(c * x, classes, c, samples_factor, xp)[1]
 
 
 def pushes(
@@ -107,21 +102,21 @@ def reduced_step(
     return a + lr * xp.sign(push_a), b + lr * xp.sign(push_b)
 
 
-def nc0(a: Any, b: Any, classes: Any) -> Any:
+def nc0(a: Any, b: Any, classes: Any, xp: Any = np) -> Any:
     """alpha = ||W^T 1||^2/K = (a - (K-1) b)^2 of W = (a+b) I - b J; for any number type."""
-    return (a - (classes - 1) * b) ** 2
+    return symmetric_path.nc0(a, -b, classes, xp)
 
 
 def steepest(lam: Any, classes: Any, samples_factor: Any = None, scale: Any = None, xp: Any = np) -> Any:
     """beta = s c^2/(4 (K-1) lam), the largest -psi'(x)/lam, which it takes where exp(c x) = K - 1."""
     s = 1 / classes if samples_factor is None else samples_factor
-    c = feature_scale(classes, xp) if scale is None else scale
+    c = frame_norm(classes, xp=xp) if scale is None else scale
     return s * c**2 / (4 * (classes - 1) * lam)
 
 
 def slope(x: Any, lam: Any, classes: Any, samples_factor: Any = None, scale: Any = None, xp: Any = np) -> Any:
     """-psi'(x)/lam = c psi(x)/(lam (1 + (K-1) exp(-c x))), between 0 and `steepest`; for any number type."""
-    c = feature_scale(classes, xp) if scale is None else scale
+    c = frame_norm(classes, xp=xp) if scale is None else scale
     return c * psi(x, classes, samples_factor, c, xp) / lam / (1 + (classes - 1) * xp.exp(-c * x))
 
 
@@ -145,7 +140,7 @@ def _settings(
     """lam as an array, K, s and c as numbers; every one checked."""
     K = whole(f"{where}.classes", classes, 2)
     s = 1 / K if samples_factor is None else samples_factor
-    c = float(feature_scale(K)) if scale is None else scale
+    c = float(frame_norm(K)) if scale is None else scale
     for name, value in {"samples_factor": s, "scale": c}.items():
         if not real(f"{where}.{name}", value) > 0:
             raise invalid(f"{where}.{name}", value, "a finite number > 0")
@@ -455,18 +450,6 @@ def marks(lr: float, lam: float, classes: int, samples_factor: Any = None, scale
 # ---------------------------------------------------------------------------------- hypotheses about runs
 
 
-def _frame_scale(problem: Any) -> float | None:
-    """c > 0 if every class mean and sample of H is a column of c (I - J/K), rows beyond the K-th zero; else None."""
-    K, H = problem.classes, problem.frozen_values["H"]
-    if len(H) < K:
-        return None
-    c = float(H[0, 0]) * K / (K - 1)
-    frame = np.zeros((len(H), K))
-    frame[:K] = np.eye(K) - 1.0 / K
-    close = np.abs(H - c * frame[:, problem.labels]).max() <= 8 * np.finfo(np.float64).eps * abs(c)
-    return c if c > 0 and close else None
-
-
 def _outside_the_setting(run: Run) -> str | None:
     """Why W_t is not known to follow the two-scalar recursion, or None."""
     from ufm.losses import CrossEntropy
@@ -481,7 +464,7 @@ def _outside_the_setting(run: Run) -> str | None:
         return f"the loss is {loss!r}; theorem 3.4 is for cross-entropy with one-hot targets"
     if len(set(problem.class_sizes)) > 1:
         return f"the class sizes are {problem.class_sizes}; theorem 3.4 is for equal ones"
-    if _frame_scale(problem) is None:
+    if frame_of(problem) is None:
         return "the features are not c (I - J/K) with c > 0, the simplex ETF of theorem 3.4 in its own coordinates"
     if type(run.optimizer) is not SignGD:
         return f"the optimizer is {type(run.optimizer).__name__}; theorem 3.4 is for SignGD"
@@ -524,10 +507,9 @@ def _hypotheses(run: Run) -> str | None:
 
 def _parameters(run: Run) -> tuple[int, float, float]:
     """K, s and c of a run in the setting of the theorem."""
-    problem, scale = run.problem, _frame_scale(run.problem)
+    scale = frame_of(run.problem)
     assert scale is not None
-    K = problem.classes
-    return K, 1 / K if problem.loss.reduction == "mean" else float(problem.class_sizes[0]), scale
+    return run.problem.classes, samples_factor_of(run.problem), scale
 
 
 def sign_slack(a: float, b: float, pull: float, lam: float, classes: int, scale: float, samples: int) -> Any:

@@ -28,9 +28,11 @@ import numpy as np
 from ufm.checks import real
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import invalid
+from ufm.theory import symmetric_path
 from ufm.theory._evaluator import LARGEST, nonnegative, rates_of, steps_of
 from ufm.theory._recorded import exact_row_sum, finite_records, known_rates, running_maximum
 from ufm.theory.row_sum import PAPER, PERTURBATION, growth, log_growth, round_off_bound, theorem_3_1
+from ufm.theory.symmetric_path import frame_norm, frame_of, gradient_entries, opposite_values
 
 if TYPE_CHECKING:
     from ufm.run import Run
@@ -149,11 +151,6 @@ def limit_weight(lam: Any) -> Any:
     return -1 / lam
 
 
-def etf_scale(classes: Any, xp: Any = np) -> Any:
-    """The c of H = c (I - J/K) at which ||H||_F = 1: the features of the theorem."""
-    return 1 / xp.sqrt(classes - 1)
-
-
 def logit_gap(w: Any, classes: Any, xp: Any = np) -> Any:
     """Logit of the true class minus that of any other at W = w (J - 2I): -2 w/sqrt(K - 1).
 
@@ -173,21 +170,7 @@ def logit_gap(w: Any, classes: Any, xp: Any = np) -> Any:
     >>> float(logit_gap(-1 / 5e-4, 10).round(1))
     1333.3
     """
-    return -2 * w * etf_scale(classes, xp)
-
-
-def wrong_probability(gap: Any, classes: Any, xp: Any = np) -> Any:
-    """Probability of each wrong class where the true one leads all others by `gap`: 1/(e^gap + K - 1)."""
-    return 1 / (xp.exp(gap) + classes - 1)
-
-
-def gradient_entries(gap: Any, classes: Any, xp: Any = np) -> tuple[Any, Any]:
-    """Diagonal and off-diagonal entry of grad_W at W = x I + y J: psi (1 - K) and psi, psi = c p/K.
-
-    p = `wrong_probability` at the logit gap c x; mean over the samples, c = `etf_scale`.
-    """
-    psi = etf_scale(classes, xp) * wrong_probability(gap, classes, xp) / classes
-    return psi * (1 - classes), psi
+    return symmetric_path.logit_gap(*opposite_values(w), frame_norm(classes, xp=xp))
 
 
 def class_size_margin(first: Any, second: Any, samples: Any, classes: Any) -> Any:
@@ -203,7 +186,7 @@ def sign_pattern(classes: int) -> np.ndarray:
     >>> sign_pattern(2).tolist()
     [[-1.0, 1.0], [1.0, -1.0]]
     """
-    return np.ones((classes, classes)) - 2 * np.eye(classes)
+    return symmetric_path.weights(*opposite_values(1.0), classes)
 
 
 def minimiser(lam: float, classes: int) -> np.ndarray:
@@ -265,7 +248,7 @@ def lock_radius(classes: Any, scale: Any = None, xp: Any = np) -> Any:
     """
     if classes == 2:
         return float("inf")
-    c = etf_scale(classes, xp) if scale is None else scale
+    c = frame_norm(classes, xp=xp) if scale is None else scale
     return xp.log(spread_that_locks(classes)) / (2 * logit_stretch(classes) * c)
 
 
@@ -332,7 +315,7 @@ def growth_of_loss(lr: Any, classes: Any, xp: Any = np) -> Any:
 
 def step_in_logits(lr: Any, classes: Any, xp: Any = np) -> Any:
     """rho, the largest change of a logit difference by a step of entries up to 2 eta."""
-    return logit_stretch(classes) * etf_scale(classes, xp) * 2 * lr
+    return logit_stretch(classes) * frame_norm(classes, xp=xp) * 2 * lr
 
 
 def least_slope(lam: Any, classes: Any, xp: Any = np) -> Any:
@@ -344,13 +327,13 @@ def least_slope(lam: Any, classes: Any, xp: Any = np) -> Any:
     gap = logit_gap(limit_weight(lam), classes, xp)
     if xp is np:
         small = (classes - 1) * np.exp(-gap)
-        slope = etf_scale(classes) / classes / (1 + small)
+        slope = frame_norm(classes) / classes / (1 + small)
         with np.errstate(divide="ignore", invalid="ignore"):
             loss = np.where(small > 0, np.log1p(small) / np.exp(-gap), classes - 1)  # f* e^gap
         return lock_radius(classes) * slope / loss
     return (
         lock_radius(classes, xp=xp)
-        * gradient_entries(gap, classes, xp)[1]
+        * gradient_entries(gap, classes, xp=xp)[1]
         / xp.log(1 + (classes - 1) * xp.exp(-gap))
     )
 
@@ -461,19 +444,6 @@ def classes_of(where: str, classes: Any) -> np.ndarray:
 # -------------------------------------------------------------------------------- hypotheses about runs
 
 
-def features_scale(run: Run) -> float | None:
-    """c > 0 if H is frozen at c (I - J/K), one column per sample, over rows of zeros; None otherwise."""
-    problem = run.problem
-    H, K = problem.frozen_values["H"], problem.classes
-    if len(H) < K:
-        return None
-    c = float(H[0, 0]) / (1 - 1 / K)
-    frame = np.zeros(H.shape)
-    frame[:K] = c * (np.eye(K) - 1 / K)[:, problem.labels]
-    # round-off of whoever built the frame
-    return c if c > 0 and np.abs(H - frame).max() <= 8 * np.finfo(float).eps * c else None
-
-
 def _outside_the_setting(run: Run) -> str | None:
     """Why problem, optimizer or decay are not those of theorem 3.3, or None; says nothing about the start."""
     return _other_problem(run) or _other_optimizer(run) or _other_decay(run)
@@ -504,7 +474,7 @@ def _other_problem(run: Run) -> str | None:
             f"the label smoothing is {loss.smoothing:g}; theorem 3.3 is for 0 (the signs turn once the wrong "
             "classes have probabilities below smoothing/K)"
         )
-    if features_scale(run) is None:
+    if frame_of(problem) is None:
         return (
             "the frozen features are not c (I - J/K) with c > 0, a column for each sample and rows of zeros "
             "below; signs are not kept by a rotation of the ETF"
@@ -584,7 +554,7 @@ def _lock_hypotheses(run: Run) -> str | None:
     K, sizes = run.problem.classes, run.problem.class_sizes
     if len(set(sizes)) > 1:
         return f"classes have {min(sizes)} to {max(sizes)} samples; the lock is shown for equal numbers"
-    distance, radius = asymmetry(_start(run)[:, :K]), lock_radius(K, features_scale(run))
+    distance, radius = asymmetry(_start(run)[:, :K]), lock_radius(K, frame_of(run.problem))
     if distance >= radius:
         return f"W_0 is {distance:.3g} away from every x I + y J; signs are shown to be locked below {radius:.3g}"
     return None

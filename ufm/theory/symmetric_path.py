@@ -21,6 +21,7 @@ from ufm.errors import UfmError
 from ufm.theory._recorded import finite_records
 
 if TYPE_CHECKING:
+    from ufm.problems import UFM
     from ufm.reduced import Disturbances, Integrated
     from ufm.run import Run
 
@@ -54,8 +55,9 @@ def wrong_share(gap: Any, classes: Any, xp: Any = np) -> Any:
     >>> float(wrong_share(0.0, 4))
     0.25
     """
-    if xp is not np:
-        return 1 / (xp.exp(gap) + classes - 1)
+    if xp is not np:  # in this form for numbers that overflow: math's, at a gap >= 0
+        small = xp.exp(-gap)
+        return small / (1 + (classes - 1) * small)
     small = np.exp(-np.abs(gap))
     return np.where(np.asarray(gap) > 0, small / (1 + (classes - 1) * small), 1 / (small + classes - 1))[()]
 
@@ -74,15 +76,32 @@ def right_share(gap: Any, classes: Any, xp: Any = np) -> Any:
     return np.where(np.asarray(gap) > 0, 1 / (1 + (classes - 1) * small), small / (small + classes - 1))[()]
 
 
-def gradient_entries(gap: Any, classes: Any, norm: Any, samples_factor: Any, xp: Any = np) -> tuple[Any, Any]:
-    """Diagonal and off-diagonal entry of grad W on the path.
+def gradient_entries(
+    gap: Any, classes: Any, norm: Any = None, samples_factor: Any = None, xp: Any = np
+) -> tuple[Any, Any]:
+    """Diagonal and off-diagonal entry of grad W on the path, -(K - 1) psi and psi.
+
+    Parameters
+    ----------
+    gap : array_like, shape (...)
+        Logit of the true class minus that of any other, as `logit_gap` returns it.
+    classes : int
+        Number K of classes.
+    norm : float, optional
+        c of H = c (I - J/K); 1/sqrt(K - 1) by default.
+    samples_factor : float, optional
+        Factor of the sum over classes in the fit; 1/K, the mean over samples, by default.
+    xp : module
+        ``numpy``, ``math`` (for a gap >= 0), ``sympy`` or ``mpmath``.
 
     Examples
     --------
     >>> [float(x) for x in gradient_entries(0.0, 2, 1.0, 0.5)]
     [-0.25, 0.25]
     """
-    psi = norm * samples_factor * wrong_share(gap, classes, xp)
+    c = frame_norm(classes, xp=xp) if norm is None else norm
+    s = 1 / classes if samples_factor is None else samples_factor
+    psi = s * c * wrong_share(gap, classes, xp)
     return -(classes - 1) * psi, psi
 
 
@@ -140,7 +159,7 @@ def nc0(diagonal: Any, off_diagonal: Any, classes: Any, xp: Any = np) -> Any:
     ----------
     diagonal, off_diagonal : array_like, shape (...)
         The two values of W.
-    classes : int
+    classes : array_like of int, shape (...)
         Number K of classes.
     xp : module
         ``numpy``, or any other for the formula as it stands.
@@ -155,7 +174,8 @@ def nc0(diagonal: Any, off_diagonal: Any, classes: Any, xp: Any = np) -> Any:
     from ufm.theory._double_double import DoubleDouble
 
     with np.errstate(over="ignore", invalid="ignore"):
-        return row_sum(DoubleDouble.of(diagonal), DoubleDouble.of(off_diagonal), float(classes)).high ** 2
+        K = np.asarray(classes, dtype=np.float64)
+        return row_sum(DoubleDouble.of(diagonal), DoubleDouble.of(off_diagonal), K).high ** 2
 
 
 def opposite_values(weight: Any) -> tuple[Any, Any]:
@@ -183,20 +203,37 @@ def weights(diagonal: Any, off_diagonal: Any, classes: int) -> np.ndarray:
 # ------------------------------------------------------------------------------- hypotheses about runs
 
 
-def frame_of(H: np.ndarray, labels: np.ndarray, classes: int) -> float | None:
-    """c if every column of H is that of its class in c (I - J/K), c > 0, to rounding; otherwise None.
+def frame_of(problem: UFM) -> float | None:
+    """c > 0 if H is frozen with every sample at its class's column of c (I - J/K), to rounding; otherwise None.
+
+    Rows beyond the K-th are zero, if there are any.
 
     Examples
     --------
-    >>> frame_of(np.array([[1.0, -1.0], [-1.0, 1.0]]), np.array([0, 1]), 2)
+    >>> import ufm
+    >>> frame_of(ufm.UFM(2, 3, features=[[1.0, -1.0], [-1.0, 1.0], [0.0, 0.0]]))
     2.0
     """
-    if H.shape[0] != classes:
+    H, K = problem.frozen_values["H"], problem.classes
+    if len(H) < K:
         return None
     c = float(H[0, 0] - H[1, 0])
-    exact = c * (np.equal.outer(np.arange(classes), labels) - 1.0 / classes)
-    close = np.abs(H - exact).max() <= 4 * np.finfo(float).eps * c
-    return c if c > 0 and close else None
+    exact = np.zeros(H.shape)
+    exact[:K] = c * (np.equal.outer(np.arange(K), problem.labels) - 1.0 / K)
+    # round-off of whoever built the frame
+    return c if c > 0 and np.abs(H - exact).max() <= 8 * np.finfo(float).eps * c else None
+
+
+def samples_factor_of(problem: UFM) -> float:
+    """Factor of the sum over classes in the fit: 1/K for the mean over samples, their number in each class for the sum.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> samples_factor_of(ufm.UFM(4, 4, per_class=3))
+    0.25
+    """
+    return 1.0 / problem.classes if problem.loss.reduction == "mean" else float(problem.class_sizes[0])
 
 
 def two_values(W: np.ndarray) -> np.ndarray | None:
@@ -217,8 +254,7 @@ def _hypotheses(run: Run) -> str | None:
     reason = _other_model(run)
     if reason is not None:
         return reason
-    H = problem.frozen_values["H"]
-    if frame_of(H, problem.labels, problem.classes) is None:
+    if problem.widths[0] != problem.classes or frame_of(problem) is None:
         return (
             f"H is frozen at another matrix than a simplex ETF c (I - J/K) of width K = {problem.classes} with one "
             "direction for each class"
@@ -357,11 +393,10 @@ def _recursion(run: Run, disturbances: Disturbances | None = None, error: float 
     from ufm.reduced import ALONE, Setting, integrate_symmetric
 
     problem, start = run.problem, _start_of(run)
-    c = frame_of(problem.frozen_values["H"], problem.labels, problem.classes)
+    c = frame_of(problem)
     assert c is not None
     assert start is not None
-    factor = 1.0 / problem.classes if problem.loss.reduction == "mean" else float(problem.class_sizes[0])
-    setting = Setting(problem.classes, c, factor)
+    setting = Setting(problem.classes, c, samples_factor_of(problem))
     return integrate_symmetric(run, setting, start, disturbances=disturbances or ALONE, error=error)
 
 
