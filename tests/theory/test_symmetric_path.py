@@ -230,21 +230,24 @@ def reason(problem, optimizer=None, decay=None, init=None, **options):
 @pytest.mark.parametrize(
     ("found", "sentence"),
     [
-        (lambda: reason(ufm.UFM(3, 3)), "H, W1 are trained; the two-valued path is for H frozen"),
+        (lambda: reason(ufm.UFM(3, 3)), "trained are H, W1; the two-valued path is for H frozen"),
         (lambda: reason(ufm.UFM(3, 3, bias=True, features=ufm.SimplexETF())), "the logits have a bias"),
         (
             lambda: reason(ufm.UFM(3, 3, features=np.eye(3))),
-            "H is frozen at another matrix than a simplex ETF",
+            "H is not c .I - J/K. with c > 0, .*; the two-valued path is for this simplex ETF",
         ),
-        (lambda: reason(ufm.UFM(3, 5, features=ufm.SimplexETF())), "another matrix than .* of width K = 3"),
-        (lambda: reason(ufm.UFM(3, 3, features=-ufm.simplex_etf(3))), "another matrix than a simplex ETF"),
+        (
+            lambda: reason(ufm.UFM(3, 5, features=ufm.SimplexETF())),
+            "H has width 5; a two-valued W needs .* 3",
+        ),
+        (lambda: reason(ufm.UFM(3, 3, features=-ufm.simplex_etf(3))), "H is not c .I - J/K. with c > 0"),
         (
             lambda: reason(ufm.UFM(3, 3, (1, 1, 2), features=ufm.SimplexETF())),
-            "classes have from 1 to 2 samples; the two-valued path needs equal ones",
+            "classes have from 1 to 2 samples; the two-valued path is for equal ones",
         ),
         (
             lambda: reason(ufm.UFM(3, 3, loss=ufm.CrossEntropy(0.1), features=ufm.SimplexETF())),
-            "the loss is CrossEntropy.smoothing=0.1.*one-hot targets",
+            "the label smoothing is 0.1; the two-valued path is for one-hot targets",
         ),
         (lambda: reason(ufm.UFM(3, 3, loss="mse", features=ufm.SimplexETF())), "the loss is MSE"),
         (
@@ -255,7 +258,7 @@ def reason(problem, optimizer=None, decay=None, init=None, **options):
             lambda: reason(problem(3), ufm.NormalisedGD(0.1)),
             "NormalisedGD does not treat each entry of W alone",
         ),
-        (lambda: reason(problem(3), batch=2), "batches of 2 of the 3 samples"),
+        (lambda: reason(problem(3), batch=2), "batches hold 2 of 3 samples"),
         (lambda: reason(problem(3), dtype="float32"), "the run is in float32"),
         (
             lambda: reason(problem(3), init=ufm.Gaussian(0.1)),

@@ -36,7 +36,13 @@ from ufm.claims import Claim, Prediction, Source
 from ufm.errors import invalid
 from ufm.theory import symmetric_path
 from ufm.theory.row_sum import PAPER, PERTURBATION
-from ufm.theory.symmetric_path import frame_norm, frame_of, gradient_entries, samples_factor_of
+from ufm.theory.symmetric_path import (
+    frame_norm,
+    frame_of,
+    gradient_entries,
+    outside_the_setting,
+    samples_factor_of,
+)
 
 if TYPE_CHECKING:
     from ufm.run import Run
@@ -450,29 +456,18 @@ def marks(lr: float, lam: float, classes: int, samples_factor: Any = None, scale
 # ---------------------------------------------------------------------------------- hypotheses about runs
 
 
-def _outside_the_setting(run: Run) -> str | None:
+def _other_run(run: Run) -> str | None:
     """Why W_t is not known to follow the two-scalar recursion, or None."""
-    from ufm.losses import CrossEntropy
     from ufm.optimizers import SignGD
 
-    problem = run.problem
-    loss = problem.loss
-    if problem.depth > 1 or problem.trained != (problem.last,) or problem.bias:
-        trained = ", ".join(problem.trained)
-        return f"theorem 3.4 trains W alone, without a bias, on frozen features; trained are {trained}"
-    if not isinstance(loss, CrossEntropy) or loss.smoothing or loss.targets is not None:
-        return f"the loss is {loss!r}; theorem 3.4 is for cross-entropy with one-hot targets"
-    if len(set(problem.class_sizes)) > 1:
-        return f"the class sizes are {problem.class_sizes}; theorem 3.4 is for equal ones"
-    if frame_of(problem) is None:
-        return "the features are not c (I - J/K) with c > 0, the simplex ETF of theorem 3.4 in its own coordinates"
+    reason, last = outside_the_setting(run, "theorem 3.4"), run.problem.last
+    if reason is not None:
+        return reason
     if type(run.optimizer) is not SignGD:
         return f"the optimizer is {type(run.optimizer).__name__}; theorem 3.4 is for SignGD"
-    if run.batch is not None and run.batch < problem.samples:
-        return f"batches hold {run.batch} of {problem.samples} samples; theorem 3.4 is for the full gradient"
-    if run.decoupled[problem.last]:
-        return f"decoupled decay {run.decoupled[problem.last]:g} acts on W; theorem 3.4 is for coupled decay alone"
-    if not run.coupled[problem.last]:
+    if run.decoupled[last]:
+        return f"decoupled decay {run.decoupled[last]:g} acts on W; theorem 3.4 is for coupled decay alone"
+    if not run.coupled[last]:
         return "no coupled decay acts on W; theorem 3.4 needs lam > 0"
     return None
 
@@ -481,7 +476,7 @@ def _hypotheses(run: Run) -> str | None:
     from ufm.initial import draw
     from ufm.theory._recorded import known_rates
 
-    reason = _outside_the_setting(run)
+    reason = _other_run(run)
     if reason is not None:
         return reason
     largest = max(float(np.abs(block).max()) for block in draw(run.problem, run.init, run.seed).values())

@@ -32,7 +32,13 @@ from ufm.theory import symmetric_path
 from ufm.theory._evaluator import LARGEST, nonnegative, rates_of, steps_of
 from ufm.theory._recorded import exact_row_sum, finite_records, known_rates, running_maximum
 from ufm.theory.row_sum import PAPER, PERTURBATION, growth, log_growth, round_off_bound, theorem_3_1
-from ufm.theory.symmetric_path import frame_norm, frame_of, gradient_entries, opposite_values
+from ufm.theory.symmetric_path import (
+    frame_norm,
+    frame_of,
+    gradient_entries,
+    opposite_values,
+    outside_the_setting,
+)
 
 if TYPE_CHECKING:
     from ufm.run import Run
@@ -444,49 +450,20 @@ def classes_of(where: str, classes: Any) -> np.ndarray:
 # -------------------------------------------------------------------------------- hypotheses about runs
 
 
-def _outside_the_setting(run: Run) -> str | None:
+def _other_run(run: Run) -> str | None:
     """Why problem, optimizer or decay are not those of theorem 3.3, or None; says nothing about the start."""
-    return _other_problem(run) or _other_optimizer(run) or _other_decay(run)
+    reason = outside_the_setting(run, "theorem 3.3", equal_classes=False)
+    return reason or _other_classes(run) or _other_optimizer(run) or _other_decay(run)
 
 
-def _other_problem(run: Run) -> str | None:
-    from ufm.losses import CrossEntropy
-
-    problem = run.problem
-    K, N, last, loss = problem.classes, problem.samples, problem.last, problem.loss
-    if problem.depth > 1:
-        return f"the model has {problem.depth} layers; theorem 3.3 is for one on top of the features"
-    if last not in problem.trained:
-        return f"the last layer {last} is frozen; theorem 3.3 trains it"
-    if problem.bias:
-        return (
-            "the logits have a bias b; theorem 3.3 has none (its gradient would be a sum that cancels, with a "
-            "sign made of round-off)"
-        )
-    if "H" in problem.trained:
-        return "the features H are trained; theorem 3.3 freezes them at the simplex ETF"
-    if not isinstance(loss, CrossEntropy):
-        return f"the loss is {type(loss).__name__}; theorem 3.3 is for cross-entropy"
-    if loss.targets is not None:
-        return "the targets are soft; theorem 3.3 is for one-hot targets"
-    if loss.smoothing:
-        return (
-            f"the label smoothing is {loss.smoothing:g}; theorem 3.3 is for 0 (the signs turn once the wrong "
-            "classes have probabilities below smoothing/K)"
-        )
-    if frame_of(problem) is None:
-        return (
-            "the frozen features are not c (I - J/K) with c > 0, a column for each sample and rows of zeros "
-            "below; signs are not kept by a rotation of the ETF"
-        )
-    smallest = sorted(problem.class_sizes)[:2]
+def _other_classes(run: Run) -> str | None:
+    K, N = run.problem.classes, run.problem.samples
+    smallest = sorted(run.problem.class_sizes)[:2]
     if class_size_margin(smallest[0], smallest[1], N, K) <= 0:
         return (
             f"the two smallest classes hold {sum(smallest)} of {N} samples; the signs of theorem 3.3 need more "
             f"than N/K = {N / K:g}"
         )
-    if run.batch is not None and run.batch < N:
-        return f"a batch holds {run.batch} of {N} samples; theorem 3.3 is for the gradient over all of them"
     return None
 
 
@@ -540,7 +517,7 @@ def _start(run: Run) -> np.ndarray:
 
 
 def _theorem_3_3_hypotheses(run: Run) -> str | None:
-    reason = _outside_the_setting(run)
+    reason = _other_run(run)
     if reason is not None:
         return reason
     largest = float(np.abs(_start(run)).max())
@@ -548,7 +525,7 @@ def _theorem_3_3_hypotheses(run: Run) -> str | None:
 
 
 def _lock_hypotheses(run: Run) -> str | None:
-    reason = _outside_the_setting(run)
+    reason = _other_run(run)
     if reason is not None:
         return reason
     K, sizes = run.problem.classes, run.problem.class_sizes

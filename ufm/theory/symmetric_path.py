@@ -249,21 +249,60 @@ def _start_of(run: Run) -> np.ndarray | None:
     return two_values(draw(run.problem, run.init, run.seed)["W1"])
 
 
+def outside_the_setting(
+    run: Run, what: str = "the two-valued path", equal_classes: bool = True
+) -> str | None:
+    """Why problem or batches are not those in which W may keep two values, or None; says nothing of optimizer or start.
+
+    Parameters
+    ----------
+    run : Run
+        The run in question.
+    what : str
+        The statement that needs the setting, to be named in the sentence.
+    equal_classes : bool
+        Whether it needs equal numbers of samples in the classes.
+    """
+    from ufm.losses import CrossEntropy
+
+    problem, loss = run.problem, run.problem.loss
+    if problem.depth != 1:
+        return f"the model has {problem.depth} layers; {what} is for one"
+    if problem.bias:
+        return f"the logits have a bias; {what} is for none"
+    if problem.trained != (problem.last,):
+        return f"trained are {', '.join(problem.trained)}; {what} is for H frozen and {problem.last} trained"
+    if not isinstance(loss, CrossEntropy):
+        return f"the loss is {type(loss).__name__}; {what} is for cross-entropy"
+    if loss.targets is not None:
+        return f"the targets are soft; {what} is for one-hot targets"
+    if loss.smoothing:
+        return f"the label smoothing is {loss.smoothing:g}; {what} is for one-hot targets"
+    if equal_classes and len(set(problem.class_sizes)) > 1:
+        return (
+            f"classes have from {min(problem.class_sizes)} to {max(problem.class_sizes)} samples; {what} is for "
+            "equal ones"
+        )
+    if frame_of(problem) is None:
+        return (
+            f"H is not c (I - J/K) with c > 0, a column for each sample and at most rows of zeros below; {what} is "
+            "for this simplex ETF in its own coordinates"
+        )
+    if run.batch is not None and run.batch < problem.samples:
+        return f"batches hold {run.batch} of {problem.samples} samples; {what} is for the gradient over all"
+    return None
+
+
 def _hypotheses(run: Run) -> str | None:
     problem = run.problem
-    reason = _other_model(run)
+    reason = outside_the_setting(run)
     if reason is not None:
         return reason
-    if problem.widths[0] != problem.classes or frame_of(problem) is None:
-        return (
-            f"H is frozen at another matrix than a simplex ETF c (I - J/K) of width K = {problem.classes} with one "
-            "direction for each class"
-        )
+    if problem.widths[0] != problem.classes:
+        return f"H has width {problem.widths[0]}; a two-valued W needs that of the simplex ETF, {problem.classes}"
     if not run.optimizer.elementwise:
         name = type(run.optimizer).__name__
         return f"{name} does not treat each entry of W alone, as the two-valued form needs"
-    if run.batch is not None and run.batch < problem.samples:
-        return f"batches of {run.batch} of the {problem.samples} samples break the symmetry between classes"
     if run.dtype != "float64":
         return f"the run is in {run.dtype}; the reduced recursion is evaluated in float64"
     try:
@@ -272,24 +311,6 @@ def _hypotheses(run: Run) -> str | None:
         return f"the start cannot be drawn: {error}"
     if start is None:
         return f"the start {run.init!r} is not of the form x I + y J"
-    return None
-
-
-def _other_model(run: Run) -> str | None:
-    from ufm.losses import CrossEntropy
-
-    problem, loss = run.problem, run.problem.loss
-    if problem.depth != 1:
-        return f"the model has {problem.depth} layers; the two-valued path is for one"
-    if problem.bias:
-        return "the logits have a bias"
-    if problem.trained != ("W1",):
-        return f"{', '.join(problem.trained)} are trained; the two-valued path is for H frozen and W trained"
-    if not isinstance(loss, CrossEntropy) or loss.smoothing or loss.targets is not None:
-        return f"the loss is {loss!r}; the two-valued path is for cross-entropy with one-hot targets"
-    if len(set(problem.class_sizes)) > 1:
-        sizes = sorted(set(problem.class_sizes))
-        return f"classes have from {sizes[0]} to {sizes[-1]} samples; the two-valued path needs equal ones"
     return None
 
 
