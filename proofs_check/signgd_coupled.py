@@ -169,12 +169,19 @@ def unique_balance(balance: Balance) -> bool:
     return zero(push_a - (K - 1) * push_b)
 
 
-def phase_1_height(formula: Callable[..., Any]) -> bool:
+class Peak(NamedTuple):
+    """alpha at a = b = h, and the margin whose sign decides whether it is the largest of the run."""
+
+    height: Callable[..., Any] = lambda h: ((K - 2) * h) ** 2
+    margin: Callable[..., Any] = room.peak_margin
+
+
+def phase_1_height(peak: Peak) -> bool:
     """alpha = ((K-2) h)^2 at a = b = h, and nowhere more while a >= h >= b and a - (K-1) b <= (K-2) h.
 
     The first two are kept for ever on the grid of multiples of eta, for the push of b falls with a and that of a
-    falls with b: with push_b <= 0 and push_a >= 0 at (h, h), b = h cannot rise nor a = h fall. The third is the
-    limit cycle's: p <= eta (reach of p) and q >= -eta (reach of q) once b has crossed its curve.
+    falls with b: with push_b <= 0 and push_a >= 0 at (h, h), b = h cannot rise nor a = h fall. There push_b <= 0, for
+    h = eta t1 >= x1; `margin_suffices` shows the rest.
     """
     h = sp.Symbol("h", positive=True)
     above, below = sp.symbols("above below", nonnegative=True)  # a - h and h - b
@@ -182,10 +189,28 @@ def phase_1_height(formula: Callable[..., Any]) -> bool:
     for fall in (-sp.diff(push_a, b), -sp.diff(push_b, a)):
         if sp.factor(in_powers_of(y, -c * (a + b), fall)).is_positive is not True:
             return False
-    if not zero(room.nc0(h, h, K, sp) - formula(h)):
+    if not zero(room.nc0(h, h, K, sp) - peak.height(h)):
         return False
     lowest = (h + above) - (K - 1) * (h - below) + (K - 2) * h
-    return at_least_zero(lowest)
+    return at_least_zero(lowest) and margin_suffices(peak.margin)
+
+
+def margin_suffices(margin: Callable[..., Any]) -> bool:
+    """A margin >= 0 gives C <= (K-2) t1, which bounds a - (K-1) b, and push_a > 0 at a = b = eta t1; K >= 3.
+
+    The limit cycle's bound on a - (K-1) b = p - (K-1) q is C eta: p <= eta (reach of p) from p_0 <= 0 on, and
+    q >= -eta (reach of q) once b has crossed its curve. For the push let x1 = h - gap, 0 <= gap <= eta; B(2 x1) = x1
+    and the slope of B is at most beta, so that push_a/lam = (K-1) B(2h) - h >= (K-1) (x1 - 2 beta gap) - h.
+    """
+    beta = sp.Symbol("beta", positive=True)
+    spare, found = sp.symbols("spare found", nonnegative=True)  # 1 - gap/eta, and the margin
+    t1 = sp.Symbol("t1", positive=True)
+    classes = k + 3
+    flip = sp.solve(margin(t1, beta, classes) - found, t1)[0]
+    beyond_width = (classes - 2) * flip - room.width(beta, classes)
+    gap = 1 - spare
+    push = (classes - 1) * (flip - gap - 2 * beta * gap) - flip  # push_a/(lam eta), at least
+    return at_least_zero(beyond_width) and sp.factor(sp.expand(push)).is_positive is True
 
 
 # --------------------------------------------------------------------------------------- the limit cycle
@@ -222,7 +247,7 @@ def one_step_bound(move: Move) -> bool:
     push_a = -lam p and push_b = -lam q, so a moves by -eta sign p and b by -eta sign q. By the mean value theorem A
     moves by -(K-1) g (x' - x) and B by -g (x' - x) with 0 <= g <= beta. Every move is linear in g: the ends decide.
     Then either p keeps its sign and |p'| <= |p| - eta, or it changes it (or was 0) and |p'| <= eta (reach of p).
-    Both bounds, least and farthest, are attained.
+    The least is taken where a and b move oppositely; the farthest is approached for eta -> 0, at the steepest point.
     """
     pull = room.psi(a + b, K, s, c, sp)
     p, q = a - (K - 1) * pull / lam, b - pull / lam
@@ -249,37 +274,94 @@ def one_step_bound(move: Move) -> bool:
 
 
 def width_holds(formula: Callable[..., Any]) -> bool:
-    """C = (reach of p) + (K-1) (reach of q) at the steepest slope is K + s c^2/lam; a - (K-1) b = p - (K-1) q.
-
-    With |p|, |q| = O(eta) x is within O(eta) of x* = a* + b*, so that for eta -> 0 the slope at x* takes the place of
-    the steepest one.
-    """
+    """C = (reach of p) + (K-1) (reach of q) at the steepest slope is K + s c^2/lam; a - (K-1) b = p - (K-1) q."""
     C = formula(room.steepest(lam, K, s, c, sp), K)
     P, Q = room.reach(room.steepest(lam, K, s, c, sp), K)
     return zero(C - (K + s * c**2 / lam)) and zero(C - P - (K - 1) * Q)
 
 
-def schedule_brings_nc0_to_zero(rate: Callable[[Any], Any]) -> bool:
-    """The bound on |p| tends to 0: P_{t+1} = max(P_t - eta_t, R eta_t) from any P_0, for rates that fall.
+class Nearness(NamedTuple):
+    """Lower bound on the slope of x - K psi(x)/lam, and the multiple of b* at which this vanishes."""
 
-    Once R eta_t <= e, induction gives P_t <= max(P_0' - sum eta_s, e): if the sum is infinite P_t ends below every e.
-    So lim P_t <= max(P_0 - sum eta_t, R lim eta_t); the same for q, and a - (K-1) b = p - (K-1) q.
+    least: Any = 1
+    multiple: Any = K
+
+
+def cycle_is_near_the_end_point(near: Nearness) -> bool:
+    """|x - x*| <= |p + q|, x = a + b and x* = a* + b*: p + q = x - K psi(x)/lam, which rises by 1 or more per unit.
+
+    With |p| and |q| at most O(eta) in the end, every slope that a step meets there tends to beta* = -psi'(x*)/lam for
+    eta -> 0, by continuity, and in the bounds on |p'| and |q'| it takes the place of beta, the largest slope.
     """
-    start, R = sp.symbols("start R", positive=True)
+    push_a, push_b = room.pushes(a, b, lam, K, s, c, sp)
+    curve = x - K * room.psi(x, K, s, c, sp) / lam
+    if not zero(-(push_a + push_b) / lam - curve.subs(x, a + b)):
+        return False
+    rise = in_powers_of(y, c * x, sp.diff(curve, x))
+    least_is_sharp = zero(sp.limit(rise, y, sp.oo) - near.least)
+    if not (sp.factor(rise - near.least).is_nonnegative is True and least_is_sharp):
+        return False
+    of_balance = room.psi(K * y, K, s, c, sp) - lam * y  # 0 at y = b*
+    return zero(curve.subs(x, near.multiple * y) + K * of_balance / lam)
+
+
+class Envelope(NamedTuple):
+    """How far e lies above R eta_t, and what is subtracted from P at a step of rate h."""
+
+    extra: Any = sp.Symbol("extra", nonnegative=True)
+    fall: Any = 1
+
+
+def envelope_falls(claim: Envelope) -> bool:
+    """P' = max(P - h, R h) tends to 0 from every P_0 exactly if the rates h tend to 0 and have an infinite sum.
+
+    Let R h <= e for all later rates. If P <= max(P_0 - S, e) after rates of sum S, the same holds one step later:
+    each term of max(max(P_0 - S, e) - h, R h) is at most P_0 - S - h or at most e. So P_t <= e once S >= P_0, for
+    every e > 0; no order of the rates is used. Conversely P' >= P - h and P' >= R h: from P_0 > sum eta_t, or with
+    rates that do not tend to 0, P does not tend to 0. The same for q, and a - (K-1) b = p - (K-1) q.
+    """
+    before, total, h = sp.symbols("before total h", nonnegative=True)
+    R = sp.Symbol("R", positive=True)
+    e = R * h + claim.extra
+    reached = (before - total - h, e - h, R * h)
+    allowed = (before - total - claim.fall * h, e)
+    forward = all(any(at_least_zero(bound - value) for bound in allowed) for value in reached)
+    least = (before - claim.fall * h, R * h)
+    backward = all(any(at_least_zero(value - bound) for value in (before - h, R * h)) for bound in least)
+    return forward and backward
+
+
+def schedule_brings_nc0_to_zero(rate: Callable[[Any], Any]) -> bool:
+    """Whether rates have the two properties of `envelope_falls`: limit 0 and an infinite sum."""
     t = sp.Symbol("t", integer=True, positive=True)
-    total = sp.summation(rate(t), (t, 1, sp.oo))
-    return bool(sp.Max(start - total, R * sp.limit(rate(t), t, sp.oo)) == 0)
+    return sp.limit(rate(t), t, sp.oo) == 0 and not sp.Sum(rate(t), (t, 1, sp.oo)).is_convergent()
+
+
+def left_over(length: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
+    """Bounds on |p| and |q| after a stage, beyond reach times its rate, in units of that rate.
+
+    At a constant rate n steps make max(P - n eta, R eta) of P, and a stage of eta begins with P <= R f eta. The
+    length is that of p, whose reach R_p is the larger one.
+    """
+    over = sp.Symbol("over", positive=True)
+    f = 1 + over
+    reaches = room.reach(room.steepest(lam, K, s, c, sp), K)
+    return tuple(R * f - length(reaches[0], f) - R for R in reaches)
 
 
 def stages_are_long_enough(length: Callable[[Any, Any], Any]) -> bool:
-    """Stages of eta_0/f^j keep |p| <= R eta_j at their ends: n eta >= R f eta - R eta, and no shorter stage does.
+    """Stages of eta_0/f^j keep |p| <= R_p eta_j and |q| <= R_q eta_j at their ends, so that alpha -> 0."""
+    return all(at_least_zero(-left) for left in left_over(length))
 
-    At a constant rate n steps make max(P - n eta, R eta) of P, and a stage begins with P <= R f eta.
-    """
-    R, e, over = sp.symbols("R e over", positive=True)
-    f = 1 + over
-    left = R * f * e - length(R, f) * e - R * e  # P after the stage, beyond R eta, in the worst case
-    return zero(left)
+
+def stages_are_not_too_long(length: Callable[[Any, Any], Any]) -> bool:
+    """The bound on |p| leaves nothing to spare at this length: it is the shortest that the bound allows."""
+    return zero(left_over(length)[0])
+
+
+def stage_length(R: Any, f: Any) -> Any:
+    """(f - 1) R, the number of steps of a stage; R = 1 + s c^2/(2 lam)."""
+    return (f - 1) * R
 
 
 class End(NamedTuple):
@@ -318,9 +400,9 @@ def phase_2_end_holds(end: End) -> bool:
 def table_1_rows(rows: Mapping[str, str]) -> bool:
     """Whether alpha -> 0: limits of both SignGD rows for K >= 3, from W_0 = 0.
 
-    Decoupled: both signs are those of psi > 0, so a' = (1 - eta lam) a + eta, b the same, and a = b -> 1/lam with
-    alpha -> ((K-2)/lam)^2. Coupled with rates that fall to 0 and have an infinite sum: alpha -> 0 by the bound on
-    the limit cycle.
+    Decoupled, 0 < eta lam < 1: both signs are those of psi > 0, so a' = (1 - eta lam) a + eta, b the same, and
+    a = b -> 1/lam with alpha -> ((K-2)/lam)^2. Coupled, rates eta_0/f^j in stages of `stage_length` or more steps:
+    alpha -> 0 by the bound on the limit cycle.
     """
     t = sp.Symbol("t", integer=True, positive=True)
     kept = sp.Symbol("kept", positive=True)  # 1 - eta lam in (0, 1), as kept/(1 + kept)
@@ -333,7 +415,7 @@ def table_1_rows(rows: Mapping[str, str]) -> bool:
     limit = room.nc0(1 / lam, 1 / lam, k + 3, sp)  # at K = k + 3
     truth = {
         "decoupled": "no" if sp.factor(limit).is_positive else "yes",
-        "coupled, step-wise decay": "yes" if schedule_brings_nc0_to_zero(lambda n: 1 / n) else "no",
+        "coupled, step-wise decay": "yes" if stages_are_long_enough(stage_length) else "no",
     }
     return dict(rows) == truth
 
@@ -399,6 +481,19 @@ def marks_are_certified(marks: Callable[..., room.Marks]) -> bool:
     return all(
         f"{getattr(example, name):.{len(text.split('.')[1])}f}" == text for name, text in PRINTED.items()
     )
+
+
+def small_eta_width_is_certified(formula: Callable[..., Any]) -> bool:
+    """K + 4 (K-1) beta* of the table within 1e-12 of an interval that holds it: b* bracketed as in the marks."""
+    iv.dps = 40
+    margin = iv.mpf(1) + iv.mpf([-1, 1]) * iv.mpf("1e-13")
+    for _, decay, classes in TABLE:
+        end = iv.mpf(float(room.end_point(decay, classes)[1])) * margin
+        exact = room.slope(classes * end, iv.mpf(decay), iv.mpf(classes), xp=iv)
+        enclosure = room.width(exact, iv.mpf(classes))
+        if formula(decay, classes, small_eta=True) not in enclosure * margin:
+            return False
+    return True
 
 
 def marks_of(**wrong: Any) -> Callable[..., room.Marks]:
@@ -467,10 +562,13 @@ PROOFS = (
         "alpha at the end of phase 1, largest of the run where `peak_is_global`",
         "proved",
         phase_1_height,
-        lambda h: ((K - 2) * h) ** 2,
+        Peak(),
         {
-            "off by 1e-6": lambda h: WRONG * ((K - 2) * h) ** 2,
-            "(K-1) h": lambda h: ((K - 1) * h) ** 2,
+            "off by 1e-6": Peak(lambda h: WRONG * ((K - 2) * h) ** 2),
+            "(K-1) h": Peak(lambda h: ((K - 1) * h) ** 2),
+            "C <= (K-1) t1": Peak(margin=lambda t1, beta, n: (n - 1) * t1 - room.width(beta, n)),
+            "margin off by 1e-6": Peak(margin=lambda t1, beta, n: WRONG * (n - 2) * t1 - room.width(beta, n)),
+            "C left out": Peak(margin=lambda t1, beta, n: (n - 2) * t1),
         },
     ),
     Proof(
@@ -487,7 +585,7 @@ PROOFS = (
     ),
     Proof(
         "zhao2026.thm3.4",
-        "end of phase 2 next to a*/eta, explicit range of steps",
+        "end of phase 2 within a range of steps of a*/eta, the same for all eta",
         "proved",
         phase_2_end_holds,
         End(),
@@ -552,23 +650,71 @@ PROOFS = (
     ),
     Proof(
         "ufm.signgd_limit_cycle",
-        "alpha -> 0 if eta_t -> 0 and sum eta_t = oo",
+        "|a + b - a* - b*| <= |p + q|, so that beta* takes the place of beta for eta -> 0",
         "proved",
-        schedule_brings_nc0_to_zero,
-        lambda t: eta / t,
+        cycle_is_near_the_end_point,
+        Nearness(),
         {
-            "finite sum": lambda t: eta / 2**t,
-            "finite sum by a hair": lambda t: eta / t ** (1 + sp.Rational(1, 10)),
-            "constant rate": lambda t: eta,
+            "least slope off by 1e-6": Nearness(least=WRONG),
+            "least slope not sharp": Nearness(least=1 / WRONG),
+            "x* off by 1e-6": Nearness(multiple=K * WRONG),
+            "x* = a*": Nearness(multiple=K - 1),
         },
     ),
     Proof(
         "ufm.signgd_limit_cycle",
-        "finite sums suffice: stages of eta_0/f^j of (f - 1) (1 + 2 (K-1) beta) steps",
+        f"constant K + 4 (K-1) beta* for eta -> 0 at {len(TABLE)} settings",
+        "certified",
+        small_eta_width_is_certified,
+        room.limit_cycle_width,
+        {
+            "off by 1e-6": lambda *of, **options: float(WRONG) * room.limit_cycle_width(*of, **options),
+            "beta instead of beta*": lambda *of, **options: room.limit_cycle_width(*of),
+        },
+    ),
+    Proof(
+        "ufm.signgd_limit_cycle",
+        "alpha -> 0 if eta_t -> 0 and sum eta_t = oo, monotone or not; the bound needs both",
+        "proved",
+        envelope_falls,
+        Envelope(),
+        {
+            "rates may exceed e/R": Envelope(extra=-sp.Symbol("missing", positive=True)),
+            "falls faster by 1e-6": Envelope(fall=WRONG),
+            "falls slower by 1e-6": Envelope(fall=1 / WRONG),
+        },
+    ),
+    Proof(
+        "ufm.signgd_limit_cycle",
+        "1/(t log(t+1)) falls to 0 with an infinite sum",
+        "proved",
+        schedule_brings_nc0_to_zero,
+        lambda t: 1 / (t * sp.log(t + 1)),
+        {
+            "finite sum": lambda t: 1 / 2**t,
+            "finite sum by a hair": lambda t: 1 / t ** (1 + sp.Rational(1, 10)),
+            "constant rate": lambda t: sp.Integer(1),
+        },
+    ),
+    Proof(
+        "ufm.signgd_limit_cycle",
+        "finite sums suffice: stages of eta_0/f^j of (f - 1) (1 + s c^2/(2 lam)) steps",
         "proved",
         stages_are_long_enough,
-        lambda R, f: (f - 1) * R,
-        {"shorter by 1e-6": lambda R, f: (f - 1) * R / WRONG, "f R": lambda R, f: f * R},
+        stage_length,
+        {
+            "shorter by 1e-6": times(stage_length, 1 / WRONG),
+            "q's reach for p's": lambda R, f: (f - 1) * room.reach(room.steepest(lam, K, s, c, sp), K)[1],
+            "one step": lambda R, f: 1,
+        },
+    ),
+    Proof(
+        "ufm.signgd_limit_cycle",
+        "no shorter stage keeps the bound",
+        "proved",
+        stages_are_not_too_long,
+        stage_length,
+        {"longer by 1e-6": times(stage_length, WRONG), "f R": lambda R, f: f * R},
     ),
     Proof(
         "zhao2026.thm3.4.erratum_exponent",
@@ -602,7 +748,7 @@ PROOFS = (
     ),
     Proof(
         "zhao2026.table1.erratum",
-        "decoupled: no; coupled with step-wise decay: yes (K >= 3)",
+        "decoupled: no (0 < eta lam < 1); coupled with long enough stages: yes; K >= 3",
         "proved",
         table_1_rows,
         {"decoupled": "no", "coupled, step-wise decay": "yes"},
