@@ -510,7 +510,7 @@ def test_what_comes_after_a_tie_is_not_said_to_hold() -> None:
         row = verdict_of(replace(right, states=states))
         assert row.verdict == ("fails" if judged_too else "holds")
         assert f"; {m + 1} of 61 records were judged" in row.reason
-        assert row.control > 1e9
+        assert row.control > 1e6
 
 
 def test_single_precision_is_judged_until_round_off_decides() -> None:
@@ -519,11 +519,11 @@ def test_single_precision_is_judged_until_round_off_decides() -> None:
     traj = run_of(10, 1e-3, 5e-3, steps=20_000, dtype="float32", record=record)
     row = verdict_of(traj)
     count = int(row.prediction.judged.sum())
-    assert 4307 < traj.steps[count - 1] < 7000  # past a*/eta
+    assert first_flip(1e-3, 5e-3, 10) < traj.steps[count - 1] < 7000
     assert row.verdict == "holds"
     assert f"; {count} of 401 records were judged" in row.reason
     assert (row.prediction.bound[:count] <= 2e-2 * np.abs(traj["W"]).max()).all()
-    for change in (0.0, 0.99):
+    for change in (0.0, 0.9):
         states = traj.states.copy()
         states[count - 1 :] *= change
         assert verdict_of(replace(traj, states=states)).verdict == "fails"
@@ -538,7 +538,7 @@ def test_ties_of_a_and_signs_that_the_distance_turns(K, lr, lam, steps) -> None:
     assert farthest(traj) <= 1
     prediction = CLAIMS[CLAIM].predict(traj.judged())
     assert prediction.ratio <= 1
-    assert prediction.error.max() > lr
+    assert prediction.error.max() > lr / 2
 
 
 def test_the_decay_of_a_distance_turns_signs_too() -> None:
