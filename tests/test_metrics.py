@@ -463,6 +463,8 @@ def test_collinear_means_are_farthest_from_a_simplex(K) -> None:
 def test_where_all_features_coincide_there_is_nothing_to_compare(constant, sizes) -> None:
     labels = np.repeat(np.arange(3), sizes)
     H, W = np.full((4, labels.size), constant) * np.arange(1, 5)[:, None], np.ones((3, 4))
+    assert (metrics.class_means(H, labels) == 0).all()
+    assert metrics.rank(metrics.class_means(H, labels)) == 0
     of_H = (metrics.nc1, metrics.cdnv, metrics.nc2, metrics.nc2n, metrics.nc2a, metrics.zhu_nc1)
     assert all(np.isnan(metric(H, labels)) for metric in of_H)
     assert np.isnan(metrics.nc1(H, labels, "quotient"))
