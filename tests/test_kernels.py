@@ -221,6 +221,22 @@ def kinks(problem, state):
     return signs
 
 
+# -------------------------------------------------------------------------------------------- references
+
+
+def test_kernels_that_make_no_array_count_no_references():
+    """`_nrt` is a private option of numba: that it is still heard, and that the counter's name is still this one."""
+    from ufm.kernels import contract, doubt, extended, loop
+
+    def counts(function, kind):
+        compiled = contract.compiled(function, kind, "float64")
+        return any("NRT_incref" in text for text in compiled.inspect_asm().values())
+
+    assert not counts(loop.run, "run")
+    assert not counts(doubt.alarm, "watch")
+    assert counts(extended.run, "run")
+
+
 # ------------------------------------------------------------------------------------------ exponential
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ufm.kernels.chain import backward, forward, gather, logits_offset, scatter
-from ufm.kernels.contract import EXPONENTS, NOT_FINITE, helper
+from ufm.kernels.contract import EXPONENTS, NOT_FINITE, allocates, helper
 from ufm.kernels.loop import (
     AT,
     KEPT,
@@ -13,7 +13,6 @@ from ufm.kernels.loop import (
     add_decay,
     keep,
     note,
-    room_for_bounds,
     scale_of,
     take_step,
     takes_signs,
@@ -29,6 +28,7 @@ def record(value, chain, step, records, buffers, kept, theta, cursor):
     return keep(step, records, kept, theta, fit, cursor)
 
 
+@allocates
 def run(
     head, value, update, watch, chain, step, records, buffers,
     theta, grad, m, v, unit, rates, batches, start, stop, cursor,
@@ -36,9 +36,9 @@ def run(
     """As `loop.run`; row t - start of `batches` holds the sorted samples of step t, filled up with -1."""
     K, N, size = chain.table[-1, 1], chain.table[0, 2], batches.shape[1]
     tail = N % size
-    X, D, _, _, work = buffers
+    X, D, _, _, work, bounds, _ = buffers
     segments = np.zeros_like(chain.segments)
-    signs, scratch = takes_signs(step), room_for_bounds(chain, size)
+    signs = takes_signs(step)
     all_targets = np.zeros(chain.targets.shape[0] * size, theta.dtype)
     kept = cursor[KEPT]
     for t in range(start, stop + 1):
@@ -68,7 +68,7 @@ def run(
             scatter(chain, D, columns, count, grad)
         add_decay(step, theta, grad)
         if signs:
-            found = watch(chain, step, theta, grad, X, 0, X, D, columns, count, scratch, cursor)
+            found = watch(chain, step, theta, grad, X, 0, X, D, columns, count, bounds, cursor)
             if not note(found, cursor):
                 return
         take_step(update, step, theta, grad, m, v, rates[t - start], t + 1)

@@ -24,13 +24,23 @@ from numba.core.errors import NumbaError
 from ufm.errors import IncompatibleError
 from ufm.kernels.cache import folder
 
-OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
+# Kernels that make arrays count references to them, those that only fill what they are given need not: with `_nrt`
+# off numba leaves out its atomic counters, which cost small models more than their arithmetic.
+ALLOCATING: dict[str, Any] = {"error_model": "numpy", "nogil": True}
+OPTIONS: dict[str, Any] = {**ALLOCATING, "_nrt": False}
 
 FINE, EXPONENTS, NOT_FINITE = 0, 1, 2  # what a head reports of the logits
 DOUBT = 3  # why a loop stopped: a sign may be undecided, and the watch that counts them is needed
 
 inline = numba.njit(forceinline=True, no_cpython_wrapper=True, **OPTIONS)
 helper = numba.njit(no_cpython_wrapper=True, **OPTIONS)
+allocating_helper = numba.njit(no_cpython_wrapper=True, **ALLOCATING)
+
+
+def allocates(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a kernel that makes arrays, for `compiled`."""
+    function.allocates = True  # type: ignore[attr-defined]
+    return function
 
 
 class Chain(NamedTuple):
@@ -48,6 +58,13 @@ class Chain(NamedTuple):
     lowest: int  # layers that the backward pass leaves out: 0 if H is trained
 
 
+class Bounds(NamedTuple):
+    """Room for the watch."""
+
+    lines: np.ndarray  # float64: three numbers per layer and two per column
+    before: np.ndarray  # inputs of the ReLU of one layer
+
+
 class Buffers(NamedTuple):
     """Room for inputs X and derivatives D of all layers; Z and R are the logits' part of each for all samples."""
 
@@ -56,6 +73,8 @@ class Buffers(NamedTuple):
     Z: np.ndarray  # (K, N)
     R: np.ndarray  # (K, N)
     work: np.ndarray  # (3 N,)
+    bounds: Bounds
+    columns: np.ndarray  # int64 (N,): 0 ... N - 1
 
 
 class Step(NamedTuple):
@@ -106,14 +125,17 @@ def signatures(dtype: str) -> Signatures:
     scalar = np.dtype(dtype).type(0)
     # numba types a plain float as float64; scale is cast by the reader
     chain = numba.typeof(Chain(indices, index, 0, 0, index, index, some[None], some, 0.0, 0))
-    buffers = numba.typeof(Buffers(some, some, some[None], some[None], some))
+    buffers = numba.typeof(
+        Buffers(some, some, some[None], some[None], some, Bounds(np.zeros(1), some), index)
+    )
+    bounds = numba.typeof(Bounds(np.zeros(1), some))
     step = numba.typeof(Step(some, some, some, 0, 0, 0, 0, 0, indices))
     records = numba.typeof(Records(index, some[None], np.zeros(1), np.zeros(1)))
     assert numba.typeof(scalar) == real
     head = int64(mat, ints, mat, vec, real, mat, vec)
     value = float64(mat, ints, mat, vec, real)
     update = types.void(vec, vec, vec, vec, real, int64, vec, table)
-    watch = int64(chain, step, vec, vec, vec, int64, vec, vec, ints, int64, float64[::1], ints)
+    watch = int64(chain, step, vec, vec, vec, int64, vec, vec, ints, int64, bounds, ints)
     function = types.FunctionType
     run = types.void(
         function(head), function(value), function(update), function(watch), chain, step, records, buffers,
@@ -146,33 +168,34 @@ def compiled(function: Callable[..., Any], kind: str, dtype: str, keep: bool = T
     dtype : str
         Precision.
     keep : bool
-        Whether to use the disk cache; a user's function is compiled anew in each process.
+        Whether to use the disk cache; a user's function is compiled anew in each process, and may make arrays.
     """
     signature = getattr(signatures(dtype), kind)
+    options = ALLOCATING if not keep or getattr(function, "allocates", False) else OPTIONS
     with _lock, _interrupt_deferred():
         begin = time.perf_counter()
         try:
             place = folder() if keep else None
             if place is None:
-                return numba.njit(signature, **OPTIONS)(function)
+                return numba.njit(signature, **options)(function)
             try:
-                return _compiled_in(place, function, signature)
+                return _compiled_in(place, function, signature, options)
             except NumbaError:
                 raise
             except Exception as error:
                 # a damaged or full cache must not stop a run: start it afresh, and do without it this time
                 if not isinstance(error, OSError):
                     shutil.rmtree(place, ignore_errors=True)
-                return numba.njit(signature, **OPTIONS)(function)
+                return numba.njit(signature, **options)(function)
         finally:
             compile_seconds["total"] += time.perf_counter() - begin
 
 
-def _compiled_in(place: Path, function: Callable[..., Any], signature: Any) -> Any:
+def _compiled_in(place: Path, function: Callable[..., Any], signature: Any, options: dict[str, Any]) -> Any:
     before = numba.config.CACHE_DIR
     try:
         numba.config.CACHE_DIR = str(place)
-        return numba.njit(signature, cache=True, **OPTIONS)(function)
+        return numba.njit(signature, cache=True, **options)(function)
     finally:
         numba.config.CACHE_DIR = before
 

@@ -36,7 +36,7 @@ import numpy as np
 from numba import config
 
 from ufm.kernels.chain import logits_offset
-from ufm.kernels.contract import OPTIONS, helper
+from ufm.kernels.contract import OPTIONS, allocates, allocating_helper, helper
 from ufm.kernels.exponential import bits_to_float, float_to_bits
 from ufm.kernels.loop import MARKS, scale_of
 from ufm.kernels.losses import ONE_HOT, SMOOTHED, SOFT, SQUARED
@@ -105,7 +105,7 @@ def logarithm(x):
     return math.log(abs(x)) if x != 0.0 else NOTHING
 
 
-@helper
+@allocating_helper
 def magnitudes(x, start, stop):
     """Absolute values of a part of a vector."""
     out = np.empty(stop - start, x.dtype)
@@ -123,7 +123,7 @@ def slack_of(u, classes, largest_logit):
 # --------------------------------------------------------------------------- the doubt of every entry
 
 
-@helper
+@allocating_helper
 def input_errors(chain, theta, X, B, E):
     """Fill E, laid out as X, with bounds of the round-off in the inputs of all layers and in the logits."""
     depth = chain.table.shape[0] - 1
@@ -178,7 +178,7 @@ def scaled(sign, size, unsure, B, by_rows, out, off, exponents):
                 off[j] = max(math.exp(unsure[j] - exponent), tiny)
 
 
-@helper
+@allocating_helper
 def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, exponent, doubt):
     """Gradient and a bound of its error, both in units exp(exponent), one per coordinate.
 
@@ -271,7 +271,7 @@ def residual_doubt(chain, D, here, B, columns, scale, rho, unsure):
             unsure[k * B + i] = logarithm(rho[i] * (abs(D[here + k * B + i]) + more))
 
 
-@helper
+@allocating_helper
 def undecided(chain, step, theta, grad, X, D, columns, B, cursor):
     """Number of coordinates whose sign of `grad`, with coupled decay, is undecided; `cursor` is told which."""
     K, here = chain.table[-1, 1], logits_offset(chain, B)
@@ -328,12 +328,12 @@ def entry_bound(chain, layer, k, c, H, start, X, D, here, B, scratch, off, rho, 
 
 
 @helper
-def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, scratch):
+def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room):
     """Whether any sign may be undecided: False only where `undecided` would find none.
 
-    `scratch` has room for three numbers per layer and two per column; from `off` on it holds a bound of dD by columns.
+    From `off` on the scratch holds a bound of dD by columns.
     """
-    # local names: each look into a tuple of arrays counts a reference
+    scratch, before = room
     table, trained, coupled = chain.table, chain.trained, step.coupled
     depth, K, N = table.shape[0] - 1, table[-1, 1], table[0, 2]
     u, tiny = 0.5 * np.finfo(X.dtype).eps, np.finfo(X.dtype).tiny
@@ -347,7 +347,6 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, scratch):
         error = inner * w * (error + (inner + 2.0) * u * x)
         logit = inner * w * x
         if chain.relu == 1 and layer < depth:
-            before = np.empty(rows * B, X.dtype)
             if layer > 1:
                 product(theta, weights, 0, X, below, 0, before, 0, rows, inner, B)
             else:
@@ -465,19 +464,20 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, scratch):
     return False
 
 
-def nothing(chain, step, theta, grad, H, start, X, D, columns, B, scratch, cursor):
+def nothing(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
     """Watch of the methods that do not take signs."""
     return 0
 
 
-def alarm(chain, step, theta, grad, H, start, X, D, columns, B, scratch, cursor):
+def alarm(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
     """Watch that compiles fast: `SUSPECTED` where a sign may be undecided, and `count` has to be asked."""
-    return SUSPECTED if suspicious(chain, step, theta, grad, H, start, X, D, columns, B, scratch) else 0
+    return SUSPECTED if suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room) else 0
 
 
-def count(chain, step, theta, grad, H, start, X, D, columns, B, scratch, cursor):
+@allocates
+def count(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
     """Watch that counts the undecided signs of a step; the inputs of the first layer are copied to X."""
-    if not suspicious(chain, step, theta, grad, H, start, X, D, columns, B, scratch):
+    if not suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room):
         return 0
     for j in range(chain.table[0, 1] * B):
         X[j] = H[start + j]

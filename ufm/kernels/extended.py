@@ -13,7 +13,7 @@ import numpy as np
 
 from ufm.kernels.batches import record
 from ufm.kernels.chain import forward, gather, logits_offset
-from ufm.kernels.contract import NOT_FINITE, helper
+from ufm.kernels.contract import NOT_FINITE, allocates, helper
 from ufm.kernels.doubt import NOTHING, gradient, input_errors, logarithm, slack_of
 from ufm.kernels.loop import AT, KEPT, MARKS, WHY, note, take_step, takes_signs
 
@@ -109,6 +109,7 @@ def common_units(step, theta, grad, exponent, doubt, m, v, unit, cursor):
     return undecided
 
 
+@allocates
 def run(
     head, value, update, watch, chain, step, records, buffers,
     theta, grad, m, v, unit, rates, batches, start, stop, cursor,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ufm.decay import per_block, shrinks_after
-from ufm.kernels.contract import Buffers, Chain, Step
+from ufm.kernels.contract import Bounds, Buffers, Chain, Step
 from ufm.kernels.losses import parameters
 
 
@@ -38,7 +38,16 @@ def buffers_of(problem: Any, dtype: str) -> Buffers:
     K, N = problem.classes, problem.samples
     length = (sum(problem.widths) + K) * N
     X, D = np.zeros(length, dtype), np.zeros(length, dtype)
-    return Buffers(X, D, X[-K * N :].reshape(K, N), D[-K * N :].reshape(K, N), np.zeros(3 * N, dtype))
+    hidden = max(problem.widths[1:], default=0) * N
+    return Buffers(
+        X=X,
+        D=D,
+        Z=X[-K * N :].reshape(K, N),
+        R=D[-K * N :].reshape(K, N),
+        work=np.zeros(3 * N, dtype),
+        bounds=Bounds(np.zeros(3 * (problem.depth + 1) + 2 * N), np.zeros(hidden, dtype)),
+        columns=np.arange(N),
+    )
 
 
 def per_coordinate(problem: Any, rates: Any, dtype: str) -> np.ndarray:

@@ -66,12 +66,6 @@ def takes_signs(step):
 
 
 @inline
-def room_for_bounds(chain, columns):
-    """Scratch of the watch."""
-    return np.empty(3 * chain.table.shape[0] + 2 * columns)
-
-
-@inline
 def note(found, cursor):
     """Write into the cursor how many signs of this step are undecided; False if that has to be asked again."""
     if found < 0:
@@ -90,9 +84,8 @@ def run(
 ):  # fmt: skip
     """Steps start ... stop - 1, with records at start ... stop; `cursor` says how far it came and why."""
     N, H = chain.table[0, 2], chain.table[0, 0]
-    X, D, Z, R, work = buffers
-    scale = scale_of(chain, theta, N)
-    signs, scratch, everything = takes_signs(step), room_for_bounds(chain, N), np.arange(N)
+    X, D, Z, R, work, bounds, everything = buffers
+    scale, signs = scale_of(chain, theta, N), takes_signs(step)
     kept = cursor[KEPT]
     for t in range(start, stop + 1):
         cursor[AT] = t
@@ -111,7 +104,7 @@ def run(
         backward(chain, theta, grad, theta, H, grad, H, X, D, N)
         add_decay(step, theta, grad)
         if signs:
-            found = watch(chain, step, theta, grad, theta, H, X, D, everything, N, scratch, cursor)
+            found = watch(chain, step, theta, grad, theta, H, X, D, everything, N, bounds, cursor)
             if not note(found, cursor):
                 return
         take_step(update, step, theta, grad, m, v, rates[t - start], t + 1)
@@ -120,7 +113,7 @@ def run(
 def evaluate(head, value, chain, buffers, theta, grad):
     """Fit over all samples, and its gradient by the trained blocks."""
     N, H = chain.table[0, 2], chain.table[0, 0]
-    X, D, Z, R, work = buffers
+    X, D, Z, R, work, _, _ = buffers
     scale = scale_of(chain, theta, N)
     forward(chain, theta, theta, H, X, N)
     head(Z, chain.segments, chain.targets, chain.parameters, scale, R, work)

@@ -43,10 +43,7 @@ def _softmax_unscaled(Z, R, top, low, total):
             low[i] = z if z < low[i] else low[i]
     for k in range(K):
         for i in range(B):
-            R[k, i] = Z[k, i] - top[i]
-    flat = R.ravel()
-    for j in range(flat.size):
-        flat[j] = exp(flat[j])
+            R[k, i] = exp(Z[k, i] - top[i])
     for k in range(K):
         for i in range(B):
             total[i] += R[k, i]

@@ -21,7 +21,7 @@ import math
 
 import numpy as np
 
-from ufm.kernels.contract import NOT_FINITE, helper, inline
+from ufm.kernels.contract import NOT_FINITE, allocates, helper, inline
 from ufm.kernels.loop import AT, FIRST_UNDECIDED, KEPT, UNDECIDED, WHY
 
 CARRIED = 5  # entry of the cursor: whether exponents are carried
@@ -123,6 +123,7 @@ def disturb_gradient(grad, noise, row, size, floor):
         grad[j] += noise[row, GRADIENT * grad.size + j] * (size * abs(grad[j]) + floor)
 
 
+@allocates
 def run(
     update, step, records, setting, kinds, noise,
     theta, grad, m, v, unit, rates, start, stop, cursor,
