@@ -33,11 +33,13 @@ import math
 
 import numba
 import numpy as np
-from numba import config
+from llvmlite import ir
+from numba import config, types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
 
 from ufm.kernels.chain import logits_offset
 from ufm.kernels.contract import OPTIONS, allocates, allocating_helper, helper
-from ufm.kernels.exponential import bits_to_float, float_to_bits
 from ufm.kernels.loop import MARKS, scale_of
 from ufm.kernels.losses import ONE_HOT, SMOOTHED, SOFT, SQUARED
 from ufm.kernels.product import product
@@ -47,6 +49,30 @@ SUSPECTED = -1  # what `alarm` answers instead of a count
 
 # bounds may sum and compare in any order: that is what lets LLVM vectorise them
 bounding = numba.njit(no_cpython_wrapper=True, fastmath={"nnan", "nsz", "reassoc"}, **OPTIONS)
+
+
+@intrinsic
+def bits_to_float(typingctx, bits):
+    """Reinterpret the 64 bits of an integer as a float64."""
+    if bits != types.int64:
+        raise TypingError("int64 expected")
+
+    def codegen(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.int64), codegen
+
+
+@intrinsic
+def float_to_bits(typingctx, number):
+    """Reinterpret a float64 as the integer of its 64 bits."""
+    if number != types.float64:
+        raise TypingError("float64 expected")
+
+    def codegen(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return types.int64(types.float64), codegen
 
 
 def _largest_interpreted(x, start, stop):

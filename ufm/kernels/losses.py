@@ -17,6 +17,7 @@ import numpy as np
 
 from ufm.kernels.contract import EXPONENTS, FINE, NOT_FINITE, compiled, helper, user_compiled
 from ufm.kernels.exponential import exp
+from ufm.kernels.vectors import WIDTH, below, first, load, store, where, zeros
 
 HUGE = 1e300
 ONE_HOT, SMOOTHED, SOFT, SQUARED, OWN = (
@@ -29,32 +30,33 @@ ONE_HOT, SMOOTHED, SOFT, SQUARED, OWN = (
 
 
 @helper
-def _softmax_unscaled(Z, R, top, low, total):
-    """Fill R with exp(z - max) by columns, `total` with its column sums, `low` with min(z) - max."""
+def _softmax_unscaled(Z, R, work):
+    """Fill R with exp(z - max) by columns, `work` with max(z), then min(z), then the sum of R of every column."""
     K, B = Z.shape
-    for i in range(B):
-        top[i] = Z[0, i]
-        low[i] = Z[0, i]
-        total[i] = 0.0
-    for k in range(1, K):
-        for i in range(B):
-            z = Z[k, i]
-            top[i] = z if z > top[i] else top[i]
-            low[i] = z if z < low[i] else low[i]
-    for k in range(K):
-        for i in range(B):
-            R[k, i] = exp(Z[k, i] - top[i])
-    for k in range(K):
-        for i in range(B):
-            total[i] += R[k, i]
+    for i in range(0, B, WIDTH):
+        m = first(B - i)
+        top = load(Z, i, m)
+        low = top
+        for k in range(1, K):
+            z = load(Z, k * B + i, m)
+            top, low = where(below(top, z), z, top), where(below(z, low), z, low)
+        total = zeros()
+        for k in range(K):
+            e = exp(load(Z, k * B + i, m) - top)
+            store(R, k * B + i, m, e)
+            total = total + e
+        store(work, i, m, top)
+        store(work, B + i, m, low)
+        store(work, 2 * B + i, m, total)
 
 
 @helper
-def _state_of_logits(top, low, total, threshold):
+def _state_of_logits(work, B, threshold):
+    """What `_softmax_unscaled` leaves in `work` says of the logits."""
     flag = FINE
-    for i in range(top.size):
-        gap = low[i] - top[i]
-        if not (gap > -HUGE and total[i] < HUGE):
+    for i in range(B):
+        gap = work[B + i] - work[i]
+        if not (gap > -HUGE and work[2 * B + i] < HUGE):
             return NOT_FINITE
         if gap < threshold:
             flag = EXPONENTS
@@ -64,32 +66,31 @@ def _state_of_logits(top, low, total, threshold):
 def cross_entropy_head(Z, segments, targets, parameters, scale, R, work):
     """Residual softmax - onehot, its true entry as minus the sum of the others."""
     K, B = Z.shape
-    top, low, total = work[:B], work[B : 2 * B], work[2 * B : 3 * B]
-    _softmax_unscaled(Z, R, top, low, total)
-    flag = _state_of_logits(top, low, total, parameters[1])
-    for i in range(B):
-        total[i] = scale / total[i]
-        top[i] = 0.0
+    _softmax_unscaled(Z, R, work)
+    flag = _state_of_logits(work, B, parameters[1])
     for k in range(K):
         for i in range(segments[k], segments[k + 1]):
             R[k, i] = 0.0
-    for k in range(K):
-        for i in range(B):
-            r = R[k, i] * total[i]
-            R[k, i] = r
-            top[i] -= r
+    for i in range(0, B, WIDTH):
+        m = first(B - i)
+        factor, true = scale / load(work, 2 * B + i, m), zeros()
+        for k in range(K):
+            r = load(R, k * B + i, m) * factor
+            store(R, k * B + i, m, r)
+            true = true - r
+        store(work, i, m, true)
     for k in range(K):
         for i in range(segments[k], segments[k + 1]):
-            R[k, i] = top[i]
+            R[k, i] = work[i]
     return flag
 
 
 def smoothed_head(Z, segments, targets, parameters, scale, R, work):
     """Residual softmax - (1 - s) onehot - s/K, its true entry as minus the sum of the others."""
     K, B = Z.shape
-    top, low, total = work[:B], work[B : 2 * B], work[2 * B : 3 * B]
-    _softmax_unscaled(Z, R, top, low, total)
-    flag = _state_of_logits(top, low, total, parameters[1])
+    _softmax_unscaled(Z, R, work)
+    flag = _state_of_logits(work, B, parameters[1])
+    top, total = work[:B], work[2 * B : 3 * B]
     floor = scale * parameters[0] / K
     for i in range(B):
         total[i] = scale / total[i]
@@ -111,9 +112,9 @@ def smoothed_head(Z, segments, targets, parameters, scale, R, work):
 def soft_head(Z, segments, targets, parameters, scale, R, work):
     """Residual softmax(z) sum(y) - y for soft targets."""
     K, B = Z.shape
-    top, low, total = work[:B], work[B : 2 * B], work[2 * B : 3 * B]
-    _softmax_unscaled(Z, R, top, low, total)
-    flag = _state_of_logits(top, low, total, parameters[1])
+    _softmax_unscaled(Z, R, work)
+    flag = _state_of_logits(work, B, parameters[1])
+    total = work[2 * B : 3 * B]
     for i in range(B):
         mass = 0.0
         for k in range(K):
@@ -128,12 +129,15 @@ def soft_head(Z, segments, targets, parameters, scale, R, work):
 def mse_head(Z, segments, targets, parameters, scale, R, work):
     """Residual Z - onehot."""
     K, B = Z.shape
-    for i in range(B):
-        work[i] = 0.0
+    for i in range(0, B, WIDTH):
+        m = first(B - i)
+        strange = zeros()  # stays 0 unless a logit is not finite
+        for k in range(K):
+            z = load(Z, k * B + i, m)
+            store(R, k * B + i, m, scale * z)
+            strange = strange + 0.0 * z
+        store(work, i, m, strange)
     for k in range(K):
-        for i in range(B):
-            R[k, i] = scale * Z[k, i]
-            work[i] += 0.0 * Z[k, i]
         for i in range(segments[k], segments[k + 1]):
             R[k, i] = scale * (Z[k, i] - 1.0)
     for i in range(B):

@@ -1,0 +1,252 @@
+"""Vectors of WIDTH numbers for kernels that LLVM's loop vectoriser does not see through.
+
+A `Vector` is a value like a float: it lives in registers, `+ - * /` and the functions below act on each number, and a
+float beside it stands for WIDTH equal numbers. The functions of numbers take floats alone too, so that a formula
+written with them serves both. `load` and `store` take the entries that a `Mask` allows: an odd end of a row costs no
+loop of its own. LLVM splits vectors where the processor's are shorter.
+
+    m = first(B - i)                        # as many of the WIDTH as are left of B columns
+    z = load(Z, k * B + i, m)               # entries beyond are 0 and are not touched
+    store(R, k * B + i, m, larger(z, 0.0))
+"""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+from llvmlite import ir
+from numba import config, types
+from numba.core import cgutils
+from numba.core.datamodel import models
+from numba.core.errors import TypingError
+from numba.extending import intrinsic, overload, register_model
+
+WIDTH = 8
+
+_double, _word, _int32 = ir.DoubleType(), ir.IntType(64), ir.IntType(32)
+_vector, _mask, _words = (ir.VectorType(of, WIDTH) for of in (_double, ir.IntType(1), _word))
+
+
+class _Register(types.Type):
+    """Numba's type of a vector or a mask; `llvm` is what it is made of."""
+
+    def __init__(self, name, llvm):
+        self.llvm = llvm
+        super().__init__(name=name)
+
+
+@register_model(_Register)
+class _RegisterModel(models.PrimitiveModel):
+    def __init__(self, manager, fe_type):
+        super().__init__(manager, fe_type, fe_type.llvm)
+
+
+Vector, Mask = _Register(f"Vector({WIDTH})", _vector), _Register(f"Mask({WIDTH})", _mask)
+
+
+def spread(builder, value):
+    """A vector of equal numbers."""
+    nothing = ir.Constant(ir.VectorType(value.type, WIDTH), ir.Undefined)
+    one = builder.insert_element(nothing, value, ir.Constant(_int32, 0))
+    return builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(_int32, WIDTH), [0] * WIDTH))
+
+
+def _on_numbers(emit, result=None):
+    """An intrinsic on floats or vectors; `emit(builder, values)` gets them all in one form."""
+
+    def typed(*arguments):
+        if any(a is not Vector and not isinstance(a, types.Number) for a in arguments):
+            raise TypingError("vectors or numbers expected")
+        long = Vector in arguments
+        signature = tuple(Vector if a is Vector else types.float64 for a in arguments)
+
+        def codegen(context, builder, signature, values):
+            if long:
+                pairs = zip(signature.args, values, strict=True)
+                values = [v if a is Vector else spread(builder, v) for a, v in pairs]
+            return emit(builder, values)
+
+        short = types.boolean if result is Mask else types.float64
+        return ((result or Vector) if long else short)(*signature), codegen
+
+    return typed
+
+
+def _emit_multiply_add(builder, values):
+    kind = values[0].type
+    name = f"llvm.fmuladd.{f'v{WIDTH}' if kind == _vector else ''}f64"
+    return builder.call(
+        cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name), values
+    )
+
+
+def _emit_power_of_two(builder, values):
+    (number,) = values
+    long = number.type == _vector
+    kind = _words if long else _word
+
+    def constant(value):
+        return ir.Constant(kind, [value] * WIDTH if long else value)
+
+    # the low bits of the number are the integer; moved up they are the exponent field
+    field = builder.shl(builder.add(builder.bitcast(number, kind), constant(1023)), constant(52))
+    return builder.bitcast(field, number.type)
+
+
+_typed_multiply_add = _on_numbers(_emit_multiply_add)
+_typed_power_of_two = _on_numbers(_emit_power_of_two)
+_typed_below = _on_numbers(lambda builder, v: builder.fcmp_ordered("<", *v), Mask)
+
+
+@intrinsic
+def _multiply_add(typingctx, a, b, c):
+    return _typed_multiply_add(a, b, c)
+
+
+@intrinsic
+def _power_of_two(typingctx, shifted):
+    return _typed_power_of_two(shifted)
+
+
+@intrinsic
+def _below(typingctx, a, b):
+    return _typed_below(a, b)
+
+
+@intrinsic
+def _where(typingctx, mask, a, b):
+    if mask is not Mask:
+        return types.float64(
+            types.boolean, types.float64, types.float64
+        ), lambda c, builder, s, v: builder.select(*v)
+    signature = tuple(x if x is Vector else types.float64 for x in (a, b))
+
+    def codegen(context, builder, signature, values):
+        pairs = zip(signature.args[1:], values[1:], strict=True)
+        return builder.select(values[0], *[v if x is Vector else spread(builder, v) for x, v in pairs])
+
+    return Vector(Mask, *signature), codegen
+
+
+def _register_operator(function, instruction):
+    typed = _on_numbers(lambda builder, values: getattr(builder, instruction)(*values))
+
+    @intrinsic
+    def compute(typingctx, a, b):
+        return typed(a, b)
+
+    @overload(function)
+    def _(a, b):
+        if Vector in (a, b):
+            return lambda a, b: compute(a, b)
+
+
+for _function, _instruction in [
+    (operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv"),
+]:  # fmt: skip
+    _register_operator(_function, _instruction)
+
+
+@intrinsic
+def _first(typingctx, count):
+    def codegen(context, builder, signature, values):
+        return builder.icmp_signed("<", ir.Constant(_words, list(range(WIDTH))), spread(builder, values[0]))
+
+    return Mask(types.int64), codegen
+
+
+@intrinsic
+def _zeros(typingctx):
+    return Vector(), lambda context, builder, signature, values: ir.Constant(_vector, [0.0] * WIDTH)
+
+
+def _check_array(array):
+    if not (
+        isinstance(array, types.Array)
+        and array.layout == "C"
+        and array.dtype in (types.float32, types.float64)
+    ):
+        raise TypingError("a contiguous array of float64 or float32 expected")
+    return ir.VectorType(
+        _double if array.dtype == types.float64 else ir.FloatType(), WIDTH
+    ), array.dtype.bitwidth
+
+
+def _place(context, builder, kind, array, values):
+    data = context.make_array(array)(context, builder, values[0]).data
+    return builder.bitcast(builder.gep(data, [values[1]]), kind.as_pointer())
+
+
+@intrinsic
+def _load(typingctx, array, offset, mask):
+    kind, bits = _check_array(array)
+
+    def codegen(context, builder, signature, values):
+        place = _place(context, builder, kind, signature.args[0], values)
+        shape = ir.FunctionType(kind, [place.type, _int32, _mask, kind])
+        name = f"llvm.masked.load.v{WIDTH}f{bits}.p0"
+        function = cgutils.get_or_insert_function(builder.module, shape, name)
+        zeros = ir.Constant(kind, [0.0] * WIDTH)
+        found = builder.call(function, [place, ir.Constant(_int32, bits // 8), values[2], zeros])
+        return found if bits == 64 else builder.fpext(found, _vector)
+
+    return Vector(array, types.intp, Mask), codegen
+
+
+@intrinsic
+def _store(typingctx, array, offset, mask, vector):
+    kind, bits = _check_array(array)
+
+    def codegen(context, builder, signature, values):
+        place = _place(context, builder, kind, signature.args[0], values)
+        shape = ir.FunctionType(ir.VoidType(), [kind, place.type, _int32, _mask])
+        name = f"llvm.masked.store.v{WIDTH}f{bits}.p0"
+        function = cgutils.get_or_insert_function(builder.module, shape, name)
+        stored = values[3] if bits == 64 else builder.fptrunc(values[3], kind)
+        builder.call(function, [stored, place, ir.Constant(_int32, bits // 8), values[2]])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, Mask, Vector), codegen
+
+
+def _interpreted_first(count):
+    return np.arange(WIDTH) < count
+
+
+def _interpreted_load(array, offset, mask):
+    vector = np.zeros(WIDTH)
+    vector[mask] = array.ravel()[offset : offset + WIDTH][: np.count_nonzero(mask)]
+    return vector
+
+
+def _interpreted_store(array, offset, mask, vector):
+    array.reshape(-1)[offset : offset + np.count_nonzero(mask)] = vector[mask]
+
+
+def _interpreted_power_of_two(shifted):
+    bits = np.asarray(shifted, np.float64).view(np.int64)
+    return ((bits + 1023) << 52).view(np.float64)
+
+
+if config.DISABLE_JIT:
+    first, load, store = _interpreted_first, _interpreted_load, _interpreted_store
+    power_of_two, where = _interpreted_power_of_two, np.where
+    below = operator.lt
+
+    def zeros():
+        """WIDTH zeros."""
+        return np.zeros(WIDTH)
+
+    def multiply_add(a, b, c):
+        """a b + c."""
+        return a * b + c
+else:
+    # first(count): the mask of the first `count` entries, all of them from WIDTH on, none below 1
+    # load(array, offset, mask), store(array, offset, mask, vector): at array's entry `offset`, counted flat
+    # zeros(): a vector of zeros
+    # multiply_add(a, b, c): a b + c, rounded once where the processor can
+    # below(a, b): a < b; where(mask, a, b): a where the mask holds, else b
+    # power_of_two(n + 1.5 2^52): 2^n for a whole number n
+    first, load, store, zeros = _first, _load, _store, _zeros
+    multiply_add, below, where, power_of_two = _multiply_add, _below, _where, _power_of_two
