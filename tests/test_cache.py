@@ -80,7 +80,7 @@ def test_an_edit_in_any_source_file_is_seen(tmp_path, call):
     assert len(stamps(folder)) == 1
     chain = root / "ufm" / "kernels" / "chain.py"
     text = chain.read_text()
-    line = "product(D, here, 0, inputs, offset, 1, grad, weights, rows, B, inner)"
+    line = "product(D, here, 0, H, start, 1, grad, weights, rows, B, inner)"
     assert text.count(line) == 1
     indent = " " * (text.index(line) - text.rindex("\n", 0, text.index(line)) - 1)
     chain.write_text(text.replace(line, f"{line}\n{indent}grad[weights] *= 2.0"))

@@ -6,6 +6,8 @@ s(H_2), ..., and last the logits; `D` holds the derivatives by them in the same 
 
 from __future__ import annotations
 
+import numpy as np
+
 from ufm.kernels.contract import helper, inline
 from ufm.kernels.product import product
 
@@ -20,27 +22,41 @@ def logits_offset(chain, B):
 
 
 @inline
+def rectify(X, start, count):
+    """ReLU of `count` numbers; nan stays. (LLVM vectorises no loop whose index may be negative, hence uintp.)"""
+    for i in range(count):
+        j = np.uintp(start + i)
+        X[j] = 0.0 if X[j] <= 0.0 else X[j]
+
+
+@inline
+def rectify_derivative(D, X, start, count):
+    """Derivative by the input of a ReLU, from that by its output X."""
+    for i in range(count):
+        j = np.uintp(start + i)
+        D[j] = D[j] if X[j] > 0.0 else 0.0
+
+
+# The first layer stands outside the loops: a variable that is now one array, now another, is slow in compiled code.
+
+
+@inline
 def forward(chain, theta, H, start, X, B):
     """Fill X above its first block from the B columns at H[start:]."""
     depth = chain.table.shape[0] - 1
-    below, here = 0, chain.table[0, 1] * B
-    source, offset = H, start
-    for layer in range(1, depth + 1):
-        rows, inner = chain.table[layer, 1], chain.table[layer, 2]
-        product(theta, chain.table[layer, 0], 0, source, offset, 0, X, here, rows, inner, B)
-        if chain.relu == 1 and layer < depth:
-            for j in range(here, here + rows * B):
-                # written so that nan stays
-                X[j] = 0.0 if X[j] <= 0.0 else X[j]
-        below, here = here, here + rows * B
-        source, offset = X, below
+    here = chain.table[0, 1] * B
+    product(theta, chain.table[1, 0], 0, H, start, 0, X, here, chain.table[1, 1], chain.table[1, 2], B)
+    for layer in range(2, depth + 1):
+        weights, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
+        below, here = here, here + inner * B
+        if chain.relu == 1:
+            rectify(X, below, inner * B)
+        product(theta, weights, 0, X, below, 0, X, here, rows, inner, B)
     if chain.bias >= 0:
-        j = below
         for k in range(chain.table[depth, 1]):
             b = theta[chain.bias + k]
-            for _ in range(B):
-                X[j] += b
-                j += 1
+            for i in range(B):
+                X[np.uintp(here + k * B + i)] += b
 
 
 @inline
@@ -56,20 +72,22 @@ def backward(chain, theta, grad, H, start, G, out, X, D, B):
                 total += D[j]
                 j += 1
             grad[chain.bias + k] = total
-    for layer in range(depth, 0, -1):
+    for layer in range(depth, 1, -1):
         weights, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
         below = here - inner * B
-        inputs, offset = (X, below) if layer > 1 else (H, start)
         if chain.trained[layer] == 1:
-            product(D, here, 0, inputs, offset, 1, grad, weights, rows, B, inner)
+            product(D, here, 0, X, below, 1, grad, weights, rows, B, inner)
         if layer <= chain.lowest:
-            break
-        target, place = (D, below) if layer > 1 else (G, out)
-        product(theta, weights, 1, D, here, 0, target, place, inner, rows, B)
-        if chain.relu == 1 and layer > 1:
-            for j in range(below, below + inner * B):
-                D[j] = D[j] if X[j] > 0.0 else 0.0
+            return
+        product(theta, weights, 1, D, here, 0, D, below, inner, rows, B)
+        if chain.relu == 1:
+            rectify_derivative(D, X, below, inner * B)
         here = below
+    weights, rows, inner = chain.table[1, 0], chain.table[1, 1], chain.table[1, 2]
+    if chain.trained[1] == 1:
+        product(D, here, 0, H, start, 1, grad, weights, rows, B, inner)
+    if chain.lowest < 1:
+        product(theta, weights, 1, D, here, 0, G, out, inner, rows, B)
 
 
 @helper
