@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ufm.kernels.contract import helper, inline
-from ufm.kernels.product import product
+from ufm.kernels.small_product import product
 
 
 @inline
