@@ -18,7 +18,7 @@ from ufm.kernels.contract import compiled, inline, user_compiled
 
 @inline
 def _sign(x):
-    return 1.0 * (x > 0.0) - 1.0 * (x < 0.0)
+    return 1.0 if x > 0.0 else (-1.0 if x < 0.0 else 0.0)
 
 
 @inline
@@ -54,7 +54,7 @@ def adam_step(theta, g, m, v, lr, beta1, beta2, eps, correction1, correction2):
     m = beta1 * m + (1.0 - beta1) * g
     v = beta2 * v + (1.0 - beta2) * g * g
     root = math.sqrt(v / correction2) + eps
-    step = m / correction1 / root if root > 0.0 else 0.0 * root
+    step = m / (correction1 * root) if root > 0.0 else 0.0 * root
     return theta - lr * step, m, v
 
 
