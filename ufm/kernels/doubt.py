@@ -23,8 +23,8 @@ that enter the average undecided, at the step at which they enter; how long the 
 decided entries of opposite signs cancel in it, is not followed.
 
 `gradient` works all this out with exponents carried. `suspicious` bounds it from above by maxima and sums of |W|, |X|
-and |D| in O(KN + Kd + dN), so that a step whose signs are beyond doubt, which is nearly every one, is known as such
-without the matrix products of `gradient`.
+and |D| in O(KN + Kd + dN), first by one number for each block, then row by row and column by column, so that a step
+whose signs are beyond doubt, which is nearly every one, is known as such without the matrix products of `gradient`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from ufm.kernels.product import product
 NOTHING = -np.inf  # logarithm of zero
 SUSPECTED = -1  # what `alarm` answers instead of a count
 
-# bounds may sum and compare in any order: that is what lets LLVM vectorise them
+# bounds may sum and compare in any order: that, and indices that cannot be negative, lets LLVM vectorise them
 bounding = numba.njit(no_cpython_wrapper=True, fastmath={"nnan", "nsz", "reassoc"}, **OPTIONS)
 
 
@@ -82,8 +82,8 @@ def _largest_interpreted(x, start, stop):
 def _largest_bits(x, start, stop):
     """Largest |x| of a part of a vector; as integers, since LLVM vectorises no maximum of floats."""
     top = 0
-    for j in range(start, stop):
-        bits = float_to_bits(abs(np.float64(x[j])))
+    for i in range(stop - start):
+        bits = float_to_bits(abs(np.float64(x[np.uintp(start + i)])))
         top = bits if bits > top else top
     return bits_to_float(top)
 
@@ -95,8 +95,8 @@ largest = _largest_interpreted if config.DISABLE_JIT else bounding(_largest_bits
 def total(x, start, stop):
     """Sum of |x| over a part of a vector."""
     found = 0.0
-    for j in range(start, stop):
-        found += abs(x[j])
+    for i in range(stop - start):
+        found += abs(x[np.uintp(start + i)])
     return found
 
 
@@ -104,8 +104,8 @@ def total(x, start, stop):
 def any_below(x, start, stop, bound):
     """Whether any |x| of a part of a vector is smaller than the bound."""
     found = 0
-    for j in range(start, stop):
-        found += abs(x[j]) < bound
+    for i in range(stop - start):
+        found += abs(x[np.uintp(start + i)]) < bound
     return found > 0
 
 
@@ -114,7 +114,7 @@ def any_below_each(x, start, bounds, at, count, more):
     """Whether any of `count` |x| from start on is smaller than its own bound, from `at` on, plus more."""
     found = 0
     for i in range(count):
-        found += abs(x[start + i]) < bounds[at + i] + more
+        found += abs(x[np.uintp(start + i)]) < bounds[np.uintp(at + i)] + more
     return found > 0
 
 
@@ -122,7 +122,7 @@ def any_below_each(x, start, bounds, at, count, more):
 def add_magnitudes(x, start, out, at, count):
     """Add `count` |x| from start on to `out` from `at` on."""
     for i in range(count):
-        out[at + i] += abs(x[start + i])
+        out[np.uintp(at + i)] += abs(x[np.uintp(start + i)])
 
 
 @helper
@@ -354,6 +354,42 @@ def entry_bound(chain, layer, k, c, H, start, X, D, here, B, scratch, off, rho, 
 
 
 @helper
+def beyond_doubt(chain, coupled, grad, D, B, scratch, rho, slack, more, spread, b):
+    """Whether one bound for all entries of a block shows every sign to be decided, as at nearly every step it does.
+
+    What `suspicious` knows of each row and column is replaced by the sum over all of them.
+    """
+    table, trained, tiny = chain.table, chain.trained, np.finfo(D.dtype).tiny
+    depth, u = table.shape[0] - 1, 0.5 * np.finfo(D.dtype).eps
+    here, off = logits_offset(chain, B), 0.0  # off: of dD in any column
+    for layer in range(depth, 0, -1):
+        weights, rows, inner = table[layer, 0], table[layer, 1], table[layer, 2]
+        w, x, error = scratch[3 * layer], scratch[3 * layer + 1], scratch[3 * layer + 2]
+        r = total(D, here, here + rows * B)
+        doubt = B * off
+        if layer == depth:
+            doubt = rho * (r + B * more)
+            if chain.bias >= 0 and trained[depth + 1] == 1:
+                bound = 2.0 * (doubt + (B + 4.0) * u * r + u * coupled[chain.bias] * b) + tiny
+                if any_below(grad, chain.bias, chain.bias + rows, bound):
+                    return False
+        if trained[layer] == 1:
+            bound = doubt * (x + error) + r * ((B + 4.0) * u * x + error) + u * coupled[weights] * w
+            if any_below(grad, weights, weights + rows * inner, 2.0 * bound + tiny):
+                return False
+        if layer <= chain.lowest:
+            return True
+        entries = rows * off
+        if layer == depth:
+            entries = rho * (r + more) * (rows if spread else 1)
+        off = w * (entries + ((rows + 4.0) * u + slack) * r) + tiny
+        here -= inner * B
+    place = table[0, 0]
+    bound = 2.0 * (off + u * coupled[place] * scratch[4])
+    return not any_below(grad, place, place + table[0, 1] * table[0, 2], bound)
+
+
+@helper
 def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room):
     """Whether any sign may be undecided: False only where `undecided` would find none.
 
@@ -402,6 +438,8 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room):
         for k in range(K):
             for i in range(N):
                 more = max(more, 2.0 * scale * abs(chain.targets[k, i]))
+    if beyond_doubt(chain, coupled, grad, D, B, scratch, rho, slack, more, spread, b):
+        return False
     for layer in range(depth, 0, -1):
         weights, rows, inner = table[layer, 0], table[layer, 1], table[layer, 2]
         w, x, error = scratch[3 * layer], scratch[3 * layer + 1], scratch[3 * layer + 2]
@@ -416,20 +454,9 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room):
             for i in range(B):
                 scratch[off + i] = rho * (scratch[column + i] + more) if spread else 0.0
         spread_total = 0.0 if top and not spread else total(scratch, off, off + B)
-        # weights and bias: all against one bound first, then row by row
+        # weights and bias, row by row
         bias = top and chain.bias >= 0 and trained[depth + 1] == 1
-        near = False
         if bias or trained[layer] == 1:
-            r = total(D, here, here + rows * B)
-            doubt = rho * r if top and not spread else spread_total
-            if bias:
-                own = 2.0 * u * coupled[chain.bias] * b
-                bound = 2.0 * (doubt + (B + 4.0) * u * r) + own + tiny
-                near = any_below(grad, chain.bias, chain.bias + rows, bound)
-            if trained[layer] == 1:
-                bound = 2.0 * (doubt * (x + error) + r * ((B + 4.0) * u * x + error)) + decay + tiny
-                near = near or any_below(grad, weights, weights + rows * inner, bound)
-        if near:
             for k in range(rows):
                 r = total(D, here + k * B, here + (k + 1) * B)
                 doubt = rho * r if top and not spread else spread_total
