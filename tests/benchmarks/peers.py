@@ -3,7 +3,8 @@
     python -m tests.benchmarks.peers [repeats]
 
 Every system takes heavy-ball steps with coupled decay from one start; results must agree to 1e-10 before anything is
-timed. Repeats are interleaved; medians and ratios to ours are printed. Peers that cannot be imported are left out.
+timed. Repeats are interleaved; medians and ratios to ours are printed, of wall time and of the CPU time of all threads,
+which says more on a machine that does other things too. Peers that cannot be imported are left out.
 """
 
 from __future__ import annotations
@@ -124,8 +125,8 @@ def steps_for(run: Runner) -> int:
     return int(np.clip(SECONDS / per_step, 2 * CHECK, 2_000_000))
 
 
-def measure(problem: ufm.UFM | ufm.DUFM, repeats: int) -> dict[str, list[float]]:
-    """Microseconds per step of every system that is there, one number for each repeat."""
+def measure(problem: ufm.UFM | ufm.DUFM, repeats: int) -> dict[str, list[tuple[float, float]]]:
+    """Microseconds per step of every system that is there, wall and CPU, one pair for each repeat."""
     rng = np.random.default_rng(0)
     start = {name: 0.3 * rng.standard_normal(problem.shapes[name]) for name in problem.trained}
     systems = {}
@@ -143,27 +144,33 @@ def measure(problem: ufm.UFM | ufm.DUFM, repeats: int) -> dict[str, list[float]]
     lengths = {name: steps_for(run) for name, run in systems.items()}
     for name, run in systems.items():
         run(lengths[name])  # compiled for this length
-    times: dict[str, list[float]] = {name: [] for name in systems}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in systems}
     for _ in range(repeats):
         for name, run in systems.items():
-            begin = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             run(lengths[name])
-            times[name].append((time.perf_counter() - begin) / lengths[name] * 1e6)
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            times[name].append((wall / lengths[name] * 1e6, cpu / lengths[name] * 1e6))
     return times
+
+
+def cell(values: list[tuple[float, float]], ours: list[tuple[float, float]]) -> str:
+    """Medians of wall and CPU time, and how many times ours they are."""
+    texts = []
+    for position, kind in enumerate(("wall", "cpu")):
+        own, reference = (median(pair[position] for pair in pairs) for pairs in (values, ours))
+        texts.append(f"{kind} {own:8.3f}" + ("" if values is ours else f" ({own / reference:5.2f} x)"))
+    return ", ".join(texts)
 
 
 def main() -> None:
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    print(
-        f"{os.cpu_count()} CPUs, medians of {repeats} interleaved repeats, microseconds per step (times ours)"
-    )
+    load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    print(f"{os.cpu_count()} CPUs{load}; medians of {repeats} interleaved repeats, us per step (times ours)")
     for name, problem in CASES.items():
-        times = {system: median(values) for system, values in measure(problem, repeats).items()}
-        cells = [
-            f"{system} {value:9.3f}" + ("" if system == "ufm" else f" ({value / times['ufm']:6.2f} x)")
-            for system, value in times.items()
-        ]
-        print(f"{name:42s}" + "  ".join(cells), flush=True)
+        times = measure(problem, repeats)
+        cells = [f"{system}: {cell(values, times['ufm'])}" for system, values in times.items()]
+        print(f"{name:42s}" + "   ".join(cells), flush=True)
 
 
 if __name__ == "__main__":
