@@ -1,6 +1,6 @@
 """Microseconds per step against JAX (lax.scan, jit, donated, float64) and eager PyTorch, in one process.
 
-    python -m tests.benchmarks.peers [repeats]
+    python -m tests.benchmarks.peers [repeats [peer ...]]
 
 Every system takes heavy-ball steps with coupled decay from one start; results must agree to 1e-10 before anything is
 timed. Repeats are interleaved; medians and ratios to ours are printed, of wall time and of the CPU time of all threads,
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import numpy as np
@@ -125,14 +125,19 @@ def steps_for(run: Runner) -> int:
     return int(np.clip(SECONDS / per_step, 2 * CHECK, 2_000_000))
 
 
-def measure(problem: ufm.UFM | ufm.DUFM, repeats: int) -> dict[str, list[tuple[float, float]]]:
+SYSTEMS = {"ufm": ours, "jax": with_jax, "torch": with_torch}
+
+
+def measure(
+    problem: ufm.UFM | ufm.DUFM, repeats: int, peers: Sequence[str]
+) -> dict[str, list[tuple[float, float]]]:
     """Microseconds per step of every system that is there, wall and CPU, one pair for each repeat."""
     rng = np.random.default_rng(0)
     start = {name: 0.3 * rng.standard_normal(problem.shapes[name]) for name in problem.trained}
     systems = {}
-    for name, build in {"ufm": ours, "jax": with_jax, "torch": with_torch}.items():
+    for name in ("ufm", *peers):
         try:
-            systems[name] = build(problem, start)
+            systems[name] = SYSTEMS[name](problem, start)
         except ImportError:
             print(f"{name} cannot be imported and is left out")
     expected = systems["ufm"](CHECK)
@@ -165,10 +170,11 @@ def cell(values: list[tuple[float, float]], ours: list[tuple[float, float]]) -> 
 
 def main() -> None:
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    peers = sys.argv[2:] or ["jax", "torch"]
     load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     print(f"{os.cpu_count()} CPUs{load}; medians of {repeats} interleaved repeats, us per step (times ours)")
     for name, problem in CASES.items():
-        times = measure(problem, repeats)
+        times = measure(problem, repeats, peers)
         cells = [f"{system}: {cell(values, times['ufm'])}" for system, values in times.items()]
         print(f"{name:42s}" + "   ".join(cells), flush=True)
 

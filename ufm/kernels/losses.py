@@ -73,7 +73,8 @@ def cross_entropy_head(Z, segments, targets, parameters, scale, R, work):
             R[k, i] = 0.0
     for i in range(0, B, WIDTH):
         m = first(B - i)
-        factor, true = scale / load(work, 2 * B + i, m), zeros()
+        total = where(m, load(work, 2 * B + i, m), 1.0)  # beyond the last column there is none to divide by
+        factor, true = scale / total, zeros()
         for k in range(K):
             r = load(R, k * B + i, m) * factor
             store(R, k * B + i, m, r)
