@@ -436,6 +436,16 @@ def test_a_sum_that_cancels_exactly_is_undecided():
     assert not problem.signs({"W": 1e-3 * np.ones((2, 2))}, ufm.Coupled(1e-3)).undecided["W"].any()
 
 
+def test_logits_that_round_off_moves_by_more_than_one_decide_nothing():
+    """The first logit is -22.5 in exact arithmetic and +28.7 in float64: its probability is off by all it can be."""
+    features = np.array([[1.0, 1.0], [0.9869922024261776, 0.0], [0.7518384896002894, 0.0]])
+    problem = ufm.UFM(2, 3, features=features)
+    state = {"W": np.array([[0.0, 8.767232692919526e17, -1.1509373920677897e18], [-1.0, 0.0, 0.0]])}
+    found, exact = problem.signs(state), exact_signs(problem, state)
+    assert found.sign["W"][0, 0] != exact["W1"][0, 0]
+    assert found.undecided["W"][0, 0]
+
+
 def test_a_unit_at_its_kink_puts_what_lies_behind_in_doubt():
     problem = ufm.DUFM(2, (2, 2), 2, loss="ce")
     W = np.array([[0.1, 0.2], [1.0, 1.0]])

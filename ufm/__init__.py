@@ -21,18 +21,22 @@ from ufm.losses import MSE, CrossEntropy, UserLoss
 from ufm.optimizers import GD, Adam, Blockwise, Elementwise, Momentum, NormalisedGD, SignGD, Signum
 from ufm.problems import DUFM, UFM
 from ufm.record import At, Every, LogSpaced
-from ufm.reduced import SymmetricTrajectory, simulate_symmetric
 from ufm.schedules import Cosine, Rates, StepDecay
 from ufm.simulate import simulate
 from ufm.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from ufm import claims, metrics, plotting, theory
+    from ufm.reduced import SymmetricTrajectory, simulate_symmetric
     from ufm.storage import load
 
 # imported when first used: modules, and functions whose modules are not needed to describe a run
 _MODULES = ("claims", "metrics", "plotting", "theory")
-_FUNCTIONS = {"load": "ufm.storage"}
+_FUNCTIONS = {
+    "load": "ufm.storage",
+    "SymmetricTrajectory": "ufm.reduced",
+    "simulate_symmetric": "ufm.reduced",
+}
 
 # a lazy attribute would be shadowed by the module of the same name, so these two come at once
 from ufm.compare import compare  # noqa: E402

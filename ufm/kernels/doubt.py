@@ -13,6 +13,7 @@ The first term of rho is what the logits' errors do to a softmax entry (and, as 
 entry of the true class), the second what exponentials, logarithms and sums of the residual add. For cross-entropy
 with one-hot targets r = 0. Smoothed and soft targets, squared error: r is what is subtracted from the probability,
 or 1/B, the slope of the residual. Of a user's loss, whose round-off is not known, r is the sum of |R| over the sample.
+Where rho > 1/2 the softmax no longer answers in proportion, and a probability may be anything between 0 and 1.
 
 A ReLU unit whose pre-activation is nearer to 0 than its error may be alive or dead: the derivative behind it is in
 doubt as a whole. A unit that is dead beyond doubt has no error, and entries that are 0 for that reason are decided.
@@ -46,6 +47,7 @@ from ufm.kernels.product import product
 
 NOTHING = -np.inf  # logarithm of zero
 SUSPECTED = -1  # what `alarm` answers instead of a count
+LINEAR = 0.5  # largest rho at which a probability's error is taken in proportion to it
 
 # bounds may sum and compare in any order: that, and indices that cannot be negative, lets LLVM vectorise them
 bounding = numba.njit(no_cpython_wrapper=True, fastmath={"nnan", "nsz", "reassoc"}, **OPTIONS)
@@ -279,9 +281,14 @@ def residual_doubt(chain, D, here, B, columns, scale, rho, unsure):
     K = chain.table[-1, 1]
     kind, floor = chain.parameters[2], scale * chain.parameters[0] / K
     for i in range(B):
-        column = 0.0
+        column, reach = 0.0, 0.0
         for k in range(K):
             column += abs(D[here + k * B + i])
+        if rho[i] > LINEAR and kind in (ONE_HOT, SMOOTHED):
+            reach = scale
+        elif rho[i] > LINEAR and kind == SOFT:
+            for k in range(K):
+                reach += scale * abs(chain.targets[k, columns[i]])
         for k in range(K):
             more = 0.0
             if kind == SMOOTHED:
@@ -294,7 +301,7 @@ def residual_doubt(chain, D, here, B, columns, scale, rho, unsure):
                 more = scale
             elif kind != ONE_HOT:
                 more = column
-            unsure[k * B + i] = logarithm(rho[i] * (abs(D[here + k * B + i]) + more))
+            unsure[k * B + i] = logarithm(max(rho[i] * (abs(D[here + k * B + i]) + more), reach))
 
 
 @allocating_helper
@@ -429,6 +436,8 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room):
     # for other losses than cross-entropy with one-hot targets an entry's doubt is spread over its column
     kind, scale = chain.parameters[2], scale_of(chain, theta, B)
     spread = kind != ONE_HOT
+    if rho > LINEAR and kind != SQUARED:
+        return True
     more = 0.0
     if kind == SMOOTHED:
         more = 2.0 * scale * chain.parameters[0]

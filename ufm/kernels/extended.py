@@ -14,7 +14,7 @@ import numpy as np
 from ufm.kernels.batches import record
 from ufm.kernels.chain import forward, gather, logits_offset
 from ufm.kernels.contract import NOT_FINITE, allocates, helper
-from ufm.kernels.doubt import NOTHING, gradient, input_errors, logarithm, slack_of
+from ufm.kernels.doubt import LINEAR, NOTHING, gradient, input_errors, logarithm, slack_of
 from ufm.kernels.loop import AT, KEPT, MARKS, WHY, note, take_step, takes_signs
 
 DOUBLE = 2.0**-53  # unit round-off of logarithms and exponentials, whatever the precision of the run
@@ -48,7 +48,7 @@ def log_residual(X, E, begin, K, B, segments, slack, shift, sign, size, unsure):
                     sign[s] = -1.0
                     size[s] = wrong_top + math.log(wrong) - normaliser
                 size[s] += shift
-                unsure[s] = size[s] + doubt
+                unsure[s] = size[s] + doubt if 2.0 * error + slack <= LINEAR else max(size[s] + doubt, shift)
     return True
 
 
