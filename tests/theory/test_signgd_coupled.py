@@ -491,6 +491,7 @@ def test_runs_that_leave_the_recursion_at_a_tie_are_judged_up_to_it() -> None:
         assert np.array_equal(np.isfinite(prediction.bound), np.arange(61) <= m)
         assert prediction.bound[m] < 1e-12
         assert prediction.ratio <= 1
+        assert np.isinf(CLAIMS[CLAIM].control(traj.judged()).bound[m + 1 :]).all()
         row = verdict_of(traj)
         assert row.verdict == "holds"
         assert f"{m + 1} of 61 records were judged" in row.reason
