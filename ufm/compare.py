@@ -23,7 +23,7 @@ class Row:
         What was claimed.
     verdict : {"holds", "fails", "not applicable", "inconclusive"}
         Inconclusive: the run cannot refuse the perturbed statement either, because it is too short, nothing
-        decays, or round-off has grown too large; or no record after the first has a bound.
+        decays, or round-off has grown too large; or its last record has no bound.
     reason : str
         One sentence; for a claim that does not apply, the hypothesis that fails. It says how many records were
         judged where these are not all.
@@ -115,6 +115,9 @@ def judge(claim: Claim, run: Run) -> Row:
         verdict, reason = "fails", f"{prediction.quantity} is off by {ratio:.3g} times what round-off can do"
     elif len(prediction.judged) > 1 and not prediction.judged[1:].any():
         verdict, reason = "inconclusive", "round-off may have taken over before the second record"
+    elif not prediction.judged[-1]:
+        verdict = "inconclusive"
+        reason = f"{prediction.quantity} is right to {ratio:.2g} of the round-off bound until round-off takes over"
     elif control <= 1:
         verdict = "inconclusive"
         reason = f"this run cannot tell the claim from its perturbed statement ({control:.2g} of the round-off bound)"

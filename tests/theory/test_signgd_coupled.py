@@ -493,7 +493,7 @@ def test_runs_that_leave_the_recursion_at_a_tie_are_judged_up_to_it() -> None:
         assert prediction.ratio <= 1
         assert np.isinf(CLAIMS[CLAIM].control(traj.judged()).bound[m + 1 :]).all()
         row = verdict_of(traj)
-        assert row.verdict == "holds"
+        assert row.verdict == "inconclusive"
         assert f"{m + 1} of 61 records were judged" in row.reason
         assert farthest(traj) <= 1
         assert path_of(traj).radius[m + 1] >= 2 * lr
@@ -509,7 +509,7 @@ def test_what_comes_after_a_tie_is_not_said_to_hold() -> None:
         states = right.states.copy()
         states[m + 1 - judged_too :] = wrong.states[m + 1 - judged_too :] * (1 + 1e-9)
         row = verdict_of(replace(right, states=states))
-        assert row.verdict == ("fails" if judged_too else "holds")
+        assert row.verdict == ("fails" if judged_too else "inconclusive")
         assert f"; {m + 1} of 61 records were judged" in row.reason
         assert row.control > 1e6
 
@@ -521,7 +521,7 @@ def test_single_precision_is_judged_until_round_off_decides() -> None:
     row = verdict_of(traj)
     count = int(row.prediction.judged.sum())
     assert first_flip(1e-3, 5e-3, 10) < traj.steps[count - 1] < 7000
-    assert row.verdict == "holds"
+    assert row.verdict == "inconclusive"
     assert f"; {count} of 401 records were judged" in row.reason
     assert (row.prediction.bound[:count] <= 2e-2 * np.abs(traj["W"]).max()).all()
     for change in (0.0, 0.9):
