@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -660,6 +661,41 @@ def cycle_exists_from(threshold: Callable[[Any], Any]) -> bool:
     return True
 
 
+PAIRS = tuple((i, j) for i in range(3) for j in range(3) if i != j)
+VERTEX = (-1,) * len(PAIRS)  # lam W* off the diagonal
+
+
+def up_to_names(signs: tuple[int, ...]) -> tuple[int, ...]:
+    """One representative of the matrices of signs at `PAIRS` that differ by the names of three classes."""
+    at = dict(zip(PAIRS, signs, strict=True))
+    return min(tuple(at[p[i], p[j]] for i, j in PAIRS) for p in itertools.permutations(range(3)))
+
+
+def every_start_arrives_at_eta_lam_1(lr: Any) -> bool:
+    """K = 3, eta lam = 1: from every state of signs, by interval arithmetic, the run comes to W* = (2I - J)/lam.
+
+    There W' = -eta sign(grad) forgets W: after one step from any start W/eta has 1 on the diagonal (`sign_rule_holds`)
+    and -1, 0 or 1 off it, 3^6 states, 138 up to the names of the classes. An enclosed gradient that does not exclude
+    0 is no answer.
+    """
+    states = {up_to_names(signs) for signs in itertools.product((-1, 0, 1), repeat=len(PAIRS))}
+    following = {}
+    with mpmath.workdps(30):
+        mpmath.iv.dps = 30
+        step = mpmath.iv.mpf(lr.p) / lr.q
+        for signs in states:
+            at = dict(zip(PAIRS, signs, strict=True))
+            W = [[step * at.get((i, j), 1) for j in range(3)] for i in range(3)]
+            enclosed = [interval_gradient(W, pair) for pair in PAIRS]
+            if not all(g > 0 or g < 0 for g in enclosed):
+                return False
+            following[signs] = up_to_names(tuple(-1 if g > 0 else 1 for g in enclosed))
+    reached = states
+    for _ in states:
+        reached = {following[signs] for signs in reached}
+    return reached == {VERTEX}
+
+
 class Basin(NamedTuple):
     """How many of ten Gaussian starts converge, by (K, eta, lam, scale)."""
 
@@ -970,9 +1006,20 @@ PROOFS = (
         theory.cycle_threshold,
         {"threshold off by 1e-6": lambda xp: theory.cycle_threshold(xp) * WRONG},
     ),
+    *(
+        Proof(
+            "ufm.signgd_basin",
+            f"K = 3, eta lam = 1, eta = {lr}: every start converges, all states enumerated",
+            "certified",
+            every_start_arrives_at_eta_lam_1,
+            lr,
+            {"eta = 3": sp.Integer(3)},
+        )
+        for lr in (sp.Rational(1, 2), sp.Integer(1), sp.Rational(3, 2))
+    ),
     Proof(
         "ufm.signgd_basin",
-        "ten starts each: all converge at eta <= 3/2, eta lam <= 1; none of scale 20 at eta = 20, or at eta lam = 1.95",
+        "ten starts each at seven points: all or none converge, as listed in the claim",
         "measured",
         basin_is_as_measured,
         Basin(MEASURED),

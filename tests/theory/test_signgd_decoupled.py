@@ -605,6 +605,28 @@ def test_cycle_is_gone_below_its_threshold() -> None:
         assert (np.abs(run["W"][-1] - W).max() < 1e-6) == stays
 
 
+def test_every_vertex_converges_at_eta_lam_1() -> None:
+    """All 512 states of signs for K = 3, in one batch; at eta = 3 some do not."""
+    signs = np.array(np.meshgrid(*[[-1.0, 1.0]] * 9)).reshape(9, -1).T.reshape(-1, 3, 3)
+    assert len(np.unique(signs, axis=0)) == 512
+    for lr, all_converge in ((0.5, True), (1.0, True), (1.5, True), (3.0, False)):
+        W = lr * signs
+        for _ in range(20):
+            Z = W @ ufm.simplex_etf(3)
+            R = np.exp(Z - Z.max(axis=1, keepdims=True))
+            R = R / R.sum(axis=1, keepdims=True) - np.eye(3)
+            W = -lr * np.sign(R - R.mean(axis=2, keepdims=True))
+        assert theory.converged(W, 1 / lr).all() == all_converge
+
+
+def test_cycle_at_a_tenth_is_one_between_two_rates() -> None:
+    for lr, stays in ((1.9, False), (1.96, True), (9.45, True), (9.6, False)):
+        W = theory.cycle_state(lr, 0.1)
+        gradient = etf(3).gradient({"W": W})["W"]
+        then = (1 - 0.1 * lr) * W - lr * np.sign(gradient)
+        assert np.allclose(then, W[np.ix_([2, 0, 1], [2, 0, 1])], rtol=1e-9) == stays
+
+
 def failing_starts(K, lr, lam, rng):
     """How many of 800 Gaussian starts of scales 0.7 to 40 are not at W* after 14/(eta lam) steps; no underflow."""
     W = np.concatenate([scale * rng.standard_normal((200, K, K)) for scale in (0.7, 2.0, 8.0, 40.0)])

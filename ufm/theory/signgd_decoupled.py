@@ -417,7 +417,7 @@ def cycle_state(lr: float, lam: float) -> np.ndarray:
     """A state of the cycle of `cycle_entries`; the next one is W[p][:, p] with p = (2, 0, 1).
 
     It attracts: nearby starts end on it as well. As lam -> 0 it is a cycle iff eta is above `cycle_threshold`; at
-    lam = 0.1 it is one from eta = 1.95 on.
+    lam = 0.1 it is one for about 1.95 <= eta <= 9.5 only.
 
     Returns
     -------
@@ -687,16 +687,25 @@ CLAIMS = (
         name="ufm.signgd_basin",
         statement=(
             "Conjecture: H at the simplex ETF, K >= 3: every start converges to (2I - J)/lam if eta <= 3/2 and "
-            "eta lam <= 1. Beyond either it depends on the start (proved: small ones converge whenever eta lam < 2)."
+            "eta lam <= 1. Certified at K = 3, eta lam = 1, eta = 1/2, 1, 3/2. Not for all eta: at K = 3 it fails at "
+            "eta = 1.95, lam = 0.1, and at every eta > 2.0077 for small lam (ufm.signgd_cycle); nor for all "
+            "eta lam < 2: at K = 3 it fails at eta = 1/4, eta lam = 1.95."
         ),
-        source=Source("this package", "measured; proved for eta < eta_0(lam, K) only", "derived here"),
+        source=Source(
+            "this package",
+            "measured; proved for eta < eta_0(lam, K), certified at 3 points",
+            "derived here",
+        ),
         room=ROOM,
         figure="signgd_basin",
         layers={
+            "symbolic": "certified for every start at K = 3, eta lam = 1, eta = 1/2, 1, 3/2: all signs enumerated",
             "simulation": (
-                "measured: all Gaussian starts of scale 0.7 to 40 converge at eta <= 3/2, eta lam <= 1 (K = 3..7); at "
-                "K = 3 none of ten of scale 20 does at eta = 20, lam = 5e-5, nor at eta = 1/4, eta lam = 1.95"
-            )
+                "measured: 200 Gaussian starts each of scale 0.7, 2, 8, 40 converge at K = 3, 4, 5, 7, eta = 1, 3/2, "
+                "lam = 0.01, 0.1, 0.3; ten each of scale 1, 20 at K = 3, 6, eta = 1/2, 3/2, lam = 1e-3; ten of scale "
+                "20 at (K, eta, lam) = (6, 3/2, 5e-3), (3, 3/2, 0.1), (3, 1/4, 4), and ten of scale 0.1 at "
+                "(3, 20, 5e-5); of ten of scale 20 none does at (3, 20, 5e-5), nor at (3, 1/4, 7.8)"
+            ),
         },
     ),
 )

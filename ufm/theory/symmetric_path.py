@@ -114,8 +114,8 @@ def hessian(gap: Any, classes: Any, norm: Any, samples_factor: Any, xp: Any = np
         p ((K - 1) q + p)   K - 1 of them: along diag(a) - (a 1^T + 1 a^T)/K with sum a = 0;
         p                   (K - 1)^2 - K of them: off the diagonal, without row or column sums.
 
-    The 2 K - 1 others are 0: 1 u^T shifts all logits of a sample, v 1^T moves none. For gap >= 0 the first is the
-    largest.
+    This is for K >= 3; for K = 2 the first is alone. The 2 K - 1 others are 0: 1 u^T shifts all logits of a sample,
+    v 1^T moves none. For gap >= 0 the first is the largest.
 
     Examples
     --------
@@ -525,8 +525,8 @@ CLAIMS = (
         name="ufm.symmetric_path_hessian",
         statement=(
             "On the two-valued path the Hessian of the fit by W has the eigenvalues c^2 s p times K q (once, along the "
-            "path), (K - 1) q + p (K - 1 times), 1 ((K - 1)^2 - K times) and 0 (2 K - 1 times), q = 1 - (K - 1) p; the "
-            "first is the largest iff gap >= 0."
+            "path), (K - 1) q + p (K - 1 times), 1 ((K - 1)^2 - K times) and 0 (2 K - 1 times), q = 1 - (K - 1) p, for "
+            "K >= 3; for K = 2 the first alone is not 0. The first is the largest iff gap >= 0."
         ),
         source=Source(
             "this package", "second derivative of cross-entropy over a simplex ETF", "derived here"
