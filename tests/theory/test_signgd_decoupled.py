@@ -130,7 +130,12 @@ def test_gap_and_gradient_are_those_of_the_model(K) -> None:
         (lambda: nc0(1, 0.1, 0.1, 1), r"nc0\.classes is 1; allowed: whole numbers >= 2"),
         (lambda: nc0(1, 0.1, 0.1, 2.5), r"nc0\.classes is 2\.5"),
         (lambda: theory.lr_that_converges(0.0, 3), r"lr_that_converges\.lam is 0"),
+        (
+            lambda: theory.lr_that_converges(1e201, 3),
+            r"lr_that_converges\.lam is 1e\+201; allowed: a number >= 1e-200",
+        ),
         (lambda: theory.lr_that_converges(0.1, 1), r"lr_that_converges\.classes is 1"),
+        (lambda: theory.lr_that_converges(0.1, 10**16), r"classes is 1\d+; allowed: whole numbers from 2 to"),
     ],
 )
 def test_bad_parameters_get_a_sentence(call, sentence) -> None:
@@ -540,6 +545,52 @@ def test_rate_below_which_every_start_converges() -> None:
         ratio = [theory.lr_that_converges(lam, K) / lam for lam in (1e-8, 1e-6)]
         assert ratio[0] == pytest.approx(ratio[1], rel=1e-3)  # proportional to lam
     assert theory.lr_that_converges(0.5, 2) == 4.0
+
+
+def test_rate_keeps_its_digits_at_extreme_parameters() -> None:
+    for K in (3, 2**40, 10**15):
+        lr = theory.lr_that_converges(0.01, K)
+        with mpmath.workdps(80):
+            margin = [
+                theory.convergence_margin(lr * mpmath.mpf(share), mpmath.mpf(0.01), mpmath.mpf(K), xp=mpmath)
+                for share in (1 - 1e-9, 1 + 1e-9)
+            ]
+        assert margin[0] > 0 > margin[1]
+    small = [theory.lr_that_converges(lam, 3) / lam for lam in (1e-8, 1e-160, 1e-200)]
+    assert small == pytest.approx([small[0]] * 3, rel=1e-7)
+    for lam in (1e3, 1e199):
+        assert theory.lr_that_converges(lam, 3) == pytest.approx(1 / lam, rel=1e-15)
+
+
+def test_growth_and_slope_at_80_digits() -> None:
+    """The series and the direct form of kappa, up to where they meet; the slope where exponentials underflow."""
+    for K in (3, 10):
+        unit = float(theory.step_in_logits(1.0, K))
+        for rho in (1e-8, 1e-6, 1e-5, 1e-4, 5e-4, 0.9e-3, 1.1e-3, 0.1, 3.0):
+            with mpmath.workdps(80):
+                exact = float(theory.growth_of_loss(mpmath.mpf(rho / unit), K, xp=mpmath))
+            assert theory.growth_of_loss(rho / unit, K) == pytest.approx(
+                exact, rel=1e-12 if rho < 1e-3 else 1e-9
+            )
+        # f* -> (K - 1) e^-gap and psi -> c e^-gap/K
+        limit = theory.lock_radius(K) / np.sqrt(K - 1) / (K * (K - 1))
+        assert theory.least_slope(1e-6, K) == pytest.approx(limit, rel=1e-12)
+        assert theory.least_slope(1e-2, K) == pytest.approx(limit, rel=1e-12)
+
+
+@pytest.mark.parametrize("lam", [0.1, 10.0])
+def test_converged_means_a_thousandth_of_the_entries(lam) -> None:
+    near, far = (minimiser(lam, 3) + np.diag([off / lam, 0, 0]) for off in (0.5e-3, 2e-3))
+    assert theory.converged([near, far], lam).tolist() == [True, False]
+
+
+def test_lock_refuses_just_outside_its_radius() -> None:
+    for share, inside in ((1 + 1e-9, False), (1 - 1e-9, True)):
+        start = np.zeros((5, 5))
+        start[0, 1] = share * theory.lock_radius(5)
+        start[1, 0] = -start[0, 1]
+        run = ufm.run.Run(etf(5), ufm.SignGD(0.1), ufm.Decoupled(0.1), ufm.Given(W=start), 10)
+        assert (LOCK.applies(run) is None) == inside
 
 
 def test_starts_converge_below_that_rate() -> None:

@@ -313,10 +313,14 @@ def growth_of_loss(lr: Any, classes: Any, xp: Any = np) -> Any:
     by a step of entries up to 2 eta.
     """
     rho = step_in_logits(lr, classes, xp)
-    if xp is np:
-        series = rho**2 / 2 * (1 + rho / 3 * (1 + rho / 4 * (1 + rho / 5)))  # e^rho - 1 - rho would cancel
-        return np.where(rho < 1e-3, series, np.expm1(rho) - rho)[()]
-    return xp.exp(rho) - 1 - rho
+    return rho * _growth_per_step(rho) if xp is np else xp.exp(rho) - 1 - rho
+
+
+def _growth_per_step(rho: Any) -> Any:
+    """kappa/rho in float64, where e^rho - 1 - rho would cancel and rho^2 underflow; infinite where e^rho overflows."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        series = rho / 2 * (1 + rho / 3 * (1 + rho / 4 * (1 + rho / 5)))
+        return np.where(rho < 1e-3, series, (np.expm1(rho) - rho) / rho)[()]
 
 
 def step_in_logits(lr: Any, classes: Any, xp: Any = np) -> Any:
@@ -363,14 +367,14 @@ def convergence_margin(lr: Any, lam: Any, classes: int, xp: Any = np) -> Any:
 
 
 def lr_that_converges(lam: float, classes: int) -> float:
-    """eta_0: at every constant rate below it every start converges; about lam times a number of K alone.
+    """eta_0: below it every start converges; the smaller of 1/lam and about lam times a number of K alone.
 
     Parameters
     ----------
     lam : float
-        Decoupled decay rate > 0.
+        Decoupled decay rate >= 1e-200 and < 1e200.
     classes : int
-        Number K of classes >= 2.
+        Number K of classes, from 2 to 10^15.
 
     Returns
     -------
@@ -380,7 +384,7 @@ def lr_that_converges(lam: float, classes: int) -> float:
     Raises
     ------
     InvalidProblemError
-        For lam <= 0 or K < 2.
+        For a decay rate or a number of classes outside.
 
     Examples
     --------
@@ -389,16 +393,21 @@ def lr_that_converges(lam: float, classes: int) -> float:
     """
     from scipy.optimize import brentq
 
-    lam = real("lr_that_converges.lam", lam, np.finfo(float).tiny, allowed="a finite number > 0")
+    lam = real("lr_that_converges.lam", lam, 1e-200, 1e200, allowed="a number >= 1e-200 and < 1e200")
     K = int(classes_of("lr_that_converges.classes", classes))
+    if K > 10**15:
+        raise invalid("lr_that_converges.classes", classes, "whole numbers from 2 to 10^15")
     if K == 2:
         return 2 / lam
-    # kappa/eta grows from 0, so that the margin has one zero; kappa > rho^2/2 bounds it from above
-    q, rho = least_slope(lam, K), step_in_logits(1.0, K)
-    top = 2 * lam * q / (1 + q) / rho**2
-    low = 1e-3 * min(top, 1 / rho)
-    root = brentq(lambda lr: convergence_margin(lr, lam, K) / lr, low, top, xtol=1e-300, rtol=1e-13)
-    return min(root, 1 / lam)
+    # margin = 0 is kappa/rho = slope, and kappa/rho grows with rho from 0
+    q, unit = float(least_slope(lam, K)), float(step_in_logits(1.0, K))
+    slope = lam / unit * q / (1 + q)
+    if _growth_per_step(unit / lam) <= slope:
+        return 1 / lam
+    # rho in units of the slope: kappa/rho > rho/2 everywhere, and < 0.72 rho up to rho = 1
+    low, top = min(1.0, 1 / slope), min(2.0, unit / lam / slope)
+    root = brentq(lambda part: _growth_per_step(part * slope) / slope - 1, low, top, xtol=1e-14, rtol=1e-14)
+    return float(root * slope / unit)
 
 
 def cycle_entries(lr: Any, lam: Any) -> tuple[Any, Any, Any]:
@@ -658,8 +667,8 @@ CLAIMS = (
             "H at the simplex ETF, balanced classes: SignGD with decoupled decay is Frank-Wolfe with step eta lam "
             "on the box |W_ij| <= 1/lam, where cross-entropy is convex with the only minimiser (2I - J)/lam. Its "
             "gradient is negative on the diagonal, and at (i, j) positive iff S_ij + 1/K > mean_k S_ik. Every start "
-            "converges to (2I - J)/lam if eta is below eta_0(lam, K), about lam times a number of K, or if eta_t -> 0 "
-            "with sum eta_t = oo."
+            "converges to (2I - J)/lam if eta is below eta_0(lam, K), the smaller of 1/lam and about lam times a "
+            "number of K, or if eta_t -> 0 with sum eta_t = oo."
         ),
         source=Source(
             "this package", "Frank-Wolfe reading as in arXiv 2404.04454 (not read in full)", "derived here"
