@@ -249,8 +249,8 @@ def monotone_up_to(end: Any) -> bool:
         return False
     if not (positive(sp.simplify(1 - end * BELOW_ONE)) and positive(kept**t)):
         return False
-    # the next smaller rate beyond the end already steps back: (1 - eta lam) < 0
-    return bool(1 - end == 0) and positive((K3 - 2) ** 2)
+    # every larger rate steps back: 1 - eta lam < 0 at eta lam = end (1 + z), z > 0
+    return positive(end * (1 + z) - 1) and positive((K3 - 2) ** 2)
 
 
 def two_classes_have_no_nc0(classes: int) -> bool:
@@ -454,27 +454,46 @@ def is_frank_wolfe(oracle: Oracle) -> bool:
     return True
 
 
-def loss_is_convex(loss: Callable[[Any, list[Any]], Any]) -> bool:
-    """u^T Hess u = sum_{i<j} S_i S_j (u_i - u_j)^2 >= 0 in the logits, K = 2..5; logits are linear in W."""
-    for K in range(2, 6):
-        logits, u = sp.symbols(f"z:{K}", real=True), sp.symbols(f"u:{K}", real=True)
-        raised = [sp.exp(v) for v in logits]
-        total = sum(raised)
-        form = sum(
-            sp.diff(loss(logits, raised), a, b) * u[i] * u[j]
-            for i, a in enumerate(logits)
-            for j, b in enumerate(logits)
-        )
-        weights = sp.symbols(f"s:{K}", positive=True)
-        form = form.subs(dict(zip(raised, weights, strict=True)))
-        pairs = (
-            sum(weights[i] * weights[j] * (u[i] - u[j]) ** 2 for i in range(K) for j in range(i))
-            / sum(weights) ** 2
-        )
-        if total.subs(dict(zip(raised, weights, strict=True))) != sum(weights):
-            return False
-        if sp.cancel(sp.together(form - pairs)) != 0:
-            return False
+def separated(term: Any, i: Any, j: Any, K: Any) -> Any:
+    """Sum over i and j from 1 to K of a product of a function of i and one of j, as a product of sums over i."""
+    constant, of_i, of_j = sp.Integer(1), sp.Integer(1), sp.Integer(1)
+    for factor in sp.Mul.make_args(term):
+        if factor.has(i) and factor.has(j):
+            raise ValueError(f"{factor} does not separate")
+        if factor.has(j):
+            of_j *= factor
+        elif factor.has(i):
+            of_i *= factor
+        else:
+            constant *= factor
+    return constant * sp.Sum(of_i, (i, 1, K)) * sp.Sum(of_j.subs(j, i), (i, 1, K))
+
+
+def variance_is_a_sum_over_pairs(pair: Callable[..., Any]) -> bool:
+    """E u^2 - (E u)^2 = sum_ij pair(S_i, S_j, u_i, u_j), for probabilities S of a symbolic number K of classes."""
+    i, j = sp.symbols("i j", integer=True, positive=True)
+    S, u = sp.IndexedBase("S", positive=True), sp.IndexedBase("u", real=True)
+    terms = sp.Add.make_args(sp.expand(pair(S[i], S[j], u[i], u[j])))
+    summed = sum(separated(term, i, j, K2) for term in terms)
+    total, mean, square = (sp.Sum(S[i] * u[i] ** n, (i, 1, K2)) for n in range(3))
+    return bool(sp.expand(summed.subs(total, 1) - (square - mean**2)) == 0)
+
+
+def loss_is_convex(loss: Callable[[Any, Any], Any]) -> bool:
+    """Hess = diag S - S S^T in the logits, for symbolic K; u^T Hess u is the variance of u under S.
+
+    Shown at the logits of the true class and of two wrong ones, with any sum of exponentials over the rest (an
+    identity in that sum, which for K = 2 undoes the second wrong one). Logits are linear in W.
+    """
+    true, *_ = logits = sp.symbols("z_true z_first z_second", real=True)
+    rest = sp.Symbol("rest", nonnegative=True)
+    total = rest + sum(sp.exp(v) for v in logits)
+    value = loss(total, true)
+    for a in logits:
+        for b in logits:
+            expected = sp.exp(a) / total * (int(a == b) - sp.exp(b) / total)
+            if sp.simplify(sp.diff(value, a, b) - expected) != 0:
+                return False
     return True
 
 
@@ -509,10 +528,13 @@ class Convergence(NamedTuple):
     step: Callable[..., Any] = theory.step_in_logits
     slope: Callable[..., Any] = theory.least_slope
     margin: Callable[..., Any] = theory.convergence_margin
+    largest_step: Any = sp.Integer(1)  # of gamma = eta lam
 
 
 def every_start_converges(found: Convergence) -> bool:
     """margin > 0 and eta lam <= 1 imply W_t -> W* from every start; so do eta_t -> 0, sum eta_t = oo.
+
+    SymPy proves the algebra; the inequalities between its pieces are argued here:
 
     1. A step inside the box has entries up to eta (1 + lam |W_ij|) <= 2 eta and moves logit differences by at
        most rho = stretch c 2 eta. (From outside, |W_ij| - 1/lam shrinks by 1 - eta lam: the limit is taken there.)
@@ -520,7 +542,8 @@ def every_start_converges(found: Convergence) -> bool:
        ell'' = Var <= rho^2 P, |ell'| <= rho P and P = 1 - S <= -log S = ell, hence ell(r) <= e^(r rho) ell(0), and
        the second-order rest is at most int_0^1 (1 - r) rho^2 e^(r rho) dr ell(0) = kappa ell(0).
     3. With <grad, V - W> <= <grad, W* - W> <= f* - f (oracle, convexity) the excess h = f - f* has
-       h' <= (1 - gamma) h + kappa (h + f*): limsup h <= kappa f*/(gamma - kappa) if kappa < gamma.
+       h' <= (1 - gamma) h + kappa (h + f*): as 1 - gamma >= 0 (there eta lam <= 1 is used) the right side grows with
+       h, and limsup h <= kappa f*/(gamma - kappa) if kappa < gamma.
     4. h >= psi |W_ij - W*_ij| at every entry (first-order condition; psi the smallest |grad(W*)|), so that
        limsup h < r psi brings W within the lock radius r of W*, and `lock_holds` does the rest.
     5. This is margin > 0 with q = r psi/f*. For eta_t -> 0, kappa/gamma -> 0 gives limsup h <= 0.
@@ -538,6 +561,8 @@ def every_start_converges(found: Convergence) -> bool:
     S = sp.Symbol("S", positive=True)
     gap = -sp.log(S) - (1 - S)
     if not (gap.subs(S, 1) == 0 and positive(-sp.simplify(sp.diff(gap, S).subs(S, BELOW_ONE)))):
+        return False
+    if not positive(sp.simplify(1 - found.largest_step * BELOW_ONE)):
         return False
     gamma, extra = sp.symbols("gamma kappa", positive=True)
     fixed = extra * f / (gamma - extra)
@@ -920,13 +945,24 @@ PROOFS = (
     ),
     Proof(
         "ufm.signgd_frank_wolfe",
-        "cross-entropy is convex in the logits",
-        "proved for K = 2..5",
-        loss_is_convex,
-        lambda logits, raised: sp.log(sum(raised)) - logits[0],
+        "sum_{i<j} S_i S_j (u_i - u_j)^2 >= 0 is u^T (diag S - S S^T) u; symbolic K",
+        "proved",
+        variance_is_a_sum_over_pairs,
+        lambda a, b, u, v: a * b * (u - v) ** 2 / 2,
         {
-            "probability of the wrong classes": lambda logits, raised: 1 - raised[0] / sum(raised),
-            "off by 1e-6": lambda logits, raised: WRONG * sp.log(sum(raised)) - logits[0],
+            "off by 1e-6": lambda a, b, u, v: WRONG * a * b * (u - v) ** 2 / 2,
+            "sums of two": lambda a, b, u, v: a * b * (u + v) ** 2 / 2,
+        },
+    ),
+    Proof(
+        "ufm.signgd_frank_wolfe",
+        "that is the second derivative of cross-entropy by the logits, which is convex; symbolic K",
+        "proved",
+        loss_is_convex,
+        lambda total, true: sp.log(total) - true,
+        {
+            "probability of the wrong classes": lambda total, true: 1 - sp.exp(true) / total,
+            "off by 1e-6": lambda total, true: WRONG * sp.log(total) - true,
         },
     ),
     Proof(
@@ -954,7 +990,7 @@ PROOFS = (
     ),
     Proof(
         "ufm.signgd_frank_wolfe",
-        "every start converges if convergence_margin > 0 and eta lam <= 1, or eta_t -> 0 with sum eta_t = oo",
+        "every start converges if convergence_margin > 0 and eta lam <= 1, or eta_t -> 0 with sum eta_t = oo; algebra",
         "proved",
         every_start_converges,
         Convergence(),
@@ -962,6 +998,7 @@ PROOFS = (
             "kappa too small by 1e-6": Convergence(
                 growth=lambda lr, K, xp: theory.growth_of_loss(lr, K, xp) / WRONG
             ),
+            "eta lam up to 1 + 1e-6": Convergence(largest_step=WRONG),
             "steps of eta": Convergence(step=lambda lr, K, xp: theory.step_in_logits(lr, K, xp) / 2),
             "slope off by 1e-6": Convergence(
                 slope=lambda rate, K, xp: theory.least_slope(rate, K, xp) * WRONG

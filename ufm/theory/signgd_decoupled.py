@@ -676,7 +676,10 @@ CLAIMS = (
         room=ROOM,
         figure="signgd_basin",
         layers={
-            "symbolic": "identities, minimiser and sign rule for symbolic K; convexity K = 2..5; convergence proved",
+            "symbolic": (
+                "identities, minimiser, sign rule, convexity proved for symbolic K; convergence: algebra proved by "
+                "SymPy, inequalities argued in the docstring of its check"
+            ),
         },
     ),
     Claim(
