@@ -117,7 +117,9 @@ def judge(claim: Claim, run: Run) -> Row:
         verdict, reason = "inconclusive", "round-off may have taken over before the second record"
     elif not prediction.judged[-1]:
         verdict = "inconclusive"
-        reason = f"{prediction.quantity} is right to {ratio:.2g} of the round-off bound until round-off takes over"
+        reason = (
+            f"{prediction.quantity} is right to {ratio:.2g} of the round-off bound until round-off takes over"
+        )
     elif control <= 1:
         verdict = "inconclusive"
         reason = f"this run cannot tell the claim from its perturbed statement ({control:.2g} of the round-off bound)"
