@@ -240,7 +240,7 @@ def test_order_of_the_shrink_is_a_change_of_rates(computed) -> None:
 def test_shrinking_after_the_step_is_shrinking_before_it_at_other_rates(optimizer) -> None:
     """At every step and in every block, not only in NC0."""
     coupled, decoupled = 0.02, 3.0
-    lr, changed = figures.load("decay_interpolation")._before(optimizer.lr, decoupled)
+    lr, changed = row_sum.rates_before(optimizer.lr, decoupled)
     problem = ufm.UFM(4, 5, 3)
 
     def states(optimizer, decoupled: float, shrink: str) -> np.ndarray:

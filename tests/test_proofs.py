@@ -20,6 +20,7 @@ PROOFS = collect()
 VERDICTS = ("proved", "proved for K = ", "certified", "matches print", "measured")
 
 
+@pytest.mark.slow  # the same as python -m proofs_check
 @pytest.mark.parametrize("proof", PROOFS, ids=lambda proof: f"{proof.claim}: {proof.part}")
 def test_proof_stands_and_every_control_is_refuted(proof: Proof) -> None:
     outcome = judge(proof)
