@@ -206,9 +206,18 @@ def test_settings_of_numba_are_left_as_they_were(warm, call):
     call(code, {"UFM_CACHE_DIR": str(warm[0])})
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "flip"])
-@pytest.mark.parametrize("ending", ["nbi", "nbc"])
-def test_a_damaged_cache_does_not_stop_a_run(tmp_path, call, damage, ending):
+@pytest.mark.parametrize(
+    ("ending", "damage"),
+    [
+        ("nbi", "cut"),
+        ("nbc", "flip"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("nbi", "empty"), ("nbi", "flip"), ("nbc", "empty"), ("nbc", "cut"))
+        ),
+    ],
+)
+def test_a_damaged_cache_does_not_stop_a_run(tmp_path, call, ending, damage):
     environment = {"UFM_CACHE_DIR": str(tmp_path)}
     expected = call(TWICE, environment)
     for path in tmp_path.rglob(f"*.{ending}"):
