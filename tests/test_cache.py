@@ -239,7 +239,7 @@ def test_ctrl_c_while_compiling_is_neither_lost_nor_a_traceback_of_numba(tmp_pat
 
     before = signal.getsignal(signal.SIGINT)
     try:
-        with contract._interrupt_deferred():
+        with contract.interrupt_deferred():
             interrupt()
             print("inside")
     except KeyboardInterrupt:

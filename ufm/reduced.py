@@ -347,10 +347,11 @@ def integrate_symmetric(
 
     def advance(stop: int) -> None:
         at = int(cursor[loop.AT])
-        kernel(
-            update, step, records, numbers, disturbances.kinds, disturbances.signs,
-            theta, grad, m, v, unit, rates[at:stop], at, stop, cursor,
-        )  # fmt: skip
+        with contract.interrupt_deferred():
+            kernel(
+                update, step, records, numbers, disturbances.kinds, disturbances.signs,
+                theta, grad, m, v, unit, rates[at:stop], at, stop, cursor,
+            )  # fmt: skip
 
     name, reason = "completed", f"all {total} steps were taken"
     begin = time.perf_counter()

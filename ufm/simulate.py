@@ -184,10 +184,12 @@ def _integrate(
 
     def advance(records: Any, stop: int) -> None:
         start = int(cursor[loop.AT])
-        kernel(
-            head, value, update, watch, chain, step, records, buffers, theta, grad, m, v, unit,
-            rates[start:stop], batch_order(run, start, stop), start, stop, cursor,
-        )  # fmt: skip
+        order = batch_order(run, start, stop)
+        with contract.interrupt_deferred():
+            kernel(
+                head, value, update, watch, chain, step, records, buffers, theta, grad, m, v, unit,
+                rates[start:stop], order, start, stop, cursor,
+            )  # fmt: skip
 
     name, reason = "completed", f"all {total} steps were taken"
     stepping = time.perf_counter()

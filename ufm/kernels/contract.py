@@ -172,7 +172,7 @@ def compiled(function: Callable[..., Any], kind: str, dtype: str, keep: bool = T
     """
     signature = getattr(signatures(dtype), kind)
     options = ALLOCATING if not keep or getattr(function, "allocates", False) else OPTIONS
-    with _lock, _interrupt_deferred():
+    with _lock, interrupt_deferred():
         begin = time.perf_counter()
         try:
             place = folder() if keep else None
@@ -201,8 +201,8 @@ def _compiled_in(place: Path, function: Callable[..., Any], signature: Any, opti
 
 
 @contextmanager
-def _interrupt_deferred() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends: inside LLVM's callbacks it would be lost or break the compilation."""
+def interrupt_deferred() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends: inside the callbacks of LLVM and numba it would be lost."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
