@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from llvmlite import ir
-from numba import config, types
-from numba.core.errors import TypingError
-from numba.extending import intrinsic
+from numba import config
 
 from ufm.kernels.contract import inline
 from ufm.kernels.vectors import below, multiply_add, power_of_two, where
@@ -15,31 +12,6 @@ LOWEST = -708.0  # exp below this is not a normal float64; results there are set
 _ROUND = 6755399441055744.0  # 1.5 * 2^52: adding it rounds to the nearest integer
 _LOG2E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
-
-
-@intrinsic
-def bits_to_float(typingctx, bits):
-    """Reinterpret the 64 bits of an integer as a float64."""
-    if bits != types.int64:
-        raise TypingError("int64 expected")
-
-    def codegen(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.DoubleType())
-
-    return types.float64(types.int64), codegen
-
-
-@intrinsic
-def float_to_bits(typingctx, number):
-    """Reinterpret a float64 as the integer of its 64 bits."""
-    if number != types.float64:
-        raise TypingError("float64 expected")
-
-    def codegen(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.IntType(64))
-
-    return types.int64(types.float64), codegen
-
 
 # exp(r) = 1 + r + r^2 q(r): coefficients of the polynomial q with the smallest relative error of exp on
 # |r| <= log(2)/2, which is 2e-17; those of degree 0 and 1 are not 1/2 and 1/6 by one unit in the last place
