@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ufm.solutions.collapsed import dnc, linear_optimum, zero
 from ufm.solutions.solution import Solution
 
-__all__ = ["Solution"]
+__all__ = ["Solution", "dnc", "linear_optimum", "zero"]

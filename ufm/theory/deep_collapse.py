@@ -20,13 +20,17 @@ D = K. For L >= 2 the transition to zero is of first order: the gain jumps from 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ufm.errors import invalid
+from ufm.losses import MSE
 from ufm.theory._double_double import DoubleDouble, two_product, two_sum
+
+if TYPE_CHECKING:
+    from ufm.problems import Problem
 
 # ------------------------------------------------------------------ formulas, generic in their number type
 
@@ -156,7 +160,7 @@ def gain(strength: Any, depth: int, xp: Any = np) -> Any:
     >>> gain(0.25, 1), gain(0.5, 2)
     (0.75, 0.0)
     >>> round(gain(0.04, 4), 12)
-    0.958982329797
+    0.958982073939
     """
     return 1 - shortfall(strength, depth, xp)
 
@@ -247,6 +251,35 @@ def _shortfall_of_one(strength: Any, depth: int, mpmath: Any) -> Any:
                     break
                 u = min(u + step, turn)
     return +u
+
+
+# ------------------------------------------------------------------------------- which objective a problem has
+
+
+class Decays(NamedTuple):
+    """What the closed forms need of a problem and its decay."""
+
+    features: float  # lam_H
+    weights: tuple[float, ...]  # lam_1 ... lam_L
+    samples: float  # N, or 1 where the squared error is summed: the fit is ||Z - Y||_F^2/(2 samples)
+
+
+def other_objective(problem: Problem, coupled: Mapping[str, float]) -> str | None:
+    """Why a problem with these coupled rates has another objective than the one above, or None."""
+    if not isinstance(problem.loss, MSE):
+        return f"the loss is {problem.loss.name}, not the squared error"
+    if problem.frozen_values:
+        return f"{', '.join(problem.frozen_values)} is frozen, and every block must be trained"
+    for block, rate in coupled.items():
+        if block != "b" and not rate:
+            return f"no coupled decay acts on {block}, so that the optimum lies at infinity"
+    return None
+
+
+def decays_of(problem: Problem, coupled: Mapping[str, float]) -> Decays:
+    """Decay rates and number of samples of a problem that `other_objective` has accepted."""
+    weights = tuple(coupled[f"W{layer}"] for layer in range(1, problem.depth + 1))
+    return Decays(coupled["H"], weights, problem.samples if problem.loss.reduction == "mean" else 1)
 
 
 CLAIMS = ()

@@ -1,0 +1,182 @@
+r"""The linear chain with squared error: its global optimum at every depth, any class sizes, with and without bias.
+
+Notation as in `deep_collapse`, s the identity, n_k samples in class k, N = sum n_k. Let sigma_i be the singular values
+of the targets Y, or of Y (I - 1 1^T/N) with a bias that does not decay. Two classical inequalities split the
+problem into one scalar problem per singular direction:
+
+    sum_i s_i(A_1 ... A_m)^p <= prod_j (sum_i s_i(A_j)^(mp))^(1/m)        (Horn, Hoelder)
+    ||Z - Y||_F^2 >= sum_i (s_i(Z) - sigma_i)^2                           (von Neumann)
+
+The first, with p = 2/(L+1) and the inequality of the means, makes the decay of all factors of Z at least
+(L+1)/2 (lam_H prod lam_l)^(1/(L+1)) sum_i s_i(Z)^p. So direction i is the scalar problem of `deep_collapse` with
+n = sigma_i^2 and D = N/sigma_i^2, weighted by sigma_i^2/N. Its gain gamma_i obeys
+
+    gamma^(L-1) (1 - gamma)^(L+1) = (N/sigma_i^2)^L N lam_H prod lam_l,   kept iff gamma > (L-1)/L,   else 0.
+
+Without bias sigma_k^2 = n_k: small classes are lost first (minority collapse). With a bias sigma_i^2 are the
+eigenvalues of diag(n) - n n^T/N; for equal classes that is n, K - 1 times: a simplex ETF at the same gain.
+
+Dang et al. (arXiv 2301.00437; read in its public code, not in the text of its theorems) write M for L, b for
+M N (N lam_W^M lam_H)^(1/M) and x for (gamma/(1 - gamma))^(1/M). Tirer and Bruna (arXiv 2202.08087, L = 1) divide the
+decays by K and by N.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ufm.theory.deep_collapse import (
+    exactly,
+    geometric_decay,
+    shortfall,
+    stationary_loss,
+    zero_gain,
+)
+
+# ------------------------------------------------------------------ formulas, generic in their number type
+
+
+def direction_strength(square: Any, samples: Any, features: Any, weights: Sequence[Any], xp: Any = np) -> Any:
+    """Strength D Lam of a singular direction: D = N/sigma^2 and n = sigma^2 in Lam.
+
+    Parameters
+    ----------
+    square : float
+        Squared singular value sigma^2 of the targets; n_k for class k without bias.
+    samples : float
+        Number N of samples.
+    features, weights : float, sequence of float
+        Decay of H and of W_1 ... W_L.
+    """
+    return samples / square * geometric_decay(features, weights, square, xp)
+
+
+def factor_share(gain: Any, shortfall: Any, spread: Any) -> Any:
+    """Decay times squared singular value that each of the L + 1 factors spends on a direction, gamma (1 - gamma)/D."""
+    return gain * shortfall / spread
+
+
+def dang_constant(depth: Any, samples: Any, features: Any, weights: Any, xp: Any = np) -> Any:
+    """b = M N (N lam_W^M lam_H)^(1/M) of the public code, one decay for all weights."""
+    return depth * samples * (samples * weights**depth * features) ** (1 / exactly(depth, xp))
+
+
+def dang_curve(x: Any, depth: Any) -> Any:
+    """M x^(M-1)/(1 + x^M)^2, which the public code sets to b/n_k."""
+    return depth * x ** (depth - 1) / (1 + x**depth) ** 2
+
+
+def dang_gain(x: Any, depth: Any) -> Any:
+    """gamma = x^M/(1 + x^M)."""
+    return x**depth / (1 + x**depth)
+
+
+def tirer_bruna_decays(lam_W: Any, lam_H: Any, classes: Any, per_class: Any) -> tuple[Any, Any]:
+    """Decay of W and of H in this package's objective: lam_W/K and lam_H/(K n)."""
+    return lam_W / classes, lam_H / (classes * per_class)
+
+
+def tirer_bruna_gain(lam_W: Any, lam_H: Any, xp: Any = np) -> Any:
+    """1 - c with c = sqrt(lam_W lam_H), for c < 1; zero beyond."""
+    return 1 - xp.sqrt(lam_W * lam_H)
+
+
+def tirer_bruna_square(lam_W: Any, lam_H: Any, xp: Any = np) -> Any:
+    """rho = (1 - c) sqrt(lam_W/lam_H): H^T H on the class means is rho I, or rho (I - J/K) with a bias."""
+    return tirer_bruna_gain(lam_W, lam_H, xp) * xp.sqrt(lam_W / lam_H)
+
+
+def tirer_bruna_loss(lam_W: Any, lam_H: Any, xp: Any = np) -> Any:
+    """c - c^2/2; times (K-1)/K with a bias."""
+    c = xp.sqrt(lam_W * lam_H)
+    return c - c**2 / 2
+
+
+# ------------------------------------------------------------------------------------- the optimum
+
+
+class Directions(NamedTuple):
+    """Singular directions of the targets, largest first."""
+
+    squares: np.ndarray  # sigma_i^2, shape (directions,)
+    vectors: np.ndarray  # left singular vectors by column, shape (classes, directions)
+
+
+def directions(class_sizes: Sequence[int], bias: bool = False) -> Directions:
+    """Singular directions of Y, or with a bias of Y (I - 1 1^T/N), which has one fewer.
+
+    Examples
+    --------
+    >>> directions([4, 2, 2]).squares
+    array([4., 2., 2.])
+    >>> directions([3, 3, 3], bias=True).squares.round(12)
+    array([3., 3.])
+    """
+    sizes = np.asarray(class_sizes, dtype=float)
+    if not bias:
+        order = np.argsort(-sizes, kind="stable")
+        return Directions(sizes[order], np.eye(len(sizes))[:, order])
+    squares, vectors = np.linalg.eigh(np.diag(sizes) - np.outer(sizes, sizes) / sizes.sum())
+    return Directions(squares[:0:-1], vectors[:, :0:-1])
+
+
+class Optimum(NamedTuple):
+    """Global optimum of a linear chain, direction by direction, largest singular value first."""
+
+    gains: np.ndarray  # gamma_i, 0 where the direction is lost, shape (directions,)
+    shortfalls: np.ndarray  # 1 - gamma_i without cancellation
+    loss: float
+
+
+def optimum(
+    squares: Sequence[float] | np.ndarray,
+    features: float,
+    weights: Sequence[float],
+    *,
+    samples: float | None = None,
+    rank: int | None = None,
+    tested: bool = True,
+) -> Optimum:
+    """Global optimum of the linear chain with squared error.
+
+    Parameters
+    ----------
+    squares : array_like, shape (directions,)
+        Squared singular values of the targets; the class sizes where there is no bias.
+    features, weights : float, sequence of float
+        Decay of H and of W_1 ... W_L, > 0.
+    samples : float, optional
+        Number N of samples, sum of `squares` by default; 1 for a squared error that is summed, not averaged.
+    rank : int, optional
+        Smallest width, which bounds the number of directions kept; none by default.
+    tested : bool
+        False leaves out the comparison with zero, as the public code of Dang et al. does.
+
+    Returns
+    -------
+    Optimum
+
+    Examples
+    --------
+    >>> found = optimum([40, 20, 10, 10], 1e-3, [1e-3] * 3)
+    >>> found.gains.round(6).tolist(), round(found.loss, 12)
+    ([0.994958, 0.991505, 0.985671, 0.985671], 0.016331532667)
+    """
+    squares = np.sort(np.asarray(squares, dtype=float))[::-1]
+    total, depth = float(squares.sum() if samples is None else samples), len(weights)
+    missing = np.array(
+        [shortfall(direction_strength(square, total, features, weights), depth) for square in squares]
+    )
+    gains = 1 - missing
+    lost = np.arange(len(squares)) >= (len(squares) if rank is None else rank)
+    if tested:
+        lost |= gains <= zero_gain(depth)
+    gains, missing = np.where(lost, 0.0, gains), np.where(lost, 1.0, missing)
+    loss = float(np.sum(squares / total * stationary_loss(gains, depth, missing)))
+    return Optimum(gains, missing, loss)
+
+
+CLAIMS = ()
