@@ -68,7 +68,7 @@ def dnc(problem: Problem, decay: Decay) -> Solution:
         raise invalid(
             "dnc.decay",
             decay,
-            f"decay so small that D Lam = {strengths.max():.6g} is at most {most:.6g}; beyond, classes collapse to zero",
+            f"decay so small that D Lam = {strengths.max():.6g} is at most {most:.6g}, else classes collapse to zero",
         )
     gains = 1 - missing
     loss = float(np.sum(found.squares / terms.samples * stationary_loss(gains, problem.depth, missing)))

@@ -25,12 +25,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ufm.claims import Claim, Prediction, Source
 from ufm.errors import invalid
 from ufm.losses import MSE
 from ufm.theory._double_double import DoubleDouble, two_product, two_sum
+from ufm.theory._lower_bound import at_least
+from ufm.theory.row_sum import PERTURBATION
 
 if TYPE_CHECKING:
     from ufm.problems import Problem
+    from ufm.run import Run
 
 # ------------------------------------------------------------------ formulas, generic in their number type
 
@@ -127,6 +131,31 @@ def zero_limit(depth: Any, xp: Any = np) -> Any:
     (1.0, 0.39685026299205)
     """
     return strength_at(zero_gain(depth, xp), depth, xp)
+
+
+def binary_threshold(depth: Any) -> Any:
+    """n lam_H prod lam_l above which zero is optimal for K = 2, (L-1)^(L-1)/(2^(L+1) L^(2L)); for any number type.
+
+    Examples
+    --------
+    >>> binary_threshold(2), binary_threshold(5)
+    (0.0078125, 4.096e-07)
+    """
+    return (depth - 1) ** (depth - 1) / (2 ** (depth + 1) * depth ** (2 * depth))
+
+
+def layer_curvature(decay: Any, gain: Any) -> Any:
+    """The K^2 eigenvalues, all equal, of the fit's Hessian by one layer at linear DNC: lam_l gamma/(1 - gamma)."""
+    return decay * gain / (1 - gain)
+
+
+def product_spread(classes: Any, depth: Any, xp: Any = np) -> Any:
+    """D = K^(2/(L+1)) of the bound that no state of any 1-Lipschitz activation with s(0) = 0 can pass.
+
+    ||Z||_* <= ||W_L||_F ||s(H_L)||_F <= prod_l ||W_l||_F ||H||_F, and among all Z with one nuclear norm K sqrt(n) x
+    the fit is at least (1 - x)^2/2. For L = 1 this is DNC's D = K.
+    """
+    return classes ** (exactly(2, xp) / exactly(depth + 1, xp))
 
 
 # ------------------------------------------------------------------------------------- the evaluator
@@ -282,4 +311,178 @@ def decays_of(problem: Problem, coupled: Mapping[str, float]) -> Decays:
     return Decays(coupled["H"], weights, problem.samples if problem.loss.reduction == "mean" else 1)
 
 
-CLAIMS = ()
+def least_objective(spread: float, decays: Decays, class_sizes: Sequence[int]) -> float:
+    """Smaller objective of zero and of the non-trivial minimum with product constant D = `spread`, equal classes.
+
+    Where the squared error is summed, both are N times that of the average, at a decay N times smaller.
+    """
+    depth, weight = len(decays.weights), sum(class_sizes) / decays.samples
+    strength = spread * geometric_decay(decays.features, decays.weights, class_sizes[0]) / weight
+    missing = shortfall(strength, depth)
+    return weight * min(0.5, stationary_loss(1 - missing, depth, missing))
+
+
+# ---------------------------------------------------------------------------------------- claims about runs
+
+
+def _no_relu_chain(run: Run) -> str | None:
+    """Why the objective is not that of a ReLU chain with squared error, equal classes and no bias, or None."""
+    problem = run.problem
+    reason = other_objective(problem, run.coupled)
+    if reason is not None:
+        return reason
+    if problem.activation != "relu" or problem.depth == 1:
+        return "the chain is linear, where ufm.linear_mse_optimum is exact"
+    if problem.bias:
+        return "the problem has a bias"
+    if len(set(problem.class_sizes)) > 1:
+        return f"the classes have {min(problem.class_sizes)} to {max(problem.class_sizes)} samples, not equally many"
+    return None
+
+
+def _no_binary_chain(run: Run) -> str | None:
+    if run.problem.classes != 2:
+        return f"there are {run.problem.classes} classes, not 2"
+    return _no_relu_chain(run)
+
+
+def _at_least(run: Run, spread: Any, where: str, error: float = 0.0) -> Prediction:
+    decays = decays_of(run.problem, run.coupled)
+    least = least_objective(spread, decays, run.problem.class_sizes)
+    return at_least(run, least * (1 + error), where)
+
+
+def _at_least_dnc(run: Run) -> Prediction:
+    return _at_least(run, run.problem.classes, "DNC or zero")
+
+
+def _above_dnc(run: Run) -> Prediction:
+    return _at_least(run, run.problem.classes, "above DNC and zero", PERTURBATION[run.dtype])
+
+
+def _at_least_the_product_bound(run: Run) -> Prediction:
+    return _at_least(run, product_spread(run.problem.classes, run.problem.depth), "bound for every state")
+
+
+GARROD = "Garrod, Keating, arXiv 2404.06106"
+
+CLAIMS = (
+    Claim(
+        name="ufm.collapse_scalar",
+        statement=(
+            "L + 1 decayed factors with free scales, output x I_K and least product of squared norms n D^(L+1) x^2 "
+            "have the least objective (1 - x)^2/2 + (L+1)/2 D Lam x^(2/(L+1)), Lam = (n lam_H prod lam_l)^(1/(L+1)). "
+            "It is stationary iff (1 - x) x^((L-1)/(L+1)) = D Lam, with value (1 - x)(1 + L x)/2, and a minimum there "
+            "iff x > (L-1)/(2L)."
+        ),
+        source=Source("this package", "one formula for binary, deep linear and ReLU DUFM", "derived here"),
+        room="deep_collapse",
+        layers={"symbolic": "proved for symbolic L, D, n and decays"},
+    ),
+    Claim(
+        name="ufm.collapse_transition",
+        statement=(
+            "The non-trivial minimum exists iff D Lam <= (L+1)/(2L) ((L-1)/(2L))^((L-1)/(L+1)) and beats zero iff its "
+            "gain exceeds (L-1)/L, iff D^(L+1) n lam_H prod lam_l < (L-1)^(L-1)/L^(2L): of first order for L >= 2, "
+            "where the gain jumps from (L-1)/L to 0, continuous for L = 1."
+        ),
+        source=Source(
+            GARROD,
+            "equation 2 for D = K, equal weight decays; the rest derived here",
+            "read in a reproduction",
+        ),
+        room="deep_collapse",
+        layers={"symbolic": "proved for symbolic L"},
+    ),
+    Claim(
+        name="ufm.dnc_stationary",
+        statement=(
+            "W_l = sqrt(c/lam_l) sum_k e_k e_k^T and H = sqrt(c/(lam_H n)) [e_1 ... e_K] x 1_n^T with "
+            "c = gamma (1 - gamma)/K is critical, with ReLU and without, at objective (1 - gamma)(1 + L gamma)/2."
+        ),
+        source=Source("this package", "explicit DNC with unequal decays", "derived here"),
+        room="deep_collapse",
+        layers={
+            "symbolic": "proved for K = 2, 3, n = 1, 2, L = 1..4 and symbolic decays",
+            "simulation": "objective to 1e-12 and gradient to its round-off at 1,000 random problems",
+        },
+    ),
+    Claim(
+        name="sukenik2023.binary",
+        statement=(
+            "K = 2 with ReLU: no state has an objective below that of DNC, or of zero where "
+            "n lam_H prod lam_l > (L-1)^(L-1)/(2^(L+1) L^(2L)), which is the transition of the scalar problem at D = 2."
+        ),
+        source=Source("Sukenik, Mondelli, Lampert, arXiv 2305.13165", "theorem on binary DUFM", "recalled"),
+        room="deep_collapse",
+        layers={
+            "symbolic": "the threshold is the transition: proved for symbolic L; optimality is recalled, not proved",
+            "simulation": "every recorded objective, within its round-off",
+        },
+        applies=_no_binary_chain,
+        predict=_at_least_dnc,
+        control=_above_dnc,
+        rank=2,
+    ),
+    Claim(
+        name="garrod2024.thm4.1",
+        statement=(
+            "At DNC of the linear chain the Hessian of the fit by one W_l has rank K^2 and K^2 equal eigenvalues, "
+            "lam_l gamma/(1 - gamma)."
+        ),
+        source=Source(GARROD, "theorem 4.1; value for unequal decays derived here", "read in a reproduction"),
+        room="deep_collapse",
+        layers={"symbolic": "proved for K = 2, 3, L = 1..3, every layer, symbolic decays"},
+    ),
+    Claim(
+        name="sukenik2024.dnc1",
+        statement=(
+            "Whatever the depth, activation, widths and class sizes, copying the best column of H over its class never "
+            "raises the objective of a chain whose targets depend on the class alone: if there is a minimiser, there "
+            "is one with DNC1."
+        ),
+        source=Source(
+            "Sukenik, Lampert, Mondelli, arXiv 2405.14468",
+            "optimality of DNC1 recalled, this argument derived here",
+            "recalled",
+        ),
+        room="deep_collapse",
+        layers={
+            "symbolic": (
+                "the copies of a class average to the objective itself: proved for K = 2, n = 2, 3, L = 1, 2, any "
+                "activation and loss; the argument is the same for all sizes"
+            )
+        },
+    ),
+    Claim(
+        name="ufm.linear_dnc1",
+        statement=(
+            "Linear chain, convex loss, targets by class, lam_H > 0: two features of one class are no further apart "
+            "than the columns of the objective's gradient by H, divided by lam_H. Every critical point has DNC1."
+        ),
+        source=Source("this package", "strong convexity in each feature", "derived here"),
+        room="deep_collapse",
+        layers={"symbolic": "squared error: proved for K, d = 2, 3; convexity of cross-entropy for K = 2..5"},
+    ),
+    Claim(
+        name="ufm.product_bound",
+        statement=(
+            "ReLU (or any activation with abs(s(a)) <= abs(a)), squared error, equal classes: no state has an "
+            "objective below the smaller of zero's and the scalar problem's with D = K^(2/(L+1)). Solutions below DNC "
+            "(D = K) lie between the two."
+        ),
+        source=Source("this package", "nuclear norm of the output", "derived here"),
+        room="deep_collapse",
+        layers={
+            "symbolic": (
+                "the scalar problem: proved for symbolic L and n, K = 2..8; the norm inequalities are argued in "
+                "product_spread"
+            ),
+            "simulation": "every recorded objective; a run below DNC refuses D = K, the perturbed statement",
+        },
+        applies=_no_relu_chain,
+        predict=_at_least_the_product_bound,
+        control=_at_least_dnc,
+        rank=1,
+    ),
+)

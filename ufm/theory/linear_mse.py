@@ -24,17 +24,25 @@ decays by K and by N.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ufm.claims import Claim, Prediction, Source
+from ufm.theory._lower_bound import at_least
 from ufm.theory.deep_collapse import (
+    decays_of,
     exactly,
     geometric_decay,
+    other_objective,
     shortfall,
     stationary_loss,
     zero_gain,
 )
+from ufm.theory.row_sum import PERTURBATION
+
+if TYPE_CHECKING:
+    from ufm.run import Run
 
 # ------------------------------------------------------------------ formulas, generic in their number type
 
@@ -179,4 +187,99 @@ def optimum(
     return Optimum(gains, missing, loss)
 
 
-CLAIMS = ()
+# ---------------------------------------------------------------------------------------- claims about runs
+
+
+def _another_optimum(run: Run) -> str | None:
+    """Why the closed form is no bound for the objective of this run, or None."""
+    reason = other_objective(run.problem, run.coupled)
+    if reason is None and run.problem.activation != "identity":
+        reason = f"the activation is {run.problem.activation}, and the chain must be linear"
+    return reason
+
+
+def _at_least_the_optimum(run: Run, error: float = 0.0) -> Prediction:
+    """F >= the closed form, times 1 + error; decay of a bias can only add to it."""
+    problem, terms = run.problem, decays_of(run.problem, run.coupled)
+    best = optimum(
+        directions(problem.class_sizes, problem.bias).squares,
+        *terms[:2],
+        samples=terms.samples,
+        rank=min(problem.widths),
+    )
+    return at_least(run, best.loss * (1 + error), "global optimum of the linear chain")
+
+
+def _above_the_optimum(run: Run) -> Prediction:
+    return _at_least_the_optimum(run, PERTURBATION[run.dtype])
+
+
+CLAIMS = (
+    Claim(
+        name="ufm.linear_mse_optimum",
+        statement=(
+            "Linear chain with squared error and decay on every block: the global optimum is one scalar problem per "
+            "singular direction of the targets, gamma^(L-1) (1 - gamma)^(L+1) = (N/sigma^2)^L N lam_H prod lam_l, kept "
+            "iff gamma > (L-1)/L, with loss sum sigma^2/N (1 - gamma)(1 + L gamma)/2 (1/2 where lost): no state lies "
+            "below it. sigma_k^2 = n_k without bias: minority collapse."
+        ),
+        source=Source(
+            "Dang et al., arXiv 2301.00437",
+            "minimisers of deep linear networks; this form, unequal decays and smaller widths derived here",
+            "read in its public code",
+        ),
+        room="linear_mse",
+        layers={
+            "symbolic": (
+                "proved for symbolic L: the scalar problem of a direction, and that Dang's root is this gain; the "
+                "inequalities of Horn and von Neumann that split the problem are cited, not proved"
+            ),
+            "simulation": "every recorded objective, within its round-off (a run that converges tells 1e-6)",
+        },
+        applies=_another_optimum,
+        predict=_at_least_the_optimum,
+        control=_above_the_optimum,
+        rank=2,
+    ),
+    Claim(
+        name="dang2023.code_window.erratum",
+        statement=(
+            "The public code of Dang et al. takes the largest root without comparing it with zero: for L >= 2 and a "
+            "class whose gain lies in [(L-1)/(2L), (L-1)/L) its prediction has a larger objective than zero; the "
+            "minimum is kept iff gamma > (L-1)/L."
+        ),
+        source=Source(
+            "Dang et al., arXiv 2301.00437",
+            "public code, Neural-Collapse-in-Deep-Linear-Networks; corrected here",
+            "read in its public code",
+        ),
+        room="linear_mse",
+        layers={"symbolic": "proved for symbolic L: the objective there exceeds that of zero"},
+    ),
+    Claim(
+        name="ufm.linear_mse_bias",
+        statement=(
+            "A bias without decay replaces the targets of a linear chain by Y (I - 1 1^T/N): sigma_i^2 become the "
+            "eigenvalues of diag(n) - n n^T/N. For equal classes the gain stays, the K frame vectors become a simplex "
+            "ETF and the objective is (K-1)/K times that without bias."
+        ),
+        source=Source("this package", "extends Dang et al. to unequal classes with a bias", "derived here"),
+        room="linear_mse",
+        layers={"symbolic": "proved for K = 2..5: best bias, Gram matrix of the targets, its eigenvalues"},
+    ),
+    Claim(
+        name="tirer2022.collapse",
+        statement=(
+            "L = 1 with decays lam_W/K and lam_H/(K n), c = sqrt(lam_W lam_H) < 1: W H = (1 - c) Y, class means with "
+            "Gram (1 - c) sqrt(lam_W/lam_H) I, objective c - c^2/2; with a free bias Gram (1 - c) sqrt(lam_W/lam_H) "
+            "(I - J/K), objective (K-1)/K (c - c^2/2); zero for c >= 1."
+        ),
+        source=Source(
+            "Tirer, Bruna, arXiv 2202.08087",
+            "main theorem as restated in arXiv 2210.16658; objective and bias derived here",
+            "read as restated",
+        ),
+        room="linear_mse",
+        layers={"symbolic": "proved for symbolic K, n, lam_W, lam_H: mapped to the scalar problem at L = 1"},
+    ),
+)

@@ -1,0 +1,59 @@
+"""Claims of the form "no state has an objective below this number", held against the records of a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ufm.claims import Prediction
+from ufm.theory._recorded import BLOCK, finite_records
+
+if TYPE_CHECKING:
+    from ufm.run import Run
+
+
+def at_least(run: Run, least: float, where: str) -> Prediction:
+    """Objective at the records against a lower bound, predicted to be the larger of the two.
+
+    Parameters
+    ----------
+    run : Run
+        With squared error and a trajectory.
+    least : float
+        The lower bound on the objective, coupled decay included.
+    where : str
+        What the number is, for the name of the quantity.
+    """
+    kept, trajectory = finite_records(run), run.trajectory
+    assert trajectory is not None
+    observed = trajectory.loss[kept]
+    last = f"{observed[-1]:.8g} at the end" if len(observed) else "nowhere recorded"
+    quantity = f"F, at least {least:.8g} ({where}) and {last},"
+    bound = objective_error(run, kept) + 8 * np.finfo(np.float64).eps * least
+    return Prediction(quantity, np.maximum(observed, least), observed, bound)
+
+
+def objective_error(run: Run, kept: np.ndarray) -> np.ndarray:
+    """Largest rounding error of the recorded objective with squared error, shape (len(kept),).
+
+    A product of L + 1 matrices with inner sizes that sum to m is off by at most m eps times the product P of their
+    absolute values, entry by entry, so the fit by (sum |Z - Y| m eps P + (m eps P)^2/2)/N; the sums of squares are off
+    by eps times their number of terms.
+    """
+    trajectory, problem, eps = run.trajectory, run.problem, float(np.finfo(run.dtype).eps)
+    assert trajectory is not None
+    targets = np.eye(problem.classes)[:, problem.labels]
+    terms, scale = sum(problem.widths) + problem.depth + 2, problem.loss.reduction == "mean"
+    error = np.empty(len(kept))
+    at_once = max(1, BLOCK // (problem.samples * (max(problem.widths) + problem.classes) + problem.size))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for first in range(0, len(kept), at_once):
+            here = kept[first : first + at_once]
+            part = replace(trajectory, states=trajectory.states[here].astype(np.float64), steps=here)
+            largest = terms * eps * replace(part, states=np.abs(part.states)).logits()
+            in_fit = (np.abs(part.logits() - targets) * largest + largest**2 / 2).sum(axis=(1, 2))
+            error[first : first + at_once] = in_fit / (problem.samples if scale else 1)
+        error += eps * (problem.size + targets.size + 2) * trajectory.loss[kept]
+    return np.where(np.isfinite(error), error, np.inf)
