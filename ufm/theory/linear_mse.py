@@ -62,9 +62,23 @@ def direction_strength(square: Any, samples: Any, features: Any, weights: Sequen
     return samples / square * geometric_decay(features, weights, square, xp)
 
 
+def kept(gain: Any, depth: Any) -> Any:
+    """Whether a direction at this gain beats zero, gamma > (L-1)/L."""
+    return gain > zero_gain(depth)
+
+
 def factor_share(gain: Any, shortfall: Any, spread: Any) -> Any:
     """Decay times squared singular value that each of the L + 1 factors spends on a direction, gamma (1 - gamma)/D."""
     return gain * shortfall / spread
+
+
+def centred_gram(class_sizes: Sequence[Any], xp: Any = np) -> Any:
+    """Gram matrix of the targets that a free bias leaves, diag(n) - n n^T/N, K x K."""
+    if xp is not np:
+        sizes = xp.Matrix(class_sizes)
+        return xp.diag(*class_sizes) - sizes * sizes.T / sum(class_sizes)
+    sizes = np.asarray(class_sizes, dtype=float)
+    return np.diag(sizes) - np.outer(sizes, sizes) / sizes.sum()
 
 
 def dang_constant(depth: Any, samples: Any, features: Any, weights: Any, xp: Any = np) -> Any:
@@ -127,7 +141,7 @@ def directions(class_sizes: Sequence[int], bias: bool = False) -> Directions:
     if not bias:
         order = np.argsort(-sizes, kind="stable")
         return Directions(sizes[order], np.eye(len(sizes))[:, order])
-    squares, vectors = np.linalg.eigh(np.diag(sizes) - np.outer(sizes, sizes) / sizes.sum())
+    squares, vectors = np.linalg.eigh(centred_gram(sizes))
     return Directions(squares[:0:-1], vectors[:, :0:-1])
 
 
@@ -181,7 +195,7 @@ def optimum(
     gains = 1 - missing
     lost = np.arange(len(squares)) >= (len(squares) if rank is None else rank)
     if tested:
-        lost |= gains <= zero_gain(depth)
+        lost |= ~kept(gains, depth)
     gains, missing = np.where(lost, 0.0, gains), np.where(lost, 1.0, missing)
     loss = float(np.sum(squares / total * stationary_loss(gains, depth, missing)))
     return Optimum(gains, missing, loss)
