@@ -62,15 +62,17 @@ def geometric_decay(features: Any, weights: Sequence[Any], samples: Any, xp: Any
 
     Examples
     --------
-    >>> geometric_decay(0.25, [0.5, 0.5], 2)
+    >>> round(geometric_decay(0.25, [0.5, 0.5], 2), 15)
     0.5
     """
     factors = exactly(len(weights) + 1, xp)
-    if xp is np:  # mantissas and exponents apart: a product of many decays must not underflow
-        parts = [math.frexp(float(number)) for number in (samples, features, *weights)]
-        mantissa, exponent = math.frexp(math.prod(part for part, _ in parts))
-        whole, rest = divmod(exponent + sum(part for _, part in parts), factors)
-        return math.ldexp((mantissa * 2.0**rest) ** (1.0 / factors), whole)
+    if xp is np:  # the exponent of the product apart: many decays must not underflow
+        mantissa, exponent = 1.0, 0
+        for number in (samples, features, *weights):
+            mantissa, shift = math.frexp(mantissa * float(number))
+            exponent += shift
+        whole, rest = divmod(exponent, factors)
+        return math.ldexp(mantissa ** (1.0 / factors) * 2.0 ** (rest / factors), whole)
     return (samples * features * math.prod(weights)) ** (1 / factors)
 
 
@@ -204,22 +206,22 @@ def shortfall(strength: Any, depth: int, xp: Any = np) -> Any:
     """
     if depth < 1:
         raise invalid("gain.depth", depth, "a whole number >= 1")
-    values = np.asarray(strength) if xp is np else strength
-    if not np.all(np.greater_equal(values, 0)):
+    if not np.all(np.greater_equal(strength, 0)):
         raise invalid("gain.strength", strength, "numbers >= 0")
     if xp is not np:
         return _shortfall_of_one(strength, depth, xp)
-    found = np.ones(values.shape)
-    least = strength_at(existence_gain(depth), depth)
-    sure = values < least * (1 - 1e-12)
-    close = (values >= least * (1 - 1e-12)) & (values <= least * (1 + 1e-12))
+    values = np.atleast_1d(np.asarray(strength, dtype=float))
+    most = existence_limit(depth)
+    exists = values < most * (1 - 1e-12)
+    close = ~exists & (values <= most * (1 + 1e-12))  # whether the double root exists hangs on the last digit
     if close.any():
-        turn = np.full(int(close.sum()), 1 - existence_gain(depth))
-        sure[close] = _excess(turn, values[close], depth) >= 0
-    found[values == 0] = 0.0
-    sure &= values > 0
-    found[sure] = _climb(values[sure].astype(float), depth)
-    return float(found) if found.ndim == 0 else found
+        exists[close] = (
+            _excess(np.full(int(close.sum()), 1 - existence_gain(depth)), values[close], depth) >= 0
+        )
+    found = np.where(values == 0, 0.0, 1.0)
+    exists &= values > 0
+    found[exists] = _climb(values[exists], depth)
+    return float(found[0]) if np.ndim(strength) == 0 else found.reshape(np.shape(strength))
 
 
 def _climb(strength: np.ndarray, depth: int) -> np.ndarray:

@@ -72,7 +72,7 @@ def factor_share(gain: Any, shortfall: Any, spread: Any) -> Any:
     return gain * shortfall / spread
 
 
-def centred_gram(class_sizes: Sequence[Any], xp: Any = np) -> Any:
+def centred_gram(class_sizes: Sequence[Any] | np.ndarray, xp: Any = np) -> Any:
     """Gram matrix of the targets that a free bias leaves, diag(n) - n n^T/N, K x K."""
     if xp is not np:
         sizes = xp.Matrix(class_sizes)
