@@ -275,11 +275,21 @@ def copies_average_to_the_objective(chain: Chain) -> bool:
     return True
 
 
+def fit_curvature(A: sp.Matrix, N: Any) -> sp.Matrix:
+    """Hessian of the squared error by one feature, A^T A/N."""
+    return A.T * A / N
+
+
+def log_sum_exp(z: sp.Matrix) -> Any:
+    """Cross-entropy without the logit of the label, in which it is linear."""
+    return sp.log(sum(sp.exp(value) for value in z))
+
+
 class Spread(NamedTuple):
     """How far two features of a class can be apart, for the check of the linear chain."""
 
-    curvature: Callable[[sp.Matrix, Any], sp.Matrix] = lambda A, N: A.T * A / N
-    log_normaliser: Callable[[sp.Matrix], Any] = lambda z: sp.log(sum(sp.exp(v) for v in z))
+    curvature: Callable[[sp.Matrix, Any], sp.Matrix] = fit_curvature
+    log_normaliser: Callable[[sp.Matrix], Any] = log_sum_exp
 
 
 def linear_features_collapse(spread: Spread) -> bool:
@@ -473,7 +483,7 @@ PROOFS = (
         linear_features_collapse,
         Spread(),
         {
-            "curvature off by 1e-6": Spread(curvature=lambda A, N: WRONG * A.T * A / N),
+            "curvature off by 1e-6": Spread(curvature=lambda A, N: fit_curvature(A, N) * WRONG),
             "sum of exponentials without the logarithm": Spread(log_normaliser=lambda z: sum(map(sp.exp, z))),
         },
     ),

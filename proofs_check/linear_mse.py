@@ -129,10 +129,13 @@ def bias_centres_the_targets(bias: Bias) -> bool:
             return False  # the derivative of the fit by b
         if Y * centre * Y.T != bias.gram(sizes, sp):
             return False
-        equal = bias.gram([n] * classes, sp).applyfunc(sp.simplify)
-        if sp.expand((t * sp.eye(classes) - equal).det() - t * (t - n) ** (classes - 1)) != 0:
+        equal = bias.gram([n] * classes, sp).applyfunc(sp.cancel)
+        if (
+            sp.expand((t * sp.eye(classes) - equal).det(method="berkowitz") - t * (t - n) ** (classes - 1))
+            != 0
+        ):
             return False
-        if sp.simplify(equal.trace() / (classes * n) - sp.Rational(classes - 1, classes)) != 0:
+        if sp.cancel(equal.trace() / (classes * n) - sp.Rational(classes - 1, classes)) != 0:
             return False
     return True
 

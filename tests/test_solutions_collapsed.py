@@ -137,8 +137,10 @@ def minimise(problem, decay, seed, scale=0.5):
     theta = minimize(fun, theta, jac=True, method="L-BFGS-B", options=options).x
     near = {name: np.array(block) for name, block in problem.unpack(theta).items()}
     end = ufm.simulate(problem, ufm.GD(0.3), decay, init=near, steps=5000, record=ufm.At([5000]))
-    assert end.loss[-1] <= end.loss[0] * (1 + 1e-13)
-    return end.loss[-1], end.state(-1)
+    better = (
+        int(np.argmin(end.loss[::-1] > end.loss.min() * (1 + 1e-13))) + 1
+    )  # at a kink of ReLU GD may rise
+    return end.loss[-better], end.state(-better)
 
 
 def means_gram(problem, blocks):
@@ -224,16 +226,19 @@ def test_tirer_and_bruna():
         np.testing.assert_allclose(means_gram(problem, blocks), square * frame, atol=1e-8)
 
 
-@pytest.mark.parametrize("depth", [2, 3])
-def test_binary_relu_chain_ends_at_dnc_below_the_threshold_and_at_zero_above(depth):
+@pytest.mark.parametrize(
+    ("depth", "width"), [(2, 4), (3, 4), *(pytest.param(L, 10, marks=pytest.mark.slow) for L in (4, 5))]
+)
+def test_binary_relu_chain_ends_at_dnc_below_the_threshold_and_at_zero_above(depth, width):
     """No random start finds less than the smaller of DNC and zero; the best of them finds it."""
-    problem = ufm.DUFM(2, 4, depth)
-    for factor in (0.3, 1.02):
+    for factor, units in ((0.3, width), (1.02, 4)):
+        problem = ufm.DUFM(2, units, depth)
         decay = ufm.Coupled(float((factor * binary_threshold(depth)) ** (1 / (depth + 1))))
         least = min(dnc(problem, decay).loss, 0.5)
         assert (least < 0.5) == (factor < 1)
-        values = [minimise(problem, decay, seed)[0] for seed in range(4)]
+        values = [minimise(problem, decay, seed)[0] for seed in range(6)]
         assert min(values) == pytest.approx(least, rel=1e-8)
+        assert min(values) >= least * (1 - 1e-13)
 
 
 # ------------------------------------------------------------------------------------------------ the objects

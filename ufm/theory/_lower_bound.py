@@ -51,7 +51,9 @@ def objective_error(run: Run, kept: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         for first in range(0, len(kept), at_once):
             here = kept[first : first + at_once]
-            part = replace(trajectory, states=trajectory.states[here].astype(np.float64), steps=here)
+            part = replace(
+                trajectory, states=trajectory.states[here].astype(np.float64), steps=trajectory.steps[here]
+            )
             largest = terms * eps * replace(part, states=np.abs(part.states)).logits()
             in_fit = (np.abs(part.logits() - targets) * largest + largest**2 / 2).sum(axis=(1, 2))
             error[first : first + at_once] = in_fit / (problem.samples if scale else 1)
