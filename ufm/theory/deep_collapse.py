@@ -178,8 +178,8 @@ def gain(strength: Any, depth: int, xp: Any = np) -> Any:
     Returns
     -------
     ndarray or float, shape (...)
-        In [(L-1)/(2L), 1], and 0 where there is no non-trivial minimum. The relative error is at most 4 eps at the
-        strength given, beside the double root too; see `shortfall`.
+        In [(L-1)/(2L), 1], and 0 where there is no non-trivial minimum. Within eps of the root at the strength
+        given, relatively, beside the double root too (measured up to L = 10,000); see `shortfall`.
 
     Raises
     ------
