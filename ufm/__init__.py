@@ -26,12 +26,12 @@ from ufm.simulate import simulate
 from ufm.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from ufm import claims, metrics, plotting, theory
+    from ufm import claims, metrics, plotting, solutions, theory
     from ufm.reduced import SymmetricTrajectory, simulate_symmetric
     from ufm.storage import load
 
 # imported when first used: modules, and functions whose modules are not needed to describe a run
-_MODULES = ("claims", "metrics", "plotting", "theory")
+_MODULES = ("claims", "metrics", "plotting", "solutions", "theory")
 _FUNCTIONS = {
     "load": "ufm.storage",
     "SymmetricTrajectory": "ufm.reduced",
@@ -48,7 +48,7 @@ __all__ = [
     "InvalidProblemError", "LinearDefault", "LogSpaced", "Mixed", "Momentum", "NormalisedGD", "Rates", "SignGD",
     "Signum", "SimplexETF", "Start", "StepDecay", "StorageError", "SymmetricTrajectory", "Trajectory", "UfmError",
     "UserLoss", "Zeros", "claims", "compare", "environment", "load", "metrics", "plotting", "simplex_etf", "simulate",
-    "simulate_symmetric", "theory",
+    "simulate_symmetric", "solutions", "theory",
 ]  # fmt: skip
 
 

@@ -29,7 +29,7 @@ class Source:
     place : str
         Number of the statement in it, for example ``"theorem 3.2"``.
     access : str
-        ``"read in full"``, ``"recalled"`` or ``"derived here"``.
+        ``"read in full"``, ``"recalled"``, ``"derived here"``, or what else the text was known from.
     """
 
     paper: str

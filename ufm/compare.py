@@ -122,7 +122,10 @@ def judge(claim: Claim, run: Run) -> Row:
         )
     elif control <= 1:
         verdict = "inconclusive"
-        reason = f"this run cannot tell the claim from its perturbed statement ({control:.2g} of the round-off bound)"
+        reason = (
+            f"{prediction.quantity}: this run cannot tell the claim from its perturbed statement"
+            f" ({control:.2g} of the round-off bound)"
+        )
     else:
         verdict, reason = "holds", f"{prediction.quantity} is right to {ratio:.2g} of the round-off bound"
     return Row(
