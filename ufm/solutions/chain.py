@@ -23,7 +23,9 @@ class Rates(NamedTuple):
     samples: int
 
 
-def rates_of(where: str, problem: Problem, decay: Decay | None, loss: type[MSE] | type[CrossEntropy]) -> Rates:
+def rates_of(
+    where: str, problem: Problem, decay: Decay | None, loss: type[MSE] | type[CrossEntropy]
+) -> Rates:
     """Rates of a problem that has solutions in closed form: plain loss, equal classes, every block decays.
 
     Raises
@@ -45,7 +47,9 @@ def rates_of(where: str, problem: Problem, decay: Decay | None, loss: type[MSE] 
         if decoupled[block]:
             raise invalid(f"{where}: decoupled decay of {block}", decoupled[block], "coupled decay alone")
         if not coupled[block]:
-            raise invalid(f"{where}: coupled decay of {block}", coupled[block], "a number > 0 for every block")
+            raise invalid(
+                f"{where}: coupled decay of {block}", coupled[block], "a number > 0 for every block"
+            )
     weights = tuple(coupled[f"W{layer}"] for layer in range(1, problem.depth + 1))
     return Rates(coupled["H"], weights, problem.class_sizes[0])
 

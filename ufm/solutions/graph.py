@@ -136,7 +136,9 @@ def _arrays(problem: Problem, parts: list[_Part], rates: Rates) -> dict[str, np.
         before.append(np.sqrt(share) * neurons)
         last.append(_last_layer(np.maximum(neurons @ features, 0.0), scale, gain, problem.classes, rates))
     middle = {
-        f"W{layer}": placed(problem, f"W{layer}", [part / np.sqrt(rates.weights[layer - 1]) for part in chosen])
+        f"W{layer}": placed(
+            problem, f"W{layer}", [part / np.sqrt(rates.weights[layer - 1]) for part in chosen]
+        )
         for layer in range(2, depth)
         for chosen in [copies if layer < depth - 1 else before]
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import block_diag, helmert
 
-from ufm.errors import IncompatibleError, invalid
+from ufm.errors import invalid
 from ufm.losses import CrossEntropy
 from ufm.solutions.chain import Rates, balanced_pair, placed, rates_of, require_widths
 from ufm.solutions.solution import Solution, solution
@@ -98,9 +98,7 @@ def _is_relu(problem: Problem) -> bool:
 def _scale(where: str, problem: Problem, decay: Decay | None, rates: Rates, state: str) -> float:
     """Best scale of the pattern; refused where it is zero."""
     activation = "relu" if _is_relu(problem) else "identity"
-    scale = theory.critical_scale(
-        problem.classes, problem.depth, geometric_decay(*rates), state, activation
-    )
+    scale = theory.critical_scale(problem.classes, problem.depth, geometric_decay(*rates), state, activation)
     if not scale:
         raise invalid(f"{where}.decay", decay, "a weaker decay: at this one the state has shrunk to zero")
     return scale
@@ -138,7 +136,9 @@ def _relu(
     require_widths(name, problem, (rank,) + (K,) * (depth - 1))
     price = theory.cost(K, depth, state, "relu")
     share = geometric_decay(*rates) * price * scale ** (2 / (depth + 1))
-    first = share / (np.linalg.norm(features, "nuc") * np.sqrt(rates.samples * rates.features * rates.weights[0]))
+    first = share / (
+        np.linalg.norm(features, "nuc") * np.sqrt(rates.samples * rates.features * rates.weights[0])
+    )
     W1, H = balanced_pair(first * features, rates, rank)
     arrays = {"H": placed(problem, "H", [H]), "W1": placed(problem, "W1", [W1])}
     for layer, rate in enumerate(rates.weights[1:], 2):

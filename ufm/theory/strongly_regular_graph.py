@@ -38,7 +38,7 @@ import numpy as np
 from ufm.checks import choice, whole
 from ufm.claims import Claim, Source
 from ufm.errors import invalid
-from ufm.theory.deep_collapse import geometric_decay, shortfall, stationary_loss
+from ufm.theory.deep_collapse import exactly, geometric_decay, shortfall, stationary_loss
 
 PAPER = "Sukenik, Lampert, Mondelli, arXiv 2405.14468"
 VARIANTS = ("kneser", "identity", "best")
@@ -257,7 +257,7 @@ def product_constant(r: Any, depth: Any, last: Any, xp: Any = np) -> Any:
     Examples
     --------
     >>> float(round(product_constant(5, 4, last_layers(5, "kneser")) ** (1 / 5) / 10, 6))
-    0.816775
+    0.816808
     """
     return nuclear_norm(r, xp) ** 2 * r ** (depth - 3) * last
 
@@ -330,22 +330,21 @@ def block_strength(block: Block, classes: Any, decay: Any, depth: Any) -> Any:
     return classes * decay * block_constant(block, depth) ** (1 / (depth + 1)) / block.classes
 
 
-def feature_strength(block: Block, features: Any, weights: Sequence[Any], samples: Any) -> Any:
+def feature_strength(block: Block, features: Any, weights: Sequence[Any], samples: Any, xp: Any = np) -> Any:
     """Q = (n lH lW_1 ... lW_{L-1} S^2 p^(L-3))^(1/L), L = len(weights); any number type.
 
     Last features of scale s cost at least (L/2) Q s^(2/L) in the layers before the last.
     """
-    depth = len(weights)
-    root = 1 / depth if isinstance(depth, int) else depth**-1
+    depth = exactly(len(weights), xp)
+    root = 1 / depth
+    # root by root: a product of many decays would underflow
     found = (samples * features * block.nuclear_norm**2) ** root * block.rows ** ((depth - 3) * root)
     for rate in weights[:-1]:
         found = found * rate**root
     return found
 
 
-def relaxed_loss(
-    scale: Any, spectrum: Spectrum, classes: Any, last: Any, strength: Any, depth: Any
-) -> Any:
+def relaxed_loss(scale: Any, spectrum: Spectrum, classes: Any, last: Any, strength: Any, depth: Any) -> Any:
     """F(s) = sum_i m_i lW_L/(2(K lW_L + s^2 lam_i)) + (L/2) Q s^(2/L): the last layer is a ridge; any number type.
 
     Parameters
@@ -491,9 +490,10 @@ def loss(
     K = whole("loss.classes", block.classes if classes is None else classes, block.classes)
     best = relaxed_minimum if relaxed else collapsed_minimum
     found = best(block, features, weights, samples, K).loss
-    if K == block.classes:
+    rest = K - block.classes
+    if not rest:
         return found
-    return found + collapsed_minimum(collapsed_block(K - block.classes), features, weights, samples, K).loss
+    return found + collapsed_minimum(collapsed_block(rest), features, weights, samples, K).loss
 
 
 def loss_ratio(vertices: int, depth: int, variant: str = "kneser") -> float:
@@ -527,16 +527,18 @@ CLAIMS = (
     Claim(
         name="ufm.srg_loss",
         statement=(
-            "K = r(r-1)/2, L >= 3, ReLU, squared error: features a B, layers c_l I_r, neurons +-1/2 of vertices and the "
-            "least last layer have loss (1 - x)(1 + L x)/2 with DNC's K replaced by D, D^(L+1) = "
+            "K = r(r-1)/2, L >= 3, ReLU, squared error: features a B, layers c_l I_r, neurons +-1/2 of vertices and "
+            "the least last layer have loss (1 - x)(1 + L x)/2 with DNC's K replaced by D, D^(L+1) = "
             "||B||_*^2 r^(L-3) (K r/4) nu, nu = K (identity) or sum m_i/theta_i^2 (Kneser); a block of K_b classes has "
             "K_b/K times it, with D K/K_b for D."
         ),
-        source=Source(PAPER, "figure 1: the pattern of M_3 and the ranks; scales and constants", "derived here"),
+        source=Source(
+            PAPER, "figure 1: the pattern of M_3 and the ranks; scales and constants", "derived here"
+        ),
         room=ROOM,
         figure=FIGURE,
         layers={
-            "symbolic": "scales: proved for symbolic r, K, n, decays, L = 3..6; neurons for r = 4..7",
+            "symbolic": "scales for symbolic r, n, decays and L = 3..5; neurons for r = 4..7",
             "simulation": "objective of the explicit matrices to 1e-14 at random r, L, n, decays",
         },
     ),
@@ -554,20 +556,23 @@ CLAIMS = (
     Claim(
         name="ufm.srg_designs",
         statement=(
-            "Neurons + on s vertices and - on the others, all such sets together: ||W_{L-1}||^2 ||W_L||^2 = tr M^{-1} in "
-            "closed form for every r and s. The best mixture of sizes is 3/4 edges and 1/4 triangles for r = 4 (30 "
-            "instead of 36), one size s = 3, 3, 4, 4, 5, 5, 6, 6 for r = 5..12; only for r = 5 is it the Kneser variant."
+            "Neurons + on s vertices and - on the others, all such sets together: ||W_{L-1}||^2 ||W_L||^2 = tr M^{-1} "
+            "in closed form for every r and s. The best mixture of sizes is 3/4 edges and 1/4 triangles for r = 4 (30 "
+            "instead of 36), one size s = 3, 3, 4, 4, 5, 5, 6, 6 for r = 5..12; only for r = 5 is it the Kneser "
+            "variant."
         ),
         source=Source(HERE, "A-optimal design of the last two layers", "derived here"),
         room=ROOM,
         figure=FIGURE,
-        layers={"symbolic": "eigenvalues for symbolic r, s from counts for r = 4..7; optimality for r = 4..12"},
+        layers={
+            "symbolic": "eigenvalues for symbolic r, s from counts for r = 4..7; optimality for r = 4..12"
+        },
     ),
     Claim(
         name="ufm.srg_rank",
         statement=(
-            "Class means of the SRG have rank r = (1 + sqrt(1 + 8K))/2 = Theta(sqrt K), sqrt(2K) < r < sqrt(2K) + 1, in "
-            "layers 2..L-1, K after the last ReLU and r before it, but r - 1 where every neuron is + on half of the "
+            "Class means of the SRG have rank r = (1 + sqrt(1 + 8K))/2 = Theta(sqrt K), sqrt(2K) < r < sqrt(2K) + 1, "
+            "in layers 2..L-1, K after the last ReLU and r before it, but r - 1 where every neuron is + on half of the "
             "vertices (r = 4: both variants)."
         ),
         source=Source(PAPER, "figure 1 for r = 5; general r and the exception", "derived here"),
