@@ -13,6 +13,7 @@ import ufm
 from proofs_check.proof import Proof
 from ufm.solutions import low_rank
 from ufm.theory import deep_cross_entropy as theory
+from ufm.theory.deep_collapse import geometric_decay
 
 WRONG = 1 + sp.Rational(1, 10**6)
 K, L, c, decay = sp.symbols("K L c Lam", positive=True)
@@ -252,28 +253,27 @@ def times(left: list[list[Any]], right: list[list[Any]]) -> list[list[Any]]:
 
 def dnc_above(instance: Instance, value: Any) -> bool:
     """Whether F(c S) > value for every c >= 0: fit falls and penalty rises, so each interval of c has a lower bound."""
-    classes, depth, n, lam = instance
-    power = 2 / iv.mpf(depth + 1)
-    price = iv.mpf(lam) * iv.mpf(n) ** (1 / iv.mpf(depth + 1)) * (depth + 1) * (classes - 1) / 2
+    classes, depth, n, lam = (iv.mpf(number) for number in instance)
+    decay = geometric_decay(lam, [lam] * instance.depth, n, iv)
 
-    def penalty(scale: Any) -> Any:
-        return price * scale**power if scale else iv.mpf(0)
+    def penalty(scale: float) -> Any:
+        return theory.penalty(iv.mpf(scale), classes, depth, decay, "dnc") if scale else iv.mpf(0)
 
-    def fit(scale: Any) -> Any:
-        return iv.log(1 + (classes - 1) * iv.exp(-iv.mpf(scale)))
+    def fit(scale: float) -> Any:
+        return theory.fit(iv.mpf(scale), classes, "dnc", xp=iv)
 
     top = 1.0
-    while not (penalty(iv.mpf(top)).a > value):
+    while not (penalty(top).a > value):
         top *= 2
     waiting = [(0.0, top)]
     for _ in range(2000):
         if not waiting:
             return True
         low, high = waiting.pop()
-        if fit(high).a + penalty(iv.mpf(low)).a > value:
+        if (fit(high) + penalty(low)).a > value:
             continue
         middle = (low + high) / 2
-        if (fit(middle) + penalty(iv.mpf(middle))).b <= value:
+        if (fit(middle) + penalty(middle)).b <= value:
             return False
         waiting += [(low, middle), (middle, high)]
     return False

@@ -386,11 +386,11 @@ def dnc_is_beaten(threshold: Threshold) -> bool:
     )
 
 
-KS = "proved for K = 6, 10, 15, 21"
+KS = "proved for K = 6..21"  # r = 4..7
 PROOFS = (
     Proof(
         "ufm.srg_spectrum",
-        "B B^T, B^T B, both graphs: characteristic polynomials",
+        "B B^T, B^T B, both graphs: characteristic polynomials, r = 4..7",
         KS,
         explicit_spectra,
         Spectra(),
@@ -414,7 +414,7 @@ PROOFS = (
     ),
     Proof(
         "ufm.srg_loss",
-        "neurons +-1/2: outputs I and A2, product of the last two norms (K r/4) nu",
+        "neurons +-1/2: outputs I and A2, product of the last two norms (K r/4) nu, r = 4..7",
         KS,
         explicit_neurons,
         LastLayers(),
@@ -426,8 +426,8 @@ PROOFS = (
     ),
     Proof(
         "ufm.srg_loss",
-        "even shares: product constant C and strength Q, symbolic rates, n, features, neurons",
-        "proved for K = r(r-1)/2, L = 3..5",
+        "even shares: product constant C and strength Q, L = 3..5, symbolic rates, n, features",
+        "proved for K = r(r-1)/2",
         even_shares_are_best,
         Scales(),
         {
@@ -466,7 +466,7 @@ PROOFS = (
     ),
     Proof(
         "ufm.srg_designs",
-        "Gram matrices of all subset sizes, counted",
+        "Gram matrices of all subset sizes, counted, r = 4..7",
         KS,
         explicit_designs,
         LastLayers(),
@@ -491,7 +491,7 @@ PROOFS = (
     Proof(
         "ufm.srg_designs",
         "no mixture of sizes is better, exact rationals, r = 4..12",
-        "proved for K = 6, 10, ..., 66",
+        "proved for K = 6..66",
         best_designs_are_optimal,
         graph.best_design,
         {
@@ -504,8 +504,8 @@ PROOFS = (
     ),
     Proof(
         "ufm.srg_rank",
-        "rank of M_L before and after the ReLU, all variants",
-        "proved for K = 6, 10, 15, 21, 28",
+        "rank of M_L before and after the ReLU, all variants, r = 4..8",
+        "proved for K = 6..28",
         ranks_hold,
         graph.last_rank,
         {"r for r = 4 too": lambda r, design: r, "r - 1": lambda r, design: r - 1},

@@ -6,7 +6,8 @@ from scipy.optimize import minimize
 
 import ufm
 from ufm.errors import IncompatibleError, InvalidProblemError
-from ufm.solutions import cross_entropy_dnc, dnc, low_rank, srg
+from ufm.solutions import dnc, low_rank, srg
+from ufm.solutions.pairs import cross_entropy_dnc
 from ufm.theory import strongly_regular_graph as graph
 
 

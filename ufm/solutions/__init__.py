@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ufm.solutions.collapsed import dnc, linear_optimum, zero
 from ufm.solutions.graph import srg
-from ufm.solutions.pairs import cross_entropy_dnc, low_rank
+from ufm.solutions.pairs import low_rank
 from ufm.solutions.solution import Solution
 
-__all__ = ["Solution", "cross_entropy_dnc", "dnc", "linear_optimum", "low_rank", "srg", "zero"]
+__all__ = ["Solution", "dnc", "linear_optimum", "low_rank", "srg", "zero"]
