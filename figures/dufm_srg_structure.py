@@ -69,9 +69,10 @@ def _caption(data: xarray.Dataset) -> str:
         f"{DECAY.rate:g}, n = {PROBLEM.per_class}, width {PROBLEM.width}. Classes are the edges of the complete graph "
         f"on r = {VERTICES} vertices. Class means M_3 hold one row for each vertex, with {VERTICES - 1} equal entries; "
         f"M_4 answers to edges disjoint from the neuron's own (kneser) or to the own edge (identity). Ranks of M_3, "
-        f"M_4, s(M_4): {ranks[0]}, {ranks[1]}, {ranks[2]}. Each matrix is shown in units of its largest entry, singular "
-        f"values in units of the largest one. Loss: kneser {kneser:.7f}, identity {identity:.7f}, deep neural collapse "
-        f"{float(data['dnc_loss']):.7f}. The caption of the paper's figure fits both variants."
+        f"M_4, s(M_4): {ranks[0]}, {ranks[1]}, {ranks[2]}. Each matrix is shown in units of its largest entry, "
+        "singular values in units of the largest one. Loss: "
+        f"kneser {kneser:.7f}, identity {identity:.7f}, deep neural collapse {float(data['dnc_loss']):.7f}. "
+        "The caption of the paper's figure fits both variants."
     )
 
 
