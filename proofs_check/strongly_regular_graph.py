@@ -194,9 +194,9 @@ def best_designs_are_optimal(design: Callable[[int], dict[Any, Any]]) -> bool:
 
 
 class Scales(NamedTuple):
-    """Product constants as their checks read them."""
+    """Spread and strength as their check reads them."""
 
-    constant: Callable[[Any, Any], Any] = graph.block_constant
+    spread: Callable[[Any, Any], Any] = graph.block_spread
     strength: Callable[..., Any] = graph.feature_strength
     pair: Any = 1  # what multiplies the penalty of W_1 and H
 
@@ -215,7 +215,7 @@ def penalty(depth: int, pair: Any) -> tuple[Any, ...]:
 
 
 def even_shares_are_best(scales: Scales) -> bool:
-    """Least penalty at output x I: (L+1)/2 C^(1/(L+1)) Lam x^(2/(L+1)), and of all but the last layer (L/2) Q s^(2/L).
+    """Least penalty at output x I: (L+1)/2 D Lam x^(2/(L+1)), and of all but the last layer (L/2) Q s^(2/L).
 
     A sum of exponentials in the logarithms of the scales is convex, so where its gradient vanishes is its minimum. A
     share is half of what the block adds twice over; L = 3..5, symbolic rates, n, features, neurons and x.
@@ -228,7 +228,7 @@ def even_shares_are_best(scales: Scales) -> bool:
         total = sum(shares) / 2
         factors = sp.Integer(depth + 1)
         decay = deep_collapse.geometric_decay(lam_H, rates, n, sp)
-        claimed = decay * scales.constant(block, sp.Integer(depth)) ** (1 / factors) * x ** (2 / factors)
+        claimed = decay * scales.spread(block, sp.Integer(depth)) * x ** (2 / factors)
         at = solve_shares(before, free, claimed)
         if not (
             all(same(share.subs(at), claimed) for share in shares) and stationary(total, free, at, claimed)
@@ -276,7 +276,7 @@ def blocks_decouple(strength: Callable[..., Any]) -> bool:
     """(K_b/(2K)) (1-x)^2 + (L+1)/2 D_b Lam x^(2/(L+1)) is K_b/K times the scalar problem at `strength`; symbolic L."""
     K, S, p, T, decay, x, L = sp.symbols("K S p T decay x L", positive=True)
     block = graph.Block(sp.Symbol("K_b", positive=True), p, S, ((1 / T, 1),))
-    D = graph.block_constant(block, L) ** (1 / (L + 1))
+    D = graph.block_spread(block, L)
     own = block.classes / (2 * K) * (1 - x) ** 2 + (L + 1) / 2 * D * decay * x ** (2 / (L + 1))
     scalar = deep_collapse.objective(x, strength(block, K, decay, L), L, sp)
     return bool(sp.simplify(own - block.classes / K * scalar) == 0)
@@ -426,14 +426,14 @@ PROOFS = (
     ),
     Proof(
         "ufm.srg_loss",
-        "even shares: product constant C and strength Q, L = 3..5, symbolic rates, n, features",
+        "even shares: spread D and strength Q, L = 3..5, symbolic rates, n, features",
         "proved for K = r(r-1)/2",
         even_shares_are_best,
         Scales(),
         {
-            "C off by 1e-6": Scales(constant=lambda block, L: graph.block_constant(block, L) * WRONG),
+            "D off by 1e-6": Scales(spread=lambda block, L: graph.block_spread(block, L) * WRONG),
             "Q off by 1e-6": Scales(strength=lambda *a: graph.feature_strength(*a) * WRONG),
-            "C with a layer too few": Scales(constant=lambda block, L: graph.block_constant(block, L - 1)),
+            "D with a layer too few": Scales(spread=lambda block, L: graph.block_spread(block, L - 1)),
             "pair dearer by 1e-6": Scales(pair=WRONG),
         },
     ),

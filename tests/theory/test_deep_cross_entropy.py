@@ -118,6 +118,18 @@ def test_extreme_decays() -> None:
     assert theory.loss(9, 1.0, [1.0] * 3, state="low_rank") == pytest.approx(np.log(9))
 
 
+def test_a_thousand_layers() -> None:
+    for activation, ratio in (
+        ("identity", 5 / 9),
+        ("relu", 0.6),
+    ):  # the costs tend to ranks, or to (K+2)/(2K)
+        costs = [theory.cost(10, 1000, state, activation) for state in theory.STATES]
+        assert costs[1] / costs[0] == pytest.approx(ratio, rel=1e-2)
+        lam = 1e-5
+        losses = [theory.loss(10, lam, [lam] * 1000, 1, state, activation) for state in theory.STATES]
+        assert losses[1] < losses[0] < np.log(10)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

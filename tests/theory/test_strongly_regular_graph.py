@@ -199,6 +199,14 @@ def test_closed_form_at_50_digits() -> None:
         assert value == pytest.approx(float(exact), rel=1e-13)
 
 
+def test_a_thousand_layers() -> None:
+    """Products of a thousand norms overflow, their roots do not."""
+    L, lam = 1000, 1e-4
+    assert graph.loss_ratio(5, L) == pytest.approx(0.5, rel=1e-2)  # r/K
+    assert 0 < graph.loss(5, lam, [lam] * L) < graph.loss(5, lam, [lam] * L, relaxed=False)
+    assert graph.loss(5, lam, [lam] * L, relaxed=False) < dnc_loss(10, L, lam)
+
+
 def test_ranks_are_of_order_root_of_classes() -> None:
     for r in range(3, 40):
         K = graph.classes_of(r)

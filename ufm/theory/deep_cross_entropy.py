@@ -97,16 +97,23 @@ def cost(K: Any, depth: Any, state: str, activation: str = "identity", odd: bool
     """
     power = 1 / (depth + 1)
     if activation == "relu":
-        return relu_constant(K, depth, state) ** power
+        (first, m), (second, k) = relu_factors(K, depth, state)
+        return first ** (m * power) * second ** (k * power)
     if state == "dnc":
         return K - 1
     pairs = (K - 1) // 2 if odd and isinstance(K, int) else (K - 1) / 2 if odd else K / 2
     return pairs * 4**power + (1 if odd else 0)
 
 
+def relu_factors(K: Any, depth: Any, state: str) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """Bases and exponents of C^(L+1) under ReLU, see `relu_constant`; the product overflows at some hundred layers."""
+    return ((K, depth), (K - 1, 1)) if state == "dnc" else ((2 * K**3, 1), ((K + 2) / 2, depth - 2))
+
+
 def relu_constant(K: Any, depth: Any, state: str) -> Any:
     """C^(L+1) under ReLU: K^L (K-1) for "dnc", 2 K^3 ((K+2)/2)^(L-2) for "low_rank" (even K); any number type."""
-    return K**depth * (K - 1) if state == "dnc" else 2 * K**3 * ((K + 2) / 2) ** (depth - 2)
+    (first, m), (second, k) = relu_factors(K, depth, state)
+    return first**m * second**k
 
 
 def penalty(

@@ -320,14 +320,16 @@ def collapsed_block(K: Any) -> Block:
     return Block(K, K, K, ((1 / K, K),))
 
 
-def block_constant(block: Block, depth: Any) -> Any:
-    """C of a block: the product of the squared norms of its factors at output I; any number type."""
-    return block.nuclear_norm**2 * block.rows ** (depth - 3) * inverse_trace(block.spectrum)
+def block_spread(block: Block, depth: Any) -> Any:
+    """D_b = C^(1/(L+1)) of a block, C the product of the squared norms of its factors at output I; any number type."""
+    root = 1 / (depth + 1)  # root by root: the product overflows at a few hundred layers
+    ends = block.nuclear_norm**2 * inverse_trace(block.spectrum)
+    return ends**root * block.rows ** ((depth - 3) * root)
 
 
 def block_strength(block: Block, classes: Any, decay: Any, depth: Any) -> Any:
     """(K/K_b) D_b Lam: strength of the master problem that a block poses; any number type."""
-    return classes * decay * block_constant(block, depth) ** (1 / (depth + 1)) / block.classes
+    return classes * decay * block_spread(block, depth) / block.classes
 
 
 def feature_strength(block: Block, features: Any, weights: Sequence[Any], samples: Any, xp: Any = np) -> Any:
@@ -402,7 +404,8 @@ def collapsed_minimum(
     x = 1 - missing
     # per factor and in units of the whole objective: D_b Lam x^(2/(L+1))
     share = strength * block.classes / classes * x ** (2 / (depth + 1))
-    scale = (share / feature_strength(block, features, weights, samples)) ** (depth / 2)
+    # the last layer's share is lW_L x^2 tr M^{-1}/s^2
+    scale = x * math.sqrt(weights[-1] * inverse_trace(block.spectrum) / share) if x else 0.0
     return Minimum(block.classes / classes * stationary_loss(x, depth, missing), share, scale, x)
 
 
@@ -505,7 +508,7 @@ def loss_ratio(vertices: int, depth: int, variant: str = "kneser") -> float:
     (0.9234, 0.9014)
     """
     block = graph_block(vertices, variant)
-    return float(block_constant(block, depth) ** (1 / (depth + 1)) / block.classes)
+    return float(block_spread(block, depth) / block.classes)
 
 
 HERE = "this package"
