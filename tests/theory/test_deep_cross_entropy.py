@@ -146,3 +146,10 @@ def test_a_thousand_layers() -> None:
 def test_refused_in_one_sentence(arguments, sentence) -> None:
     with pytest.raises(InvalidProblemError, match=sentence):
         theory.critical_scale(*arguments)
+
+
+def test_losses_refuse_decays_that_are_not_positive() -> None:
+    with pytest.raises(InvalidProblemError, match=r"loss.features, loss.weights is .*finite numbers > 0"):
+        theory.loss(4, 1e-3, [1e-3, -1e-3])
+    with pytest.raises(InvalidProblemError, match=r"loss.samples is 0"):
+        theory.loss(4, 1e-3, [1e-3], 0)

@@ -223,6 +223,8 @@ def test_ranks_are_of_order_root_of_classes() -> None:
         (lambda: graph.loss(3, 1e-3, [1e-3] * 3), "at least 6 for variant 'kneser'"),
         (lambda: graph.loss(5, 1e-3, [1e-3] * 3, classes=9), "loss.classes is 9; allowed: .* >= 10"),
         (lambda: graph.loss(5, 1e-3, [1e-3] * 3, variant="petersen"), "variant is 'petersen'"),
+        (lambda: graph.loss(5, 0.0, [1e-3] * 3), "loss.features, loss.weights is .*finite numbers > 0"),
+        (lambda: graph.loss(5, 1e-3, [1e-3] * 3, 0), "loss.samples is 0"),
         (lambda: graph.best_design(3), "best_design.r is 3"),
         (lambda: graph.incidence(1), "incidence.r is 1"),
     ],

@@ -287,12 +287,20 @@ def loss(
     float
         log K where the decay is too strong for any scale but zero.
 
+    Raises
+    ------
+    InvalidProblemError
+        For decays that are not > 0, and for what `critical_scale` refuses.
+
     Examples
     --------
     >>> lam = 2**-10
     >>> round(loss(10, lam, [lam] * 2, 5), 8), round(loss(10, lam, [lam] * 2, 5, "low_rank"), 8)
     (0.09066218, 0.08001266)
     """
+    if not all(np.isfinite(rate) and rate > 0 for rate in (features, *weights)):
+        raise invalid("loss.features, loss.weights", (features, *weights), "finite numbers > 0")
+    whole("loss.samples", samples)
     depth, decay = len(weights), float(geometric_decay(features, weights, samples))
     scale = critical_scale(K, depth, decay, state, activation)
     return float(objective(scale, K, depth, decay, state, activation, K % 2 == 1))

@@ -478,7 +478,7 @@ def loss(
     Raises
     ------
     InvalidProblemError
-        For fewer than three layers, an unknown variant, or too few vertices or classes.
+        For fewer than three layers, decays that are not > 0, an unknown variant, or too few vertices or classes.
 
     Examples
     --------
@@ -489,6 +489,9 @@ def loss(
     """
     if len(weights) < 3:
         raise invalid("loss.weights", tuple(weights), "the decays of at least 3 layers")
+    if not all(np.isfinite(rate) and rate > 0 for rate in (features, *weights)):
+        raise invalid("loss.features, loss.weights", (features, *weights), "finite numbers > 0")
+    whole("loss.samples", samples)
     block = graph_block(whole("loss.vertices", vertices, 3), variant)
     K = whole("loss.classes", block.classes if classes is None else classes, block.classes)
     best = relaxed_minimum if relaxed else collapsed_minimum
