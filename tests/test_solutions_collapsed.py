@@ -284,7 +284,13 @@ def test_zero_of_every_loss_is_stationary():
 
 DEEP = ufm.DUFM(4, 6, 3)
 REFUSED = {
-    "cross-entropy": (dnc, ufm.UFM(4, 6), 0.01, "dnc: the loss is cross-entropy, not the squared error"),
+    "cross-entropy": (
+        linear_optimum,
+        ufm.UFM(4, 6),
+        0.01,
+        "the loss is cross-entropy, not the squared error",
+    ),
+    "smoothed": (dnc, ufm.UFM(4, 6, loss=ufm.CrossEntropy(smoothing=0.1)), 0.01, "dnc: problem.loss is"),
     "no decay of W2": (dnc, DEEP, {"H": 0.1, "W1": 0.1, "W3": 0.1}, "no coupled decay acts on W2"),
     "frozen": (dnc, ufm.UFM(4, 6, loss="mse", features=ufm.SimplexETF()), {"W": 0.1}, "H is frozen"),
     "bias": (dnc, ufm.DUFM(4, 6, 3, bias=True), 0.01, "dnc: the problem has a bias"),

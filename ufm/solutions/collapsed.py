@@ -9,6 +9,7 @@ import numpy as np
 from ufm.decay import Coupled, Decay, per_block
 from ufm.errors import IncompatibleError, invalid
 from ufm.losses import MSE, CrossEntropy
+from ufm.solutions.pairs import cross_entropy_dnc
 from ufm.solutions.solution import Solution, solution
 from ufm.theory.deep_collapse import (
     Decays,
@@ -25,17 +26,21 @@ if TYPE_CHECKING:
 
 
 def dnc(problem: Problem, decay: Decay) -> Solution:
-    """Deep neural collapse with squared error: each class owns one unit of every layer, at any depth.
+    """Deep neural collapse: every class is one point in each layer, at any depth.
 
-    Class k stays on one axis: W_l = sum_k sqrt(c_k/lam_l) e_k e_k^T, and H has sqrt(c_k/(lam_H n_k)) e_k for its
-    samples, c_k = gamma_k (1 - gamma_k) n_k/N. The state is stationary with ReLU and without it, also where zero has
-    the smaller objective (`ufm.theory.deep_collapse.zero_limit`). With unequal classes it is the general orthogonal
-    frame, each class at its own gain.
+    With squared error each class owns one unit of every layer; with cross-entropy the class means of the logits form
+    a simplex (linear layers carry it in K - 1 dimensions; under ReLU hidden class means are orthogonal).
+
+    Squared error: class k stays on one axis: W_l = sum_k sqrt(c_k/lam_l) e_k e_k^T, and H has
+    sqrt(c_k/(lam_H n_k)) e_k for its samples, c_k = gamma_k (1 - gamma_k) n_k/N. The state is stationary with ReLU and
+    without it, also where zero has the smaller objective (`ufm.theory.deep_collapse.zero_limit`). With unequal classes
+    it is the general orthogonal frame, each class at its own gain.
 
     Parameters
     ----------
     problem : UFM or DUFM
-        With squared error, without bias, all blocks trained, every width at least the number of classes.
+        Without bias, all blocks trained, every width at least the number of classes (one less for linear layers under
+        cross-entropy, which asks for classes of equal size).
     decay : Coupled
         A rate > 0 for every block.
 
@@ -55,6 +60,8 @@ def dnc(problem: Problem, decay: Decay) -> Solution:
     >>> round(found.loss, 8), found.rank
     (0.09917987, 10)
     """
+    if isinstance(problem.loss, CrossEntropy):
+        return cross_entropy_dnc(problem, decay)
     terms = _terms("dnc", problem, decay)
     if problem.bias:
         raise IncompatibleError("dnc: the problem has a bias; allowed: bias=False.")
