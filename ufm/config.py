@@ -44,7 +44,7 @@ from ufm.arrays import Content
 from ufm.checks import choice, path_of, regular_file, whole
 from ufm.decay import Coupled, Decoupled, Mixed
 from ufm.errors import IncompatibleError, InvalidProblemError, StorageError, UfmError, invalid
-from ufm.initial import Gaussian, Given, LinearDefault, SimplexETF, Start, Zeros
+from ufm.initial import Gaussian, Given, LinearDefault, SimplexETF, Spectral, Start, Zeros
 from ufm.losses import MSE, CrossEntropy
 from ufm.optimizers import GD, Adam, Momentum, NormalisedGD, SignGD, Signum
 from ufm.problems import DUFM, UFM
@@ -52,7 +52,7 @@ from ufm.record import At, Every, LogSpaced
 from ufm.run import Run
 from ufm.schedules import Cosine, Rates, StepDecay
 
-_INITIALISERS: tuple[type, ...] = (Zeros, Gaussian, LinearDefault, SimplexETF, Given)
+_INITIALISERS: tuple[type, ...] = (Zeros, Gaussian, LinearDefault, SimplexETF, Spectral, Given)
 
 # Which classes may stand in which field; a class that is not listed cannot be written or read.
 _SLOTS: dict[str, tuple[type, ...]] = {

@@ -6,6 +6,7 @@ depends on the seed and its name alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -153,6 +154,101 @@ class SimplexETF:
         columns = np.zeros((width, K))
         columns[: frame.shape[0]] = frame
         return columns[:, place.labels] if place.name == "H" else np.ascontiguousarray(columns.T)
+
+
+def walsh(K: int) -> np.ndarray:
+    """Characters of the group (Z_2)^m, K = 2^m: chi_k(g) = (-1)^(number of common bits of k and g), row k.
+
+    Symmetric, entries +-1, and its square is K I: walsh(K)/sqrt(K) is the Walsh basis.
+
+    Parameters
+    ----------
+    K : int
+        Number of classes, a power of 2 from 2 on.
+
+    Returns
+    -------
+    ndarray of int, shape (K, K)
+
+    Raises
+    ------
+    InvalidProblemError
+        For a K that is no such power.
+
+    Examples
+    --------
+    >>> walsh(4)[3].tolist()
+    [1, -1, -1, 1]
+    """
+    K = whole("walsh.K", K, 2)
+    if K & (K - 1):
+        raise invalid("walsh.K", K, "a power of 2 from 2 on")
+    from scipy.linalg import hadamard
+
+    return hadamard(K)
+
+
+@dataclass(frozen=True)
+class Spectral:
+    """Every block diagonal in the Walsh basis V of K = 2^m classes: V diag(s) V^T in its corner, 0 elsewhere.
+
+    The logits of a linear chain that starts so are V diag(z) V^T, each column once for every sample of its class over
+    sqrt(n), and z_k is the product of the blocks' s_k: their singular values. Factors are aligned, and balanced if
+    all blocks have the same s; `Start(W=Spectral(...), H=Spectral(...))` gives them different ones.
+
+    Parameters
+    ----------
+    singular_values : float or sequence of float
+        s >= 0, one for all or one for each character in the order of `walsh`; the first belongs to the constant
+        vector.
+
+    Raises
+    ------
+    InvalidProblemError
+        For a negative or non-finite value; on drawing, for K that is no power of 2, another number of values than K
+        or a width below K.
+
+    Examples
+    --------
+    >>> Spectral((1, 0.5))
+    Spectral(singular_values=(1.0, 0.5))
+    """
+
+    singular_values: float | Sequence[float]
+
+    def __post_init__(self) -> None:
+        where, given = "Spectral.singular_values", self.singular_values
+        several = isinstance(given, Sequence | np.ndarray) and not isinstance(given, str | bytes)
+        if several and getattr(given, "ndim", 1):
+            held: Any = tuple(real(where, value, 0.0) for value in given)  # type: ignore[union-attr]
+        else:
+            held = real(where, given, 0.0)
+        object.__setattr__(self, "singular_values", held)
+
+    def values(self, classes: int) -> np.ndarray:
+        """One singular value for each character, shape (classes,)."""
+        s = np.atleast_1d(np.asarray(self.singular_values, dtype=float))
+        if s.size not in (1, classes):
+            allowed = f"one number, or one for each of {classes} classes"
+            raise invalid("Spectral.singular_values", self.singular_values, allowed)
+        return np.array(np.broadcast_to(s, classes))
+
+    def draw(self, place: Place, rng: np.random.Generator) -> np.ndarray:
+        """Return the block; the columns of H stand once for each sample of a class, over sqrt(n)."""
+        K = place.classes
+        if place.name == "b":
+            raise IncompatibleError(f"init.b is {self!r}; allowed: weights and H.")
+        width = min(place.shape) if place.name != "H" else place.shape[0]
+        if width < K:
+            raise invalid("width", width, f"at least the number of classes, {K}, for a spectral start")
+        V = walsh(K)
+        corner = V * self.values(K) @ V / K
+        block = np.zeros(place.shape)
+        if place.name == "H":
+            block[:K] = corner[:, place.labels] / np.sqrt(np.bincount(place.labels))[place.labels]
+        else:
+            block[:K, :K] = corner
+        return block
 
 
 class Given:
