@@ -1,6 +1,7 @@
 r"""Depth in the Walsh basis: a deep linear chain that starts there is K (L + 1) scalars, step by step.
 
-Notation: K = 2^m classes of n samples, N = K n, L weight matrices, V = chi/sqrt(K) the Walsh basis (`ufm.initial.walsh`).
+Notation: K = 2^m classes of n samples, N = K n, L weight matrices, V = chi/sqrt(K) the Walsh basis
+(`ufm.initial.walsh`).
 A linear chain whose blocks are all diagonal in V, with values a_{l,k} (l = 0 for H, mode k), has the logits
 Z = V diag(z) V^T, each column over sqrt(n) for every sample of its class, with z_k = prod_l a_{l,k}. The entries of
 V diag(z) V^T depend on g xor h alone; so do those of its softmax, for the normaliser is the same in every column. Hence
@@ -152,8 +153,8 @@ def flow(z: Any, residuals: Any, depth: Any, decay: Any = 0) -> Any:
 
     Examples
     --------
-    >>> float(flow(8.0, -0.125, depth=2))
-    6.0
+    >>> flow(8.0, -0.125, depth=1)
+    2.0
     """
     return -(depth + 1) * (z ** (2 * depth / (depth + 1)) * residuals + decay * z)
 
@@ -193,7 +194,7 @@ def largest_gap(start: Any, classes: Any, depth: Any, per_class: Any = 1, xp: An
     Examples
     --------
     >>> round(float(largest_gap(0.2, 8, 3)), 6)
-    2.78147
+    2.781155
     """
     reduced = start / (classes * xp.sqrt(per_class))
     ratio = critical_scale(classes, depth, per_class, xp) / start
@@ -251,8 +252,8 @@ def code(name: str, classes: int, xp: Any = np) -> Code:
 
     Examples
     --------
-    >>> round(float(code("pairs", 10).cost(3)), 6), code("simplex", 10).cost(3)
-    (7.071068, 9)
+    >>> round(code("pairs", 10).cost(3), 6), code("simplex", 10).cost(3)
+    (7.071068, 9.0)
     """
     if name == "simplex":
         return Code(((classes - 1, 1),))
@@ -344,7 +345,7 @@ def start_of(run: Run) -> np.ndarray | None:
         chosen = [init] * len(problem.trained)
     if not all(isinstance(start, Spectral) for start in chosen):
         return None
-    return np.array([start.values(problem.classes) for start in chosen])
+    return np.array([start.values(problem.classes) for start in chosen if isinstance(start, Spectral)])
 
 
 def _setting(run: Run) -> str | None:
@@ -651,7 +652,7 @@ def integrate_flow(
     Examples
     --------
     >>> integrate_flow(np.array([0.25, 0.25]), np.array([0.0, 4.0]), 1, loss="mse").round(6).tolist()
-    [[0.25, 0.25], [0.947912, 0.947912]]
+    [[0.25, 0.25], [0.947915, 0.947915]]
     """
     from scipy.integrate import solve_ivp
 
@@ -704,8 +705,8 @@ CLAIMS = (
     Claim(
         name="ufm.spectral_recursion",
         statement=(
-            "Deep linear chain, K = 2^m equal classes, every block diagonal in the Walsh basis at the start, "
-            "cross-entropy or squared error: under GD with coupled and decoupled decay, a rate per block and any schedule, "
+            "Deep linear chain, K = 2^m equal classes, every block diagonal in the Walsh basis at the start, cross-"
+            "entropy or squared error: under GD with coupled and decoupled decay, a rate per block and any schedule, "
             "Z_t stays V diag(z_t) V^T with z_{t,k} = prod_l a_{l,k} and a' = (1 - eta lam_d) a - "
             "eta (r_k prod_{j != l} a_{j,k} + lam_c a), r_k = -(sqrt(n)/N)(1 - p_k): K (L + 1) scalars, exact at every "
             "step."
@@ -715,8 +716,8 @@ CLAIMS = (
         figure="depth_repulsion",
         layers={
             "symbolic": (
-                "softmax of a group matrix is one: proved by characters for every m, with SymPy for K = 2, 4, 8; gradient "
-                "of the chain for symbolic L, entry by entry for K = 2, 4 at L = 1, 2"
+                "softmax of a group matrix is one: argued by characters for every m, proved for K = 2, 4, 8; the step from "
+                "derivatives by every entry for K = 2 at L = 1..3 and K = 4 at L = 1"
             ),
             "simulation": "all K^2 entries of V^T Z V within a first-order round-off model (round_off_bound)",
         },
@@ -728,8 +729,8 @@ CLAIMS = (
         name="ufm.spectral_flow",
         statement=(
             "In that setting with balanced factors and equal decay, steps of GD follow dz_k/dt = (L+1) "
-            "[z_k^{2L/(L+1)} (sqrt(n)/N)(1 - p_k) - lam z_k] at t = sum of eta (squared error: (sqrt(n) - z_k)/N instead) "
-            "to O(eta); z_0 moves by decay alone under cross-entropy."
+            "[z_k^{2L/(L+1)} (sqrt(n)/N)(1 - p_k) - lam z_k] at t = sum of eta to O(eta), with (sqrt(n) - z_k)/N for the "
+            "squared error; under cross-entropy z_0 moves by decay alone."
         ),
         source=Source(PAPER, "equation (5.1) of the derivation here", "derived here"),
         room="spectral_depth",
@@ -745,10 +746,10 @@ CLAIMS = (
     Claim(
         name="ufm.depth_repulsion",
         statement=(
-            "Cross-entropy flow without decay beside the ray z_k = z: a relative gap between two modes is (z/z_0)^{(L-1)/"
-            "(L+1)} exp(-(z - z_0)/(K sqrt n)) times that at z_0 to first order in the gap: it grows up to z_c = K sqrt(n) "
-            "(L-1)/(L+1), by (z_c/(e z_0))^{(L-1)/(L+1)} e^{z_0/(K sqrt n)} at most, and never at L = 1. Squared error: "
-            "(z/z_0)^{(L-1)/(L+1)} (sqrt n - z)/(sqrt n - z_0), up to sqrt(n) (L-1)/(2L)."
+            "Cross-entropy flow without decay beside the ray z_k = z: a relative gap between two modes is (z/z_0)^a "
+            "exp(-(z - z_0)/(K sqrt n)) times that at z_0, a = (L-1)/(L+1), to first order in the gap: it grows up to "
+            "z_c = a K sqrt(n), by (z_c/(e z_0))^a exp(z_0/(K sqrt n)) at most, and never at L = 1. Squared error: "
+            "(z/z_0)^a (sqrt n - z)/(sqrt n - z_0), largest at sqrt(n) (L-1)/(2L)."
         ),
         source=Source(PAPER, "repulsion of singular values; equation (5.2) derived here", "derived here"),
         room="spectral_depth",
@@ -761,16 +762,16 @@ CLAIMS = (
     Claim(
         name="ufm.margin_codes",
         statement=(
-            "Cost sum_i s_i^{2/(L+1)} of logits with unit margin: simplex K - 1, pairs floor(K/2) 2^{2/(L+1)} (+ 1 for odd "
-            "K), circle 2 (K/(2 - 2 cos(2 pi/K)))^{2/(L+1)}. Even K: pairs beat the simplex iff (2(K-1)/K)^(L+1) > 4: "
-            "K = 4 from L = 3, K >= 6 from L = 2. At K = 10 the simplex is cheapest for L = 1, pairs for L = 2..4, the "
+            "Cost sum_i s_i^{2/(L+1)} of logits with unit margin: simplex K - 1, pairs floor(K/2) 2^{2/(L+1)} (+ 1 for "
+            "odd K), circle 2 (K/(2 - 2 cos(2 pi/K)))^{2/(L+1)}. Even K: pairs beat the simplex iff "
+            "(2(K-1)/K)^(L+1) > 4: K = 4 from L = 3, K >= 6 from L = 2. At K = 10 the simplex is cheapest for L = 1, pairs for L = 2..4, the "
             "circle for every L >= 5."
         ),
         source=Source(PAPER, "low-rank codes by depth; costs derived here", "derived here"),
         room="spectral_depth",
         layers={
             "symbolic": (
-                "margins and singular values proved for K = 3..12; order of the three costs exact for pairs, certified "
+                "margins and singular values proved for K = 3..10; order of the three costs exact for pairs, certified "
                 "for the circle; that no fourth code is cheaper is not claimed"
             )
         },
