@@ -1,9 +1,9 @@
 """Proofs around the Walsh basis: softmax of group matrices, the flow (5.1), the law of gaps (5.2), codes by depth.
 
 Why softmax stays diagonal, for every m: a character is a product over the m bits of factors +-1, and on one bit
-chi(g + h) = chi(g) chi(h). So sum_h f(g xor h) chi_k(h) = sum_u f(u) chi_k(u xor g) = chi_k(g) sum_u f(u) chi_k(u): every
-matrix f(g xor h) is diagonal in the characters. Softmax over g takes f to exp(f(g xor h))/sum_u exp(f(u)), whose normaliser
-is the same in every column: such a matrix again. SymPy shows the outcome for K = 2, 4, 8.
+chi(g + h) = chi(g) chi(h). So sum_h f(g xor h) chi_k(h) = sum_u f(u) chi_k(u xor g) = chi_k(g) sum_u f(u) chi_k(u):
+every matrix f(g xor h) is diagonal in the characters. Softmax over g takes f to exp(f(g xor h))/sum_u exp(f(u)), whose
+normaliser is the same in every column: such a matrix again. SymPy shows the outcome for K = 2, 4, 8.
 """
 
 from __future__ import annotations
@@ -131,42 +131,45 @@ class Step(NamedTuple):
     flow: Callable[..., Any] = room.flow
 
 
+def fit_of(Z: Any, loss: str) -> Any:
+    """Fit of one sample in each class at a SymPy matrix of logits, mean over samples."""
+    classes = Z.shape[0]
+    if loss == "mse":
+        return sum(entry**2 for entry in Z - sp.eye(classes)) / (2 * classes)
+    sums = [sp.log(sum(sp.exp(logit) for logit in Z[:, k])) for k in range(classes)]
+    return sum(sums[k] - Z[k, k] for k in range(classes)) / classes
+
+
+def gradient_is_by_mode_at(claimed: Step, classes: int, depth: int, loss: str) -> bool:
+    """The fit differentiated by every entry of every block, then taken to an unbalanced diagonal state."""
+    V, levels = orthonormal(classes), range(depth + 1)
+    blocks = [sp.Matrix(classes, classes, sp.symbols(f"b{level}_:{classes**2}")) for level in levels]
+    values = np.array([sp.symbols(f"a{level}_:{classes}", positive=True) for level in levels])
+    state: dict[Any, Any] = {}
+    for block, row in zip(blocks, values, strict=True):
+        state |= dict(zip(block, V * sp.diag(*row) * V.T, strict=True))
+    Z = blocks[0]
+    for block in blocks[1:]:
+        Z = block * Z
+    free, names = sp.Matrix(classes, classes, sp.symbols(f"Z:{classes**2}")), Names()
+    fit, here = fit_of(free, loss), dict(zip(free, Z.xreplace(state).applyfunc(sp.expand), strict=True))
+    R = [names(sp.diff(fit, logit).xreplace(here)) for logit in free]
+
+    def slope(entry: Any) -> Any:
+        return sum(r * sp.diff(logit, entry).xreplace(state) for r, logit in zip(R, Z, strict=True))
+
+    expected = claimed.gradient(values, room.residual(values.prod(axis=0), loss, 1, True, sp))
+    return all(
+        names.vanishes(entry)
+        for block, row in zip(blocks, expected, strict=True)
+        for entry in V.T * block.applyfunc(slope) * V - sp.diag(*[names(value) for value in row])
+    )
+
+
 def gradient_is_by_mode(claimed: Step) -> bool:
-    """d fit / d (every entry of every block), unbalanced values: V^T G V = diag(gradient), both losses."""
-    for (classes, depth), loss in product([(2, 1), (2, 2), (2, 3), (4, 1)], ["ce", "mse"]):
-        V = orthonormal(classes)
-        blocks = [
-            sp.Matrix(classes, classes, sp.symbols(f"b{level}_:{classes**2}")) for level in range(depth + 1)
-        ]
-        values = np.array([sp.symbols(f"a{level}_:{classes}", positive=True) for level in range(depth + 1)])
-        here = {
-            entry: value
-            for block, row in zip(blocks, values, strict=True)
-            for entry, value in zip(block, V * sp.diag(*row) * V.T, strict=True)
-        }
-        Z = blocks[0]
-        for block in blocks[1:]:
-            Z = block * Z
-        free = sp.Matrix(classes, classes, sp.symbols(f"Z:{classes**2}"))
-        if loss == "ce":
-            sums = [sp.log(sum(sp.exp(logit) for logit in free[:, k])) for k in range(classes)]
-            fit = sum(sums[k] - free[k, k] for k in range(classes)) / classes
-        else:
-            fit = sum(entry**2 for entry in free - sp.eye(classes)) / (2 * classes)
-        logits, names = Z.xreplace(here).applyfunc(sp.expand), Names()
-        at = dict(zip(free, logits, strict=True))
-        R = free.applyfunc(lambda entry, fit=fit, at=at: names(sp.diff(fit, entry).xreplace(at)))
-        expected = claimed.gradient(values, room.residual(values.prod(axis=0), loss, 1, True, sp))
-        for level, block in enumerate(blocks):
-            G = block.applyfunc(
-                lambda entry: sum(
-                    slope * sp.diff(logit, entry).xreplace(here) for slope, logit in zip(R, Z, strict=True)
-                )
-            )
-            found = V.T * G * V - sp.diag(*[names(value) for value in expected[level]])
-            if not all(names.vanishes(entry) for entry in found):
-                return False
-    return True
+    """V^T (d fit/d block) V = diag(gradient) for every block and both losses, K = 2 at L = 1..3, K = 4 at L = 1."""
+    settings = product([(2, 1), (2, 2), (2, 3), (4, 1)], ["ce", "mse"])
+    return all(gradient_is_by_mode_at(claimed, *sizes, loss) for sizes, loss in settings)
 
 
 def flow_is_the_limit(claimed: Step) -> bool:
@@ -340,9 +343,9 @@ def intervals(name: str, classes: int, depth: int) -> Any:
 def cheapest_from(table: dict[int, dict[str, int]]) -> bool:
     """From which depth on, up to that of the next, each code is the cheapest, for every larger depth too.
 
-    With p = 2/(L+1) the logarithm of the circle's cost rises with p at log q, q its singular value, that of the pairs at
-    most at log 2, that of the simplex not at all. So for q > 2 both ratios, circle to pairs and pairs to simplex, fall
-    with L: what is cheaper stays so, and one depth after the last first depth settles all the others.
+    With p = 2/(L+1) the logarithm of the circle's cost rises with p at log q, q its singular value, that of the pairs
+    at most at log 2, that of the simplex not at all. So for q > 2 both ratios, circle to pairs and pairs to simplex,
+    fall with L: what is cheaper stays so, and the last first depth settles all the later ones.
     """
     with mpmath.workdps(30):
         mpmath.iv.dps = 30

@@ -716,8 +716,8 @@ CLAIMS = (
         figure="depth_repulsion",
         layers={
             "symbolic": (
-                "softmax of a group matrix is one: argued by characters for every m, proved for K = 2, 4, 8; the step from "
-                "derivatives by every entry for K = 2 at L = 1..3 and K = 4 at L = 1"
+                "softmax of a group matrix is one: argued by characters for every m, proved for K = 2, 4, 8; the step "
+                "from derivatives by every entry for K = 2 at L = 1..3 and K = 4 at L = 1"
             ),
             "simulation": "all K^2 entries of V^T Z V within a first-order round-off model (round_off_bound)",
         },
@@ -729,8 +729,8 @@ CLAIMS = (
         name="ufm.spectral_flow",
         statement=(
             "In that setting with balanced factors and equal decay, steps of GD follow dz_k/dt = (L+1) "
-            "[z_k^{2L/(L+1)} (sqrt(n)/N)(1 - p_k) - lam z_k] at t = sum of eta to O(eta), with (sqrt(n) - z_k)/N for the "
-            "squared error; under cross-entropy z_0 moves by decay alone."
+            "[z_k^{2L/(L+1)} (sqrt(n)/N)(1 - p_k) - lam z_k] at t = sum of eta to O(eta), with (sqrt(n) - z_k)/N for "
+            "the squared error; under cross-entropy z_0 moves by decay alone."
         ),
         source=Source(PAPER, "equation (5.1) of the derivation here", "derived here"),
         room="spectral_depth",
@@ -763,9 +763,9 @@ CLAIMS = (
         name="ufm.margin_codes",
         statement=(
             "Cost sum_i s_i^{2/(L+1)} of logits with unit margin: simplex K - 1, pairs floor(K/2) 2^{2/(L+1)} (+ 1 for "
-            "odd K), circle 2 (K/(2 - 2 cos(2 pi/K)))^{2/(L+1)}. Even K: pairs beat the simplex iff "
-            "(2(K-1)/K)^(L+1) > 4: K = 4 from L = 3, K >= 6 from L = 2. At K = 10 the simplex is cheapest for L = 1, pairs for L = 2..4, the "
-            "circle for every L >= 5."
+            "odd K), circle 2 (K/(2 - 2 cos(2 pi/K)))^{2/(L+1)}. Even K: pairs beat the simplex iff (2(K-1)/K)^(L+1) > "
+            "4: K = 4 from L = 3, K >= 6 from L = 2. At K = 10 the simplex is the cheapest of the three for L = 1, "
+            "pairs for L = 2..4, the circle for every L >= 5."
         ),
         source=Source(PAPER, "low-rank codes by depth; costs derived here", "derived here"),
         room="spectral_depth",
