@@ -258,21 +258,19 @@ def largest_where_claimed(law: Law) -> bool:
     return zero(sp.simplify(sp.log(value / law.largest(start, K, 1 + a, n, sp)).expand(force=True)))
 
 
-GAP, RAY = 1e-4, (0.2, 14.0)  # relative gap at the start, and the scales between which it is followed
+GAP, RAY, SHARE = (
+    1e-4,
+    (0.2, 14.0),
+    0.005,
+)  # gap at the start, scales that are passed, share of them in a step
 
 
 def measured_gaps(classes: int, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and relative gap of two modes at every step of GD, whose rates move z by at most 0.5 % and by 0.01."""
-    z_now, rates = RAY[0], []
-    while z_now < RAY[1]:
-        wrong = classes / (np.exp(z_now) + classes - 1)
-        move = min(0.005 * z_now, 0.01)
-        rates.append(move / float(room.flow(z_now, -wrong / classes, depth)))
-        z_now += move
+    """Scale and relative gap of two modes at every step of GD, from the recursion."""
     start = np.full(classes, RAY[0])
     start[1:3] *= 1 + GAP / 2, 1 - GAP / 2
     values = np.tile(start ** (1 / (depth + 1)), (depth + 1, 1))
-    path = room.recursion(values, rates).prod(axis=1)
+    path = room.recursion(values, room.ray_rates(classes, depth, *RAY, SHARE)).prod(axis=1)
     return np.sqrt(path[:, 1] * path[:, 2]), np.log(path[:, 1] / path[:, 2])
 
 

@@ -28,6 +28,7 @@ derived here.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -38,6 +39,7 @@ from ufm.claims import Claim, Prediction, Source
 from ufm.errors import UfmError, invalid
 from ufm.initial import Spectral, Start, walsh
 from ufm.theory._recorded import finite_records
+from ufm.theory.symmetric_path import wrong_share
 
 if TYPE_CHECKING:
     from ufm.run import Run
@@ -330,6 +332,35 @@ def recursion(
             else:
                 path[t + 1] = step(now, slope, lr, coupled, decoupled)
     return path
+
+
+def ray_rates(classes: int, depth: int, start: float, stop: float, share: float) -> np.ndarray:
+    """Learning rates of GD that take the ray z_k = z from one scale to another, cross-entropy of one sample per class.
+
+    Parameters
+    ----------
+    classes, depth : int
+        K and L.
+    start, stop : float
+        Scales, 0 < start < stop.
+    share : float
+        Each step moves z by this share of it, and of 2 where z is larger: z passes the same scales at every depth.
+
+    Returns
+    -------
+    ndarray, shape (steps,)
+
+    Examples
+    --------
+    >>> ray_rates(2, 1, 1.0, 1.2, 0.1).round(6).tolist()
+    [0.185914, 0.200208]
+    """
+    rates, z = [], start
+    while z < stop:
+        move = share * min(z, 2.0)
+        rates.append(move / flow(z, -wrong_share(z, classes, math), depth))
+        z += move
+    return np.array(rates)
 
 
 # ------------------------------------------------------------------------------- hypotheses about runs
