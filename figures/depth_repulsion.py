@@ -133,8 +133,8 @@ def _caption(data: xarray.Dataset) -> str:
         "start, so that fewer starts stay near the simplex. Right: effective rank (exponential of the entropy of the "
         f"singular values) of the logits from {data.sizes['seed']} random starts where the loss is {LOSS:g}, mean and "
         f"standard deviation; means at L = {', '.join(map(str, data['depth'].values))} {ranks}; the simplex has "
-        f"{CLASSES - 1}. The scale of random starts (standard deviation width^-1/2), the rate {LR:g} and the loss at which ranks are "
-        "taken were chosen here; the paper's were not available."
+        f"{CLASSES - 1}. The scale of random starts (standard deviation width^-1/2), the rate {LR:g} and the loss at "
+        "which ranks are taken were chosen here; the paper's were not available."
     )
 
 

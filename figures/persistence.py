@@ -89,7 +89,7 @@ def _caption(data: xarray.Dataset) -> str:
         f"rank {CLASSES - 1} with singular values equal to {100 * EQUAL:g} %; their number at scale {scales} is, "
         f"{counts}. Right: loss at the end of every run over its rank. The lowest, {float(loss.min()):.6f}, has rank "
         f"{best}{at_collapse}. {settled} of {rank.size} runs kept their rank over the last {STEPS - BEFORE} steps, the "
-        "others were still losing singular values. The paper leaves the start and the number of steps open; both, and "
+        "others were still changing it. The paper leaves the start and the number of steps open; both, and "
         "the range of scales, were chosen here."
     )
 
@@ -118,5 +118,5 @@ def draw(data: xarray.Dataset) -> Figure:
         )  # fmt: skip
     right.set(xlabel="rank of the logits", ylabel="loss at the end", xlim=(2.5, full + 0.7))
     right.legend(loc="lower right")
-    right.set_title("The best runs have low rank", loc="left")
+    right.set_title("Loss over rank", loc="left")
     return figure
