@@ -38,19 +38,28 @@ def zero(expression: Any) -> bool:
 
 
 class Names:
-    """Symbols for every exponential and for one over every sum of them, so that what is left is a polynomial."""
+    """Symbols for exponentials and for one over every sum of them, so that what is left is a polynomial.
+
+    exp(sum c_i v_i) with eighths c_i is written as prod x_i^(8 c_i), x_i = exp(v_i/8), so that products combine.
+    """
 
     def __init__(self) -> None:
         self.exponentials: dict[Any, Any] = {}
         self.sums: dict[Any, Any] = {}
 
+    def raised(self, exponent: Any) -> Any:
+        """exp(exponent) in powers of symbols."""
+        found = sp.Integer(1)
+        for term in sp.Add.make_args(sp.expand(exponent)):
+            c, v = term.as_coeff_Mul()
+            name = self.exponentials.setdefault(v, sp.Symbol(f"x{len(self.exponentials)}", positive=True))
+            found *= name ** (8 * c)
+        return found
+
     def __call__(self, expression: Any) -> Any:
-        """The expression in these symbols; equal exponents and equal sums have one symbol each."""
+        """The expression in these symbols; equal sums have one symbol each."""
         raised = sp.sympify(expression).replace(
-            lambda part: isinstance(part, sp.exp),
-            lambda part: self.exponentials.setdefault(
-                sp.expand(part.args[0]), sp.Symbol(f"e{len(self.exponentials)}", positive=True)
-            ),
+            lambda part: isinstance(part, sp.exp), lambda part: self.raised(part.args[0])
         )
         return raised.replace(
             lambda part: part.is_Pow and part.base.is_Add and part.exp.is_negative,
@@ -184,21 +193,22 @@ def flow_is_the_limit(claimed: Step) -> bool:
 # ------------------------------------------------------------------------------------------ the law of gaps
 
 
-def spectrum_moves_as_the_group_says(entry: Callable[..., Any]) -> bool:
-    """d p_k/d z_j = (p_{k xor j} - p_k p_j)/(K sqrt n), from the shipped formulas."""
+def residuals_move_as_the_group_says(slope: Callable[..., Any]) -> bool:
+    """The shipped derivatives d r_k/d z_j are those of the shipped residual, and (p_{k xor j} - p_k p_j)/(K^2 n)."""
     for classes in (2, 4):
         values, names = np.array(sp.symbols(f"z:{classes}", real=True)), Names()
-        missing = room.missing_spectrum(values, n, sp)
-        p = [1 - names(value) for value in missing]
-        slopes = [[names(-sp.diff(missing[k], values[j])) for j in range(classes)] for k in range(classes)]
+        residuals, shipped = (formula(values, "ce", n, True, sp) for formula in (room.residual, slope))
+        p = [1 - names(value) for value in room.missing_spectrum(values, n, sp)]
         for k, j in product(range(classes), repeat=2):
-            if not names.vanishes(slopes[k][j] - entry(p[k ^ j], p[k], p[j], classes)):
+            found = names(sp.diff(residuals[k], values[j]))
+            group = group_slope(p[k ^ j], p[k], p[j], classes) / (classes * sp.sqrt(n))
+            if not (names.vanishes(found - names(shipped[k, j])) and names.vanishes(found - group)):
                 return False
     return True
 
 
 def group_slope(of_sum: Any, one: Any, other: Any, classes: Any) -> Any:
-    """(p_{k xor j} - p_k p_j)/(K sqrt n)."""
+    """d p_k/d z_j, (p_{k xor j} - p_k p_j)/(K sqrt n): softmax' = p (df - <p, df>) with df = chi_j/(K sqrt n)."""
     return (of_sum - one * other) / (classes * sp.sqrt(n))
 
 
@@ -424,14 +434,13 @@ PROOFS = (
     ),
     Proof(
         "ufm.depth_repulsion",
-        "d p_k/d z_j = (p_{k xor j} - p_k p_j)/(K sqrt n), which softmax' = p (df - <p, df>) says for every K",
+        "d r_k/d z_j = (p_{k xor j} - p_k p_j)/(K^2 n), symbolic n",
         "proved for K = 2, 4",
-        spectrum_moves_as_the_group_says,
-        group_slope,
+        residuals_move_as_the_group_says,
+        room.residual_slope,
         {
-            "off by 1e-6": lambda *a: WRONG * group_slope(*a),
-            "without the product": lambda of_sum, one, other, K: of_sum / (K * sp.sqrt(n)),
-            "K instead of K sqrt n": lambda *a: sp.sqrt(n) * group_slope(*a),
+            "off by 1e-6": lambda *a: WRONG * room.residual_slope(*a),
+            "one sample per class": lambda z, loss, per_class, *a: room.residual_slope(z, loss, 1, *a),
         },
     ),
     Proof(

@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ufm.errors import IncompatibleError, InvalidProblemError
-from ufm.initial import Gaussian, Given, LinearDefault, SimplexETF, Start, Zeros, block_rng, draw, simplex_etf
+from ufm.initial import (
+    Gaussian,
+    Given,
+    LinearDefault,
+    SimplexETF,
+    Spectral,
+    Start,
+    Zeros,
+    block_rng,
+    draw,
+    simplex_etf,
+    walsh,
+)
 from ufm.problems import DUFM, UFM
 
 EPS = np.finfo(float).eps
@@ -20,6 +32,8 @@ OBJECTS = [
     LinearDefault(),
     SimplexETF(),
     SimplexETF("columns"),
+    Spectral(0.5),
+    Spectral((0.5, 1.0)),
     Given([[1.0, 2.0]]),
     Given(np.arange(20.0)),
     Given(W=[[1.0]], H=[[2.0]]),
@@ -67,6 +81,12 @@ def test_arrays_are_held_by_content_and_do_not_change():
     [
         (lambda: Gaussian(-1), "Gaussian.scale is -1; allowed: a finite number >= 0."),
         (lambda: Gaussian("1"), "Gaussian.scale is '1'"),
+        (lambda: Spectral(-1), "Spectral.singular_values is -1; allowed: a finite number >= 0."),
+        (lambda: Spectral("1"), "Spectral.singular_values is '1'"),
+        (lambda: Spectral((1, None)), "Spectral.singular_values is None"),
+        (lambda: draw(UFM(4, 4), Spectral((1, 2)), 0), "allowed: one number, or one for each of 4 classes"),
+        (lambda: draw(UFM(6, 6), Spectral(1), 0), "walsh.K is 6; allowed: a power of 2 from 2 on."),
+        (lambda: draw(UFM(4, 3), Spectral(1), 0), "width is 3; allowed: at least the number of classes, 4"),
         (lambda: SimplexETF("rows"), "SimplexETF.norm is 'rows'; allowed: 'frobenius' or 'columns'."),
         (lambda: Given(), "Given is None; allowed: one array, or arrays by block name, not both."),
         (lambda: Given([1.0], W=[1.0]), "not both"),
@@ -105,6 +125,11 @@ def test_bad_values_get_a_sentence(build, sentence):
             "init.W1 is SimplexETF(norm='frobenius'); allowed: H and the last",
         ),
         (DEEP, Start(Zeros(), b=SimplexETF()), "init.b is SimplexETF"),
+        (
+            DEEP,
+            Start(Zeros(), b=Spectral(1)),
+            "init.b is Spectral(singular_values=1.0); allowed: weights and H.",
+        ),
         (PROBLEM, Start(Zeros(), W=Given(W=np.ones((3, 4)))), "allowed: an initialiser of one block"),
     ],
 )
@@ -165,3 +190,28 @@ def test_features_and_classifier_at_a_simplex(width, norm):
     assert np.abs(W @ W.T - gram).max() < 16 * EPS
     assert np.abs(H.T @ H - gram[np.ix_([0, 0, 1, 2], [0, 0, 1, 2])]).max() < 16 * EPS
     assert np.array_equal(H[:, 0], H[:, 1])
+
+
+@pytest.mark.parametrize("K", [2, 4, 16])
+def test_walsh_rows_are_characters_of_bitwise_addition(K):
+    chi, g = walsh(K), np.arange(K)
+    assert np.array_equal(chi @ chi, K * np.eye(K))
+    for a in range(K):
+        assert np.array_equal(chi[:, g ^ a], chi * chi[:, [a]])
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("per_class", [1, 2, (1, 2, 3, 1)])
+def test_spectral_blocks_have_their_singular_values_and_their_logits_the_products(depth, per_class):
+    s = (0.0, 0.5, 1.0, 2.0)
+    problem = DUFM(4, 6, depth, per_class)
+    blocks = draw(problem, Start(Spectral(s), H=Spectral(1.5)), 0)
+    for name in problem.trained:
+        found = np.linalg.svd(blocks[name], compute_uv=False)[:4]
+        assert found == pytest.approx([1.5] * 4 if name == "H" else s[::-1], abs=1e-14)
+    Z = blocks["H"]
+    for layer in range(1, depth + 1):
+        Z = blocks[f"W{layer}"] @ Z
+    V, n = walsh(4) / 2, np.bincount(problem.labels)[problem.labels]
+    expected = (V * 1.5 * np.array(s) ** depth @ V)[:, problem.labels] / np.sqrt(n)
+    assert expected == pytest.approx(Z, abs=1e-13)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import figures
 import ufm
 from ufm.config import run_from_table, to_table
 from ufm.errors import InvalidProblemError
@@ -372,3 +373,39 @@ def test_spectral_starts_survive_a_file():
     for init in (Spectral(0.5), Spectral((0.5, 1.0)), Start(Spectral(1), H=Spectral((2.0, 1.0)))):
         run = Run(problem(2, 1), ufm.GD(0.1), init=init, steps=3)
         assert run_from_table(to_table(run)) == run
+
+
+# ------------------------------------------------------------------------------------------------ figures
+
+
+def test_figure_of_gaps_shows_the_law_and_ranks_that_fall_with_depth():
+    data = figures.load("depth_repulsion").compute(True)
+    np.testing.assert_allclose(data["gap"], data["law"], rtol=3e-3)
+    np.testing.assert_allclose(data["largest"], data["largest_law"], rtol=6e-3)
+    assert (data["recursion"] < 1).all()
+    assert (data["largest"].diff("deep") > 0).all()
+    rank = data["rank"].mean("seed")
+    assert (rank.diff("depth") < 0).all()
+    assert (rank.sel(width=64) > rank.sel(width=16)).all()
+
+
+def test_figure_of_persistence_shows_the_best_runs_at_rank_five():
+    data = figures.load("persistence").compute(True)
+    rank = data["rank"]
+    assert (rank.sel(scale=3.0).mean("seed") > rank.sel(scale=0.3).mean("seed")).all()
+    assert int(rank.values.ravel()[np.argmin(data["loss"].values)]) == 5
+    # five opposed pairs: closed form at its stationary scale, (exp terms) + ((L+1) lam/2) 5 (2 b sqrt n)^(2/(L+1))
+    b = np.linspace(6, 8, 20001)
+    pairs = np.log(1 + np.exp(-2 * b) + 8 * np.exp(-b)) + 1.5 * 2.0**-10 * 5 * (2 * b * np.sqrt(5)) ** (2 / 3)
+    assert float(data["loss"].min()) == pytest.approx(pairs.min(), rel=1e-3)
+    assert float(data["loss"].min()) >= pairs.min()
+
+
+@pytest.mark.slow
+def test_wide_models_from_large_starts_stay_at_collapse():
+    data = figures.load("persistence").compute(False)
+    collapsed = data["collapsed"].mean("seed")
+    assert (collapsed.sel(width=120, scale=[2.0, 3.0]) == 1).all()
+    assert (collapsed.sel(width=[15, 30]) == 0).all()
+    assert (collapsed.sel(scale=0.3) == 0).all()
+    assert (data["rank"].mean("seed").sel(scale=2.0).diff("width") > 0).all()

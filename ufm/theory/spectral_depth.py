@@ -37,8 +37,8 @@ import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import UfmError, invalid
-from ufm.initial import Spectral, Start, walsh
-from ufm.theory._recorded import finite_records
+from ufm.initial import Spectral, Start, draw, walsh
+from ufm.theory._recorded import BLOCK, finite_records
 from ufm.theory.symmetric_path import wrong_share
 
 if TYPE_CHECKING:
@@ -124,6 +124,26 @@ def residual(z: Any, loss: str = "ce", per_class: Any = 1, mean: bool = True, xp
     if loss == "mse":
         return (z - xp.sqrt(per_class)) / samples
     return -missing_spectrum(z, per_class, xp) * xp.sqrt(per_class) / samples
+
+
+def residual_slope(z: Any, loss: str = "ce", per_class: Any = 1, mean: bool = True, xp: Any = np) -> Any:
+    """d r_k/d z_j, shape (..., K, K): c (p_{k xor j} - p_k p_j)/(K sqrt(n)), without cancellation; or c' I.
+
+    Parameters are those of `residual`.
+
+    Examples
+    --------
+    >>> residual_slope(np.zeros(2)).tolist()
+    [[0.0, 0.0], [0.0, 0.25]]
+    """
+    K = np.shape(z)[-1]
+    samples = K * per_class if mean else 1
+    if loss == "mse":
+        return np.broadcast_to(np.eye(K, dtype=int) / samples, (*np.shape(z), K))
+    k = np.arange(K)
+    m = missing_spectrum(z, per_class, xp)  # 1 - p
+    one, other = m[..., :, None], m[..., None, :]
+    return (one + other - one * other - m[..., k[:, None] ^ k]) / (K * samples)
 
 
 def others(values: Any) -> Any:
@@ -367,7 +387,13 @@ def ray_rates(classes: int, depth: int, start: float, stop: float, share: float)
 
 
 def start_of(run: Run) -> np.ndarray | None:
-    """Values of H, W1, ..., WL where every block starts at a `Spectral`, shape (L + 1, K), or None."""
+    """Values of H, W1, ..., WL where every block starts at a `Spectral`, shape (L + 1, K), or None.
+
+    Raises
+    ------
+    InvalidProblemError, IncompatibleError
+        For a start that cannot be drawn.
+    """
     problem, init = run.problem, run.init
     if isinstance(init, Start):
         named = {problem.last if name == "W" else name: start for name, start in init.blocks}
@@ -376,6 +402,7 @@ def start_of(run: Run) -> np.ndarray | None:
         chosen = [init] * len(problem.trained)
     if not all(isinstance(start, Spectral) for start in chosen):
         return None
+    draw(problem, init, run.seed)
     return np.array([start.values(problem.classes) for start in chosen if isinstance(start, Spectral)])
 
 
@@ -443,6 +470,8 @@ def _flow_hypotheses(run: Run) -> str | None:
 WRONG_RATES = 1e-6  # relative error of all learning rates that the recursion's control carries
 LOST = 1e-3  # share of the largest value beyond which deviations count no longer as small
 LOST_FLOW = 0.05  # the same for the distance of steps and flow
+TINY = 1e-200  # a start at 0 stays there, and a solver needs a scale
+FLOW_ERROR = 1e-9  # relative error granted to the solver of the flow
 
 
 def _loss_of(run: Run) -> dict[str, Any]:
@@ -471,16 +500,27 @@ def _path_and_bound(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _path(run: Run, error: float = 0.0) -> np.ndarray:
-    """The recursion of a run, with all learning rates multiplied by 1 + error."""
+    """The recursion up to the last finite record, with all learning rates multiplied by 1 + error."""
     start = start_of(run)
     assert start is not None
     return recursion(
         start,
-        run.rates * (1 + error),
+        _rates(run) * (1 + error),
         **_loss_of(run),
         coupled=_by_block(run, run.coupled),
         decoupled=_by_block(run, run.decoupled),
     )
+
+
+def _recorded_steps(run: Run) -> np.ndarray:
+    """Steps of the finite records."""
+    assert run.trajectory is not None
+    return np.asarray(run.trajectory.steps)[finite_records(run)]
+
+
+def _rates(run: Run) -> np.ndarray:
+    """Learning rates up to the last finite record."""
+    return run.rates[: _recorded_steps(run).max(initial=0)]
 
 
 def observed_modes(run: Run, kept: np.ndarray) -> np.ndarray:
@@ -598,7 +638,7 @@ def _bound_of(run: Run, path: np.ndarray) -> np.ndarray:
     problem = run.problem
     return round_off_bound(
         path,
-        run.rates,
+        _rates(run),
         max(*problem.widths, problem.samples),
         **_loss_of(run),
         coupled=_by_block(run, run.coupled),
@@ -607,43 +647,67 @@ def _bound_of(run: Run, path: np.ndarray) -> np.ndarray:
 
 
 def _recursion_prediction(run: Run, error: float = 0.0) -> Prediction:
-    kept, trajectory = finite_records(run), run.trajectory
-    assert trajectory is not None
-    steps = np.asarray(trajectory.steps)[kept]
+    steps, observed = _recorded_steps(run), observed_modes(run, finite_records(run))
     path, bound = _path_and_bound(run)
-    z = (_path(run, error) if error else path).prod(axis=1)[steps]
-    predicted = z[:, :, None] * np.eye(run.problem.classes)
-    return Prediction(
-        "Z_t in the Walsh basis, against diag(z_t)", predicted, observed_modes(run, kept), bound[steps]
-    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = (_path(run, error) if error else path)[steps].prod(axis=1)
+        predicted = z[:, :, None] * np.eye(run.problem.classes)
+    return Prediction("Z_t in the Walsh basis, against diag(z_t)", predicted, observed, bound[steps])
 
 
 def _perturbed_recursion(run: Run) -> Prediction:
     return _recursion_prediction(run, WRONG_RATES)
 
 
-def discretisation_bound(path: np.ndarray, slopes: np.ndarray, rates: np.ndarray, decay: float) -> np.ndarray:
+def flow_growth(s: np.ndarray, decay: float, loss: str, per_class: int, mean: bool) -> np.ndarray:
+    """Largest eigenvalue of the symmetric Jacobian of ds_k/dt = -s_k^L r_k - lam s_k, of the shape of s[:, 0].
+
+    Parameters
+    ----------
+    s : ndarray, shape (steps + 1, L + 1, K)
+        Balanced values along a path.
+    decay, loss, per_class, mean
+        As for `integrate_flow`.
+    """
+    depth, K = s.shape[1] - 1, s.shape[-1]
+    found = np.empty(len(s))
+    at_once = max(1, BLOCK // K**2)
+    for first in range(0, len(s), at_once):
+        here = slice(first, first + at_once)
+        now, z = s[here, 0], s[here].prod(axis=1)
+        power = now**depth
+        coupling = residual_slope(z, loss, per_class, mean) * power[:, :, None] * power[:, None, :]
+        own = depth * residual(z, loss, per_class, mean) * now ** (depth - 1) + decay
+        J = -(depth + 1) * coupling - own[:, :, None] * np.eye(K)
+        finite = np.isfinite(J).all(axis=(1, 2))
+        found[here] = np.linalg.eigvalsh(np.where(finite[:, None, None], J, 0.0))[:, -1]
+        found[here][~finite] = np.inf
+    return found
+
+
+def discretisation_bound(
+    path: np.ndarray, rates: np.ndarray, decay: float, loss: str, per_class: int, mean: bool
+) -> np.ndarray:
     """How far steps may be from the flow (5.1) at the same time, in the Euclidean norm over s; shape (steps + 1,).
 
-    E' = (1 + eta mu) E + eta |f' - f| with f = ds/dt at both ends of the step, twice the leading order of what one
-    step does, and mu the one-sided Lipschitz constant of f: its Jacobian is diag(L |r_k| s_k^{L-1}) minus a positive
-    semidefinite matrix minus lam. O(eta) at a fixed time; infinite beyond the share `LOST_FLOW` of the largest s.
+    E' = exp(eta mu) E + eta |f' - f| with f = ds/dt at both ends of the step, twice the leading order of what one
+    step does, and mu the one-sided Lipschitz constant of f, the largest eigenvalue of its Jacobian at either end.
+    O(eta) at a fixed time; first order in E, so infinite beyond the share `LOST_FLOW` of the largest s.
 
     Parameters
     ----------
     path : ndarray, shape (steps + 1, L + 1, K)
         Balanced, from `recursion`.
-    slopes : ndarray, shape (steps + 1, K)
-        Residuals r_k.
     rates : ndarray, shape (steps,)
         Learning rates.
-    decay : float
-        lam of every block.
+    decay, loss, per_class, mean
+        As for `integrate_flow`.
     """
-    s, depth = path[:, 0], path.shape[1] - 1
+    s = path[:, 0]
     with np.errstate(over="ignore", invalid="ignore"):
-        f = -slopes * s**depth - decay * s
-        mu = depth * np.maximum(-slopes * s ** (depth - 1), 0).max(axis=-1) - decay
+        slope = residual(path.prod(axis=1), loss, per_class, mean)
+        f = -(s ** (path.shape[1] - 1)) * slope - decay * s
+        mu = flow_growth(path, decay, loss, per_class, mean)
         local = rates * np.linalg.norm(np.diff(f, axis=0), axis=-1)
         growth = np.exp(rates * np.maximum(mu[:-1], mu[1:]))
         deviation = np.zeros(len(path))
@@ -697,32 +761,28 @@ def integrate_flow(
     later = times > 0
     if later.any():
         solution = solve_ivp(
-            slope, (0.0, times[-1]), z, "DOP853", times[later], rtol=1e-11, atol=1e-11 * np.max(z)
+            slope, (0.0, times[-1]), z, "DOP853", times[later], rtol=1e-11, atol=1e-11 * np.max(z) + TINY
         )
         found[later] = solution.y.T
     return found
 
 
 def _flow_prediction(run: Run, wrong: bool = False) -> Prediction:
-    kept, trajectory, problem = finite_records(run), run.trajectory, run.problem
-    assert trajectory is not None
-    steps, settings, depth = np.asarray(trajectory.steps)[kept], _loss_of(run), problem.depth
+    steps, settings, depth = _recorded_steps(run), _loss_of(run), run.problem.depth
     decay = float(next(iter(run.coupled.values())) + next(iter(run.decoupled.values())))
+    observed = np.diagonal(observed_modes(run, finite_records(run)), axis1=1, axis2=2)
     path, round_off = _path_and_bound(run)
-    z = path.prod(axis=1)
-    observed = np.diagonal(observed_modes(run, kept), axis1=1, axis2=2)
-    deviation = discretisation_bound(path, residual(z, **settings), run.rates, decay)[steps]
-    s = path[steps, 0].max(axis=-1)
-    with np.errstate(invalid="ignore", over="ignore"):
-        bound = (s + deviation) ** (depth + 1) - s ** (depth + 1) + round_off[steps]
-        bound = bound + 1e-9 * np.maximum.accumulate(z.max(axis=-1))[steps]
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = path.prod(axis=1)
+        deviation = discretisation_bound(path, _rates(run), decay, **settings)[steps]
+        s = path[steps, 0].max(axis=-1)
+        solver = FLOW_ERROR * np.maximum.accumulate(z.max(axis=-1))[steps]
+        bound = (s + deviation) ** (depth + 1) - s ** (depth + 1) + round_off[steps] + solver
     bound = np.where(np.isnan(bound), np.inf, bound)
-    times = np.concatenate([[0.0], np.cumsum(run.rates)])[steps]
-    judged = bound < np.inf
+    times, judged = np.concatenate([[0.0], np.cumsum(_rates(run))])[steps], bound < np.inf
+    factors = depth if wrong else depth + 1
     predicted = observed.copy()
-    predicted[judged] = integrate_flow(
-        z[0], times[judged], depth, decay, **settings, factors=depth if wrong else None
-    )
+    predicted[judged] = integrate_flow(z[0], times[judged], depth, decay, **settings, factors=factors)
     return Prediction("z_t, against the flow (5.1) at the same time", predicted, observed, bound)
 
 
