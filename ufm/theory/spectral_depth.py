@@ -412,6 +412,8 @@ def _setting(run: Run) -> str | None:
     from ufm.optimizers import GD
 
     problem, loss = run.problem, run.problem.loss
+    if problem.bias:
+        return "the logits have a bias; the modes are those of a chain without"
     try:
         start = start_of(run)
     except UfmError as error:
@@ -420,8 +422,6 @@ def _setting(run: Run) -> str | None:
         return f"the start is {run.init!r}; the modes stay apart from a Spectral start of every block"
     if problem.depth > 1 and problem.activation != "identity":
         return f"the activation is {problem.activation}; the modes stay apart in a linear chain"
-    if problem.bias:
-        return "the logits have a bias; the modes are those of a chain without"
     if problem.frozen_values:
         return f"frozen are {', '.join(problem.frozen_values)}; the modes are those of a chain trained in all blocks"
     if not isinstance(loss, MSE | CrossEntropy):
