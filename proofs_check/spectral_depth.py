@@ -252,8 +252,11 @@ def law_is_the_linearised_flow(law: Law) -> bool:
 
 
 def largest_where_claimed(law: Law) -> bool:
-    """With L = 1 + a: the slope of the logarithm falls through 0 at z_c, and the value there is `largest_gap`."""
-    a, start = sp.symbols("a z_0", positive=True)
+    """With L = 1 + a: the slope of the logarithm falls at every z (below sqrt n for the squared error), through 0 at z_c.
+
+    So the gap is largest there, and only there; its value is `largest_gap`.
+    """
+    a, start, missing = sp.symbols("a z_0 sqrt(n)-z", positive=True)
     for gap, peak in (
         (room.relative_gap(z, start, K, 1 + a, n, sp), law.peak(K, 1 + a, n, sp)),
         (room.mse_relative_gap(z, start, 1 + a, n, sp), law.mse_peak(1 + a, n)),
@@ -261,8 +264,8 @@ def largest_where_claimed(law: Law) -> bool:
         slope = sp.simplify(sp.diff(gap, z) / gap)
         if not zero(slope.subs(z, peak)):
             return False
-        bend = sp.factor(sp.simplify(sp.diff(slope, z)).subs(z, peak))
-        if sp.simplify(bend).is_negative is not True:
+        bend = sp.diff(sp.apart(slope, z), z).subs(n, (z + missing) ** 2)
+        if bend.is_negative is not True:
             return False
     value = room.relative_gap(law.peak(K, 1 + a, n, sp), start, K, 1 + a, n, sp)
     return zero(sp.simplify(sp.log(value / law.largest(start, K, 1 + a, n, sp)).expand(force=True)))
