@@ -252,7 +252,7 @@ def law_is_the_linearised_flow(law: Law) -> bool:
 
 
 def largest_where_claimed(law: Law) -> bool:
-    """With L = 1 + a: the slope of the logarithm falls at every z (below sqrt n for the squared error), through 0 at z_c.
+    """With L = 1 + a: the slope of the logarithm falls at every z (below sqrt n for squared errors), through 0 at z_c.
 
     So the gap is largest there, and only there; its value is `largest_gap`.
     """
