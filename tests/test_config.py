@@ -59,6 +59,7 @@ initialisers = (
     | st.builds(ufm.SimplexETF, st.sampled_from(["frobenius", "columns"]))
     | matrices(2, 3).map(ufm.Given)
     | number.map(ufm.Given)
+    | st.builds(ufm.Spectral, rate | st.lists(rate, min_size=1, max_size=4))
 )
 starts = (
     initialisers

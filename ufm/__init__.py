@@ -16,7 +16,7 @@ from ufm.errors import (
     StorageError,
     UfmError,
 )
-from ufm.initial import Gaussian, Given, LinearDefault, SimplexETF, Start, Zeros, simplex_etf
+from ufm.initial import Gaussian, Given, LinearDefault, SimplexETF, Spectral, Start, Zeros, simplex_etf, walsh
 from ufm.losses import MSE, CrossEntropy, UserLoss
 from ufm.optimizers import GD, Adam, Blockwise, Elementwise, Momentum, NormalisedGD, SignGD, Signum
 from ufm.problems import DUFM, UFM
@@ -46,9 +46,9 @@ __all__ = [
     "DUFM", "GD", "MSE", "UFM", "Adam", "At", "Blockwise", "Cosine", "Coupled", "CrossEntropy", "Decoupled",
     "DivergedError", "Elementwise", "Every", "Gaussian", "Given", "IncompatibleError", "InterruptedRunError",
     "InvalidProblemError", "LinearDefault", "LogSpaced", "Mixed", "Momentum", "NormalisedGD", "Rates", "SignGD",
-    "Signum", "SimplexETF", "Start", "StepDecay", "StorageError", "SymmetricTrajectory", "Trajectory", "UfmError",
-    "UserLoss", "Zeros", "claims", "compare", "environment", "load", "metrics", "plotting", "simplex_etf", "simulate",
-    "simulate_symmetric", "solutions", "theory",
+    "Signum", "SimplexETF", "Spectral", "Start", "StepDecay", "StorageError", "SymmetricTrajectory", "Trajectory",
+    "UfmError", "UserLoss", "Zeros", "claims", "compare", "environment", "load", "metrics", "plotting", "simplex_etf",
+    "simulate", "simulate_symmetric", "solutions", "theory", "walsh",
 ]  # fmt: skip
 
 
