@@ -192,7 +192,7 @@ import ufm
 
 problem = ufm.DUFM(10, 30, 3, loss="ce", features=ufm.Given([[1.0] * 10] * 30))
 ufm.Momentum(ufm.StepDecay(0.1), 0.9), ufm.Mixed(1e-3, 1e-3), ufm.LogSpaced(300), ufm.Start(W=ufm.Zeros())
-slow = "numba llvmlite sympy matplotlib xarray pandas scipy.special tqdm mpmath".split()
+slow = "numba llvmlite sympy matplotlib xarray pandas scipy.linalg scipy.special tqdm mpmath".split()
 print([name for name in slow if name in sys.modules])
 """
     assert " ".join(call(code)) == "[]"

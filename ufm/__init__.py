@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import scipy.linalg.cython_blas  # noqa: F401 - every kernel calls it; without it here the first run would wait for it
-
 from ufm.decay import Coupled, Decoupled, Mixed
 from ufm.errors import (
     DivergedError,
@@ -17,6 +15,7 @@ from ufm.errors import (
     UfmError,
 )
 from ufm.initial import Gaussian, Given, LinearDefault, SimplexETF, Spectral, Start, Zeros, simplex_etf, walsh
+from ufm.kernels import blas as _blas
 from ufm.losses import MSE, CrossEntropy, UserLoss
 from ufm.optimizers import GD, Adam, Blockwise, Elementwise, Momentum, NormalisedGD, SignGD, Signum
 from ufm.problems import DUFM, UFM
@@ -37,6 +36,8 @@ _FUNCTIONS = {
     "SymmetricTrajectory": "ufm.reduced",
     "simulate_symmetric": "ufm.reduced",
 }
+
+_blas.module()  # every kernel calls it; without it here the first run would wait for it
 
 # a lazy attribute would be shadowed by the module of the same name, so these two come at once
 from ufm.compare import compare  # noqa: E402

@@ -138,9 +138,9 @@ def _usable_cores() -> int | None:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-@lru_cache(maxsize=2)
-def _pools(scipy_is_loaded: bool) -> Any:
-    """Controller of the BLAS libraries; finding them takes longer than asking them, and scipy brings its own."""
+@lru_cache(maxsize=1)
+def _pools() -> Any:
+    """Controller of the BLAS libraries, those of numpy and scipy; finding them takes longer than asking them."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
@@ -149,7 +149,7 @@ def _pools(scipy_is_loaded: bool) -> Any:
 def _blas() -> list[dict[str, Any]]:
     """BLAS libraries loaded in this process and their threads, without the paths of their files."""
     try:
-        pools = _pools("scipy.linalg" in sys.modules).info()
+        pools = _pools().info()
     except (ImportError, OSError, RuntimeError):
         return []
     kept = {

@@ -23,11 +23,17 @@ def progress_bar(progress: bool | None, total: int, start: int) -> Iterator[Call
 
 @contextmanager
 def collector_at_rest() -> Iterator[None]:
-    """Pause garbage collection: while numba builds its type objects there is none, and looking for it takes a tenth."""
+    """Pause garbage collection: while numba builds its type objects there is none, and looking for it takes a tenth.
+
+    What was built counts as old when it ends: else the next collection would look through all of it.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if enabled:
+            if gc.get_freeze_count() == 0:
+                gc.freeze()
+                gc.unfreeze()  # into the oldest generation
             gc.enable()

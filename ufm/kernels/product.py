@@ -1,19 +1,33 @@
 """Matrix products inside flat vectors, by the BLAS that scipy brings.
 
-Called without making array views: a view costs as much as a product of 4 x 4 matrices. This leans on three things
-inside numba that np.dot itself is compiled to and that have kept their form from numba 0.59 to 0.68: the C function
-`numba_xxgemm`, which finds scipy's BLAS at its first call, `ensure_blas`, and `get_blas_kind`.
+Called without making array views: a view costs as much as a product of 4 x 4 matrices.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import config, types
 from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
-from numba.np.linalg import ensure_blas, get_blas_kind
+
+from ufm.kernels import blas
+
+GEMM = {types.float64: "dgemm", types.float32: "sgemm"}
+
+
+def _symbol(name):
+    """Under which compiled code, that of a former process too, finds a function of BLAS."""
+    return f"ufm_{name}"
+
+
+with blas.importable():
+    import numba.np.arraymath  # noqa: F401 - would import all of scipy.linalg to see whether there is a BLAS
+
+if not config.DISABLE_JIT:
+    for _name in GEMM.values():
+        binding.add_symbol(_symbol(_name), blas.address(_name))
 
 
 @intrinsic
@@ -21,32 +35,33 @@ def _gemm(typingctx, x, ox, tx, y, oy, ty, out, oo, rows, inner, cols):
     arrays = (x, y, out)
     if not all(isinstance(a, types.Array) and a.ndim == 1 and a.layout == "C" for a in arrays):
         raise TypingError("flat contiguous vectors expected")
-    if len({a.dtype for a in arrays}) != 1:
+    if len({a.dtype for a in arrays}) != 1 or x.dtype not in GEMM:
         raise TypingError("vectors of one precision expected")
-    ensure_blas()
 
     def codegen(context, builder, signature, arguments):
         x, ox, tx, y, oy, ty, out, oo, rows, inner, cols = arguments
-        word, char, pointer = context.get_value_type(types.intp), ir.IntType(8), ir.IntType(8).as_pointer()
+        char, count = ir.IntType(8), ir.IntType(32)
         real = context.get_value_type(signature.args[0].dtype)
-        # kind, two letters, three sizes, alpha, x and y with their row lengths, beta, out with its own
-        matrix = [pointer, word]
-        shape = [*[char] * 3, *[word] * 3, pointer, *matrix * 2, pointer, *matrix]
+        # two letters, three sizes, alpha, x and y with their row lengths, beta, out with its own: all by reference
+        shape = [char] * 2 + [count] * 3 + [real, real, count, real, count, real, real, count]
         function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.IntType(32), shape), "numba_xxgemm"
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [kind.as_pointer() for kind in shape]),
+            _symbol(GEMM[signature.args[0].dtype]),
         )
 
         def at(array_type, array, offset):
-            data = context.make_array(array_type)(context, builder, array).data
-            return builder.bitcast(builder.gep(data, [offset]), pointer)
+            return builder.gep(context.make_array(array_type)(context, builder, array).data, [offset])
 
-        def constant(value):
-            slot = cgutils.alloca_once_value(builder, ir.Constant(real, value))
-            return builder.bitcast(slot, pointer)
+        def held(value):
+            return cgutils.alloca_once_value(builder, value)
+
+        def size(value):
+            return held(builder.trunc(value, count))
 
         def letter(transposed):
             test = builder.icmp_unsigned("!=", transposed, ir.Constant(transposed.type, 0))
-            return test, builder.select(test, ir.Constant(char, ord("t")), ir.Constant(char, ord("n")))
+            return test, held(builder.select(test, ir.Constant(char, ord("t")), ir.Constant(char, ord("n"))))
 
         # row-major out = x y is column-major out^T = y^T x^T
         y_flipped, y_letter = letter(ty)
@@ -54,11 +69,10 @@ def _gemm(typingctx, x, ox, tx, y, oy, ty, out, oo, rows, inner, cols):
         builder.call(
             function,
             [
-                ir.Constant(char, ord(get_blas_kind(signature.args[0].dtype))),
-                y_letter, x_letter, cols, rows, inner, constant(1.0),
-                at(signature.args[3], y, oy), builder.select(y_flipped, inner, cols),
-                at(signature.args[0], x, ox), builder.select(x_flipped, rows, inner),
-                constant(0.0), at(signature.args[6], out, oo), cols,
+                y_letter, x_letter, size(cols), size(rows), size(inner), held(ir.Constant(real, 1.0)),
+                at(signature.args[3], y, oy), size(builder.select(y_flipped, inner, cols)),
+                at(signature.args[0], x, ox), size(builder.select(x_flipped, rows, inner)),
+                held(ir.Constant(real, 0.0)), at(signature.args[6], out, oo), size(cols),
             ],
         )  # fmt: skip
         return context.get_dummy_value()
