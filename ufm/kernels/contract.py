@@ -32,9 +32,15 @@ OPTIONS: dict[str, Any] = {**ALLOCATING, "_nrt": False}
 FINE, EXPONENTS, NOT_FINITE = 0, 1, 2  # what a head reports of the logits
 DOUBT = 3  # why a loop stopped: a sign may be undecided, and the watch that counts them is needed
 
-inline = numba.njit(forceinline=True, no_cpython_wrapper=True, **OPTIONS)
-helper = numba.njit(no_cpython_wrapper=True, **OPTIONS)
-allocating_helper = numba.njit(no_cpython_wrapper=True, **ALLOCATING)
+# Kernels are either called from Python or handed to one that is: numba need not make the entry for the other way. What
+# only other kernels call needs none.
+PASSED = {"no_cpython_wrapper": True}
+CALLED = {"no_cfunc_wrapper": True}
+ENTRIES = {"run": CALLED, "evaluate": CALLED, "reduced": CALLED}
+
+inline = numba.njit(forceinline=True, **PASSED, **CALLED, **OPTIONS)
+helper = numba.njit(**PASSED, **CALLED, **OPTIONS)
+allocating_helper = numba.njit(**PASSED, **CALLED, **ALLOCATING)
 
 
 def allocates(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -172,6 +178,7 @@ def compiled(function: Callable[..., Any], kind: str, dtype: str, keep: bool = T
     """
     signature = getattr(signatures(dtype), kind)
     options = ALLOCATING if not keep or getattr(function, "allocates", False) else OPTIONS
+    options = {**options, **ENTRIES.get(kind, PASSED)}
     with _lock, interrupt_deferred():
         begin = time.perf_counter()
         try:
