@@ -323,11 +323,11 @@ from ufm.kernels import doubt
 sys.path.insert(0, sys.argv[1])
 import test_signs
 
-cheap, seen = doubt.suspicious, {True: 0, False: 0, "undecided": 0}
+cheap, seen = doubt.suspected, {True: 0, False: 0, "undecided": 0}
 
 
-def checked(chain, step, theta, grad, H, start, X, D, columns, B, scratch):
-    answer = bool(cheap(chain, step, theta, grad, H, start, X, D, columns, B, scratch))
+def checked(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
+    answer = cheap(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor) != 0
     inputs = X.copy()
     inputs[: chain.table[0, 1] * B] = H[start : start + chain.table[0, 1] * B]
     found = doubt.undecided(chain, step, theta, grad, inputs, D, columns, B, np.zeros(5, np.int64))
@@ -337,7 +337,7 @@ def checked(chain, step, theta, grad, H, start, X, D, columns, B, scratch):
     return answer
 
 
-doubt.suspicious = checked
+doubt.suspected = checked
 for name, (problem, decay, states, _) in test_signs.SETTINGS.items():
     if getattr(states, "func", None) is not test_signs.along:
         for state, _ in states(problem, seeds=range(3)):
@@ -357,12 +357,62 @@ print(seen[True], seen[False], seen["undecided"])
 
 
 def test_what_the_cheap_bound_lets_pass_has_no_undecided_sign(python):
-    """Interpreted, each answer of `suspicious` beside that of `undecided`; both answers occur."""
+    """Interpreted, each answer of `alarm` beside that of `undecided`; both answers occur."""
     found = python(INTERPRETED, {"NUMBA_DISABLE_JIT": "1"}, arguments=[str(Path(__file__).parent)])
     alarms, passed, undecided = map(int, found.split())
     print(f"{alarms} alarms, {undecided} of them with undecided signs; {passed} passed")
     assert passed > 20
     assert alarms > 5
+
+
+def with_dead_units(problem, seed):
+    """A Gaussian state of a ReLU chain in which the first sample is dead from layer 1 on, a unit in all samples."""
+    state, _ = next(random(problem, (0.5,), (seed,)))
+    state["H"] = abs(state["H"])
+    state["W1"][0] = -1.0
+    state["H"][:, 0], state["H"][0, 0] = 0.0, 1.0
+    state["W1"][:, 0] = -abs(state["W1"][:, 0])
+    return state
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+@pytest.mark.parametrize("decay", [None, BOTH], ids=["free", "decayed"])
+def test_zeros_of_dead_units_are_decided(depth, decay):
+    """Products of exact zeros: sign 0 (or the decay's), not in doubt, as the exact sign is."""
+    problem, tally, zeros = ce(6, depth, SIZES), Tally(), 0
+    for seed in range(3):
+        state = with_dead_units(problem, seed)
+        assert not np.any(logits(problem, state, [0])[1])
+        tally.add(problem, state, decay)
+        found = problem.signs(state, decay)
+        zeros += sum(int((block == 0).sum()) for block in found.sign.values())
+    print(f"depth {depth}: {tally}, {zeros} zeros")
+    assert tally.undecided == tally.wrong == 0
+    assert decay is not None or zeros > 3 * problem.width
+
+
+QUICK = """
+import ufm
+from ufm.kernels import doubt
+
+asked = {"entry_bound": 0, "suspected": 0}
+for name in asked:
+    def counted(*arguments, name=name, function=getattr(doubt, name)):
+        asked[name] += 1
+        return function(*arguments)
+    setattr(doubt, name, counted)
+problem = ufm.DUFM(10, 30, 3, loss="ce", activation="relu")
+traj = ufm.simulate(problem, ufm.SignGD(1e-4), steps=6)
+gradient = problem.gradient({name: traj[name][0] for name in problem.trained})
+print((gradient["W2"] == 0).sum(), sum(asked.values()))
+"""
+
+
+def test_dead_units_do_not_cost_the_quick_answer(python):
+    """No entry is looked at by itself, though many are 0."""
+    zeros, asked = map(int, python(QUICK, {"NUMBA_DISABLE_JIT": "1"}).split())
+    assert zeros > 20
+    assert asked == 0
 
 
 # ------------------------------------------------------------------------------------ single precision

@@ -16,14 +16,15 @@ or 1/B, the slope of the residual. Of a user's loss, whose round-off is not know
 Where rho > 1/2 the softmax no longer answers in proportion, and a probability may be anything between 0 and 1.
 
 A ReLU unit whose pre-activation is nearer to 0 than its error may be alive or dead: the derivative behind it is in
-doubt as a whole. A unit that is dead beyond doubt has no error, and entries that are 0 for that reason are decided.
+doubt as a whole. A unit that is dead beyond doubt has no error, and entries that are 0 for that reason are decided,
+like the derivatives of a sample whose units are all dead.
 An entry whose terms cancel exactly is undecided: arithmetic of this precision cannot tell it from a small one.
 
 Signum and Adam take the sign of an average of gradients. What is counted for them are the entries of the gradient
 that enter the average undecided, at the step at which they enter; how long the average remembers them, and whether
 decided entries of opposite signs cancel in it, is not followed.
 
-`gradient` works all this out with exponents carried. `suspicious` bounds it from above by maxima and sums of |W|, |X|
+`gradient` works all this out with exponents carried. `alarm` bounds it from above by maxima and sums of |W|, |X|
 and |D| in O(KN + Kd + dN), first by one number for each block, then row by row and column by column, so that a step
 whose signs are beyond doubt, which is nearly every one, is known as such without the matrix products of `gradient`.
 """
@@ -46,6 +47,8 @@ from ufm.kernels.losses import ONE_HOT, SMOOTHED, SOFT, SQUARED
 from ufm.kernels.product import product
 
 NOTHING = -np.inf  # logarithm of zero
+# a literal's type is its value: numba would compile what it is handed to once more for it
+ZERO, BY_ROWS, BY_COLUMNS = np.int64(0), np.bool_(True), np.bool_(False)
 SUSPECTED = -1  # what `alarm` answers instead of a count
 LINEAR = 0.5  # largest rho at which a probability's error is taken in proportion to it
 
@@ -127,6 +130,15 @@ def add_magnitudes(x, start, out, at, count):
         out[np.uintp(at + i)] += abs(x[np.uintp(start + i)])
 
 
+@bounding
+def meet(X, one, other, count):
+    """Whether two units are alive in one of `count` samples."""
+    found = 0
+    for i in range(count):
+        found += (X[np.uintp(one + i)] > 0.0) & (X[np.uintp(other + i)] > 0.0)
+    return found > 0
+
+
 @helper
 def logarithm(x):
     """log |x|, with log 0 = -inf."""
@@ -156,7 +168,7 @@ def input_errors(chain, theta, X, B, E):
     """Fill E, laid out as X, with bounds of the round-off in the inputs of all layers and in the logits."""
     depth = chain.table.shape[0] - 1
     u = 0.5 * np.finfo(X.dtype).eps
-    below, here = 0, chain.table[0, 1] * B
+    below, here = ZERO, chain.table[0, 1] * B
     for j in range(here):
         E[j] = 0.0
     for layer in range(1, depth + 1):
@@ -223,7 +235,7 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
         exponents = np.empty(max(rows, B))
         bias = layer == depth and chain.bias >= 0 and chain.trained[depth + 1] == 1
         if bias or chain.trained[layer] == 1:
-            scaled(sign, size, unsure, B, True, out, off, exponents)
+            scaled(sign, size, unsure, B, BY_ROWS, out, off, exponents)
         if bias:
             for k in range(rows):
                 j = chain.bias + k
@@ -246,7 +258,7 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
         if layer <= chain.lowest:
             break
         # derivative by the inputs of this layer, before its ReLU
-        scaled(sign, size, unsure, B, False, out, off, exponents)
+        scaled(sign, size, unsure, B, BY_COLUMNS, out, off, exponents)
         back, terms = np.empty(inner * B, X.dtype), np.empty(inner * B, X.dtype)
         product(theta, start, 1, out, 0, 0, back, 0, inner, rows, B)
         for j in range(rows * B):
@@ -343,7 +355,7 @@ def undecided(chain, step, theta, grad, X, D, columns, B, cursor):
 
 @helper
 def entry_bound(chain, layer, k, c, H, start, X, D, here, B, scratch, off, rho, spread, error):
-    """As the row's bound in `suspicious`, for one entry of a weight gradient, from its own terms."""
+    """As the row's bound in `alarm`, for one entry of a weight gradient, from its own terms."""
     top, hidden = layer == chain.table.shape[0] - 1, layer > 1
     inputs, place = (X, here - chain.table[layer, 2] * B) if hidden else (H, start)
     u = 0.5 * np.finfo(X.dtype).eps
@@ -361,10 +373,42 @@ def entry_bound(chain, layer, k, c, H, start, X, D, here, B, scratch, off, rho, 
 
 
 @helper
-def beyond_doubt(chain, coupled, grad, D, B, scratch, rho, slack, more, spread, b):
+def dead(chain, layer, k, c, X, here, B):
+    """Whether an entry of a weight gradient sums nothing but zeros, for units that are dead beyond doubt."""
+    depth = chain.table.shape[0] - 1
+    if chain.relu == 0 or depth == 1:
+        return False
+    unit, below = here + k * B, here - (chain.table[layer, 2] - c) * B
+    return not meet(X, unit if layer < depth else below, below if layer > 1 else unit, B)
+
+
+@helper
+def all_dead(X, start, stop, B):
+    """Whether all units of a layer are dead in one sample, whose first stands at start."""
+    alive = 0
+    for j in range(start, stop, B):
+        alive += X[j] > 0.0
+    return alive == 0
+
+
+@helper
+def any_live_below(chain, layer, grad, bound, X, here, B):
+    """Whether any entry of a weight gradient that is not dead is smaller than the bound."""
+    weights, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
+    for k in range(rows):
+        row = weights + k * inner
+        if any_below(grad, row, row + inner, bound):
+            for c in range(inner):
+                if abs(grad[row + c]) < bound and not dead(chain, layer, k, c, X, here, B):
+                    return True
+    return False
+
+
+@helper
+def beyond_doubt(chain, coupled, grad, X, D, B, scratch, rho, slack, more, spread, b):
     """Whether one bound for all entries of a block shows every sign to be decided, as at nearly every step it does.
 
-    What `suspicious` knows of each row and column is replaced by the sum over all of them.
+    What `alarm` knows of each row and column is replaced by the sum over all of them.
     """
     table, trained, tiny = chain.table, chain.trained, np.finfo(D.dtype).tiny
     depth, u = table.shape[0] - 1, 0.5 * np.finfo(D.dtype).eps
@@ -382,7 +426,7 @@ def beyond_doubt(chain, coupled, grad, D, B, scratch, rho, slack, more, spread, 
                     return False
         if trained[layer] == 1:
             bound = doubt * (x + error) + r * ((B + 4.0) * u * x + error) + u * coupled[weights] * w
-            if any_below(grad, weights, weights + rows * inner, 2.0 * bound + tiny):
+            if any_live_below(chain, layer, grad, 2.0 * bound + tiny, X, here, B):
                 return False
         if layer <= chain.lowest:
             return True
@@ -396,9 +440,8 @@ def beyond_doubt(chain, coupled, grad, D, B, scratch, rho, slack, more, spread, 
     return not any_below(grad, place, place + table[0, 1] * table[0, 2], bound)
 
 
-@helper
-def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room):
-    """Whether any sign may be undecided: False only where `undecided` would find none.
+def alarm(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
+    """Watch that compiles fast: `SUSPECTED` where a sign may be undecided, 0 only where `undecided` would find none.
 
     From `off` on the scratch holds a bound of dD by columns.
     """
@@ -407,7 +450,7 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room):
     depth, K, N = table.shape[0] - 1, table[-1, 1], table[0, 2]
     u, tiny = 0.5 * np.finfo(X.dtype).eps, np.finfo(X.dtype).tiny
     # maxima of |W| and |X| by layer, and the error of its inputs
-    below, here, error, logit, b = 0, table[0, 1] * B, 0.0, 0.0, 0.0
+    below, here, error, logit, b = ZERO, table[0, 1] * B, 0.0, 0.0, 0.0
     for layer in range(1, depth + 1):
         weights, rows, inner = table[layer, 0], table[layer, 1], table[layer, 2]
         w = largest(theta, weights, weights + rows * inner)
@@ -421,8 +464,10 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room):
             else:
                 product(theta, weights, 0, H, start, 0, before, 0, rows, inner, B)
             for j in range(rows * B):
-                if abs(before[j]) <= 2.0 * error:
-                    return True
+                if abs(before[j]) <= 2.0 * error and not (
+                    layer > 1 and before[j] == 0.0 and all_dead(X, below + j % B, here, B)
+                ):
+                    return SUSPECTED
         below, here = here, here + rows * B
     if chain.bias >= 0:
         b = largest(theta, chain.bias, chain.bias + K)
@@ -437,7 +482,7 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room):
     kind, scale = chain.parameters[2], scale_of(chain, theta, B)
     spread = kind != ONE_HOT
     if rho > LINEAR and kind != SQUARED:
-        return True
+        return SUSPECTED
     more = 0.0
     if kind == SMOOTHED:
         more = 2.0 * scale * chain.parameters[0]
@@ -447,8 +492,8 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room):
         for k in range(K):
             for i in range(N):
                 more = max(more, 2.0 * scale * abs(chain.targets[k, i]))
-    if beyond_doubt(chain, coupled, grad, D, B, scratch, rho, slack, more, spread, b):
-        return False
+    if beyond_doubt(chain, coupled, grad, X, D, B, scratch, rho, slack, more, spread, b):
+        return 0
     for layer in range(depth, 0, -1):
         weights, rows, inner = table[layer, 0], table[layer, 1], table[layer, 2]
         w, x, error = scratch[3 * layer], scratch[3 * layer + 1], scratch[3 * layer + 2]
@@ -473,7 +518,7 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room):
                     j = chain.bias + k
                     bound = 2.0 * (doubt + (B + 4.0) * u * r + u * abs(coupled[j] * theta[j]))
                     if abs(grad[j]) < bound + tiny:
-                        return True
+                        return SUSPECTED
                 if trained[layer] == 0:
                     continue
                 bound = 2.0 * (doubt * (x + error) + r * ((B + 4.0) * u * x + error)) + tiny
@@ -481,12 +526,12 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room):
                 if not any_below(grad, j, j + inner, bound + decay):
                     continue
                 for c in range(inner):
-                    if abs(grad[j + c]) < bound + decay:
+                    if abs(grad[j + c]) < bound + decay and not dead(chain, layer, k, c, X, here, B):
                         own = entry_bound(
                             chain, layer, k, c, H, start, X, D, here, B, scratch, off, rho, spread, error
                         )
                         if abs(grad[j + c]) < 2.0 * (own + u * abs(coupled[j + c] * theta[j + c])):
-                            return True
+                            return SUSPECTED
         if layer <= chain.lowest:
             break
         # derivative by the inputs of this layer, column by column
@@ -521,9 +566,12 @@ def suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room):
                 for i in range(B):
                     j = place + c * N + (i if B == N else columns[i])
                     if abs(grad[j]) < scratch[off + i] + 2.0 * u * abs(coupled[j] * theta[j]):
-                        return True
+                        return SUSPECTED
         here = below
-    return False
+    return 0
+
+
+suspected = helper(alarm)
 
 
 def nothing(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
@@ -531,15 +579,10 @@ def nothing(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
     return 0
 
 
-def alarm(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
-    """Watch that compiles fast: `SUSPECTED` where a sign may be undecided, and `count` has to be asked."""
-    return SUSPECTED if suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room) else 0
-
-
 @allocates
 def count(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
     """Watch that counts the undecided signs of a step; the inputs of the first layer are copied to X."""
-    if not suspicious(chain, step, theta, grad, H, start, X, D, columns, B, room):
+    if suspected(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor) == 0:
         return 0
     for j in range(chain.table[0, 1] * B):
         X[j] = H[start + j]

@@ -14,7 +14,7 @@ import numpy as np
 from ufm.kernels.batches import record
 from ufm.kernels.chain import forward, gather, logits_offset
 from ufm.kernels.contract import NOT_FINITE, allocates, helper
-from ufm.kernels.doubt import LINEAR, NOTHING, gradient, input_errors, logarithm, slack_of
+from ufm.kernels.doubt import LINEAR, NOTHING, ZERO, gradient, input_errors, logarithm, slack_of
 from ufm.kernels.loop import AT, KEPT, MARKS, WHY, note, take_step, takes_signs
 
 DOUBLE = 2.0**-53  # unit round-off of logarithms and exponentials, whatever the precision of the run
@@ -137,7 +137,7 @@ def run(
             columns = columns if columns[size - 1] >= 0 else columns[: N % size]
         B = columns.size
         gather(chain, theta, columns, B, X, segments, targets)
-        forward(chain, theta, X, 0, X, B)
+        forward(chain, theta, X, ZERO, X, B)
         input_errors(chain, theta, X, B, E)
         begin, largest = logits_offset(chain, B), 0.0
         for j in range(begin, begin + K * B):
