@@ -32,11 +32,11 @@ OPTIONS: dict[str, Any] = {**ALLOCATING, "_nrt": False}
 FINE, EXPONENTS, NOT_FINITE = 0, 1, 2  # what a head reports of the logits
 DOUBT = 3  # why a loop stopped: a sign may be undecided, and the watch that counts them is needed
 
-# Kernels are either called from Python or handed to one that is: numba need not make the entry for the other way. What
-# only other kernels call needs none.
+# Entries that nobody uses cost compile time: that for Python of what only kernels call, that for kernels of what only
+# Python calls. Losses and update rules have both.
 PASSED = {"no_cpython_wrapper": True}
 CALLED = {"no_cfunc_wrapper": True}
-ENTRIES = {"run": CALLED, "evaluate": CALLED, "reduced": CALLED}
+ENTRIES = {"watch": PASSED, "run": CALLED, "evaluate": CALLED, "reduced": CALLED}
 
 inline = numba.njit(forceinline=True, **PASSED, **CALLED, **OPTIONS)
 helper = numba.njit(**PASSED, **CALLED, **OPTIONS)
@@ -178,7 +178,7 @@ def compiled(function: Callable[..., Any], kind: str, dtype: str, keep: bool = T
     """
     signature = getattr(signatures(dtype), kind)
     options = ALLOCATING if not keep or getattr(function, "allocates", False) else OPTIONS
-    options = {**options, **ENTRIES.get(kind, PASSED)}
+    options = {**options, **ENTRIES.get(kind, {})}
     with _lock, interrupt_deferred():
         begin = time.perf_counter()
         try:
