@@ -22,6 +22,7 @@ from ufm.problems import UFM
 from ufm.record import LogSpaced
 from ufm.schedules import StepDecay
 from ufm.simulate import simulate
+from ufm.stepping import collector_at_rest
 from ufm.storage import write_atomically
 from ufm.trajectory import Trajectory
 
@@ -193,11 +194,17 @@ def _write(folder: Path, results: list[Result]) -> None:
     data = io.BytesIO()
     np.savez(data, **curves)  # type: ignore[arg-type]
     write_atomically(folder / "curves.npz", data.getvalue())
-    from ufm import plotting
-
-    figure = plotting.demo_figure(results, columns=6)
     picture = io.BytesIO()
-    figure.savefig(picture, format="png")
+    with collector_at_rest():
+        from ufm import plotting
+
+        figure = plotting.demo_figure(results, columns=6)
+        # left to savefig, the layout would cost a drawing that is thrown away
+        layout = figure.get_layout_engine()
+        assert layout is not None
+        layout.execute(figure)
+        figure.set_layout_engine("none")
+        figure.savefig(picture, format="png")
     write_atomically(folder / "demo.png", picture.getvalue())
 
 

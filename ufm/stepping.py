@@ -23,7 +23,7 @@ def progress_bar(progress: bool | None, total: int, start: int) -> Iterator[Call
 
 @contextmanager
 def collector_at_rest() -> Iterator[None]:
-    """Pause garbage collection: while numba builds its type objects there is none, and looking for it takes a tenth.
+    """Pause garbage collection: while numba and matplotlib build their objects there is none to find.
 
     What was built counts as old when it ends: else the next collection would look through all of it.
     """
