@@ -119,6 +119,7 @@ class Signatures(NamedTuple):
     run: Any
     evaluate: Any
     reduced: Any
+    hessian: Any
 
 
 @lru_cache(maxsize=2)
@@ -152,7 +153,8 @@ def signatures(dtype: str) -> Signatures:
         function(update), step, records, vec, ints, mat,
         vec, vec, vec, vec, float64[::1], vec, int64, int64, ints,
     )  # fmt: skip
-    return Signatures(head, value, update, watch, run, evaluate, reduced)
+    hessian = types.void(chain, buffers, buffers, vec, vec, vec, vec, vec)
+    return Signatures(head, value, update, watch, run, evaluate, reduced, hessian)
 
 
 compile_seconds = {"total": 0.0}
