@@ -1,0 +1,466 @@
+r"""What a state is: local minimum, strict saddle, kink or no critical point, with the numbers that say so.
+
+Smooth case. The lowest eigenvalue of the Hessian comes from Lanczos on exact products of the Hessian with vectors
+(all eigenvalues at once for few parameters). The Rayleigh quotient v^T Hess v bounds it from above, so that "strict
+saddle" does not hang on the convergence of Lanczos; "local minimum" does, and on a random first vector.
+
+Flat directions. Every minimum of a chain comes with symmetries (rotations between linear layers, of W1 and H, scales
+between ReLU layers), so the eigenvalue 0 belongs to every minimum that is not 0, and "local minimum" means up to flat
+directions: a degenerate minimum cannot be told from a saddle of higher order by second derivatives. Two errors move
+this 0. Round-off: (widths + classes + samples) 2^-52 times the largest eigenvalue. A gradient g that is not 0: along
+the symmetry exp(t A) theta the objective is constant, hence (A theta)^T Hess (A theta) = -g^T A^2 theta, which is at
+most ||g||/sigma in the unit direction, sigma the smallest singular value of the blocks that is not 0. Their sum is
+`Certificate.error`.
+
+Kinks. With ReLU the objective is smooth on pieces; where pre-activations a_k are 0 to round-off the state lies on
+the border of several. Write F(theta) = G(theta, relu(a)), q_k = dG/d relu(a_k) for the slope of a kink, g for the
+gradient with slope 0 at every kink. Along a direction v
+
+    F'(v) = g^T v + sum_k q_k relu(a_k' v),
+
+which is >= 0 for all v if there are multipliers 0 <= p_k <= q_k with g + sum_k p_k a_k' = 0. They solve a linear
+least squares problem, since the backward pass is linear in p once p_k stands in for the derivative by a_k; the norm
+that is left over is `Certificate.gradient`. Where 0 < p_k < q_k the kink is sharp: F rises at first order unless
+a_k' v = 0, and the second derivative is that of the Lagrangian, with p_k held, on the directions with a_k' v = 0.
+Where q_k = 0 the kink is flat: F is differentiable, with another second derivative on either side, v^T Hess_S v
+with S = {k: a_k' v > 0}. The lowest value of this piecewise quadratic form over unit v is sought from the lowest
+eigenvectors of the pieces with all flat kinks off and on, and from random directions: a negative one is a direction
+of descent, whatever the search has missed; none found is what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ufm.checks import real, whole
+from ufm.decay import Decay
+from ufm.errors import IncompatibleError, invalid
+from ufm.initial import block_rng
+from ufm.kernels.hessian import ONE_SIDED, Objective
+from ufm.losses import UserLoss
+from ufm.problems import Blocks, Problem
+
+VERDICTS = ("local minimum", "strict saddle", "kink", "not critical", "undecided")
+DENSE = 300  # parameters up to which all eigenvalues are computed
+LARGEST_JACOBIAN = 2**26  # entries of the derivatives of all kinks that are weighed
+NEGLIGIBLE = 1e-6  # singular values of a block below this share of its largest count as 0 in the error model
+RANDOM_DIRECTIONS = 8  # from which the one-sided curvature is sought, beside the eigenvectors
+
+Product = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """First and second derivatives at a state, and what they make of it.
+
+    Parameters
+    ----------
+    verdict : {"local minimum", "strict saddle", "kink", "not critical", "undecided"}
+        "local minimum": critical, and no eigenvalue below -`error` (up to flat directions). "strict saddle":
+        critical, with a direction of negative curvature. "kink": critical on the border of smooth pieces, without
+        a direction of descent, of first or second order, among those tried. "not critical": the gradient is larger
+        than the tolerance. "undecided": the eigenvalue did not converge.
+    reason : str
+        In one sentence.
+    loss : float
+        Objective.
+    gradient : float
+        Norm of the gradient; at kinks that of the smallest subgradient.
+    curvature : float
+        Lowest eigenvalue of the Hessian; at kinks the lowest one-sided second derivative found.
+    direction : Blocks
+        Its unit vector, for the trained blocks by name.
+    residual : float
+        ||Hess v - curvature v||: an eigenvalue of the piece lies within this distance.
+    largest : float
+        Largest absolute eigenvalue, to two digits.
+    error : float
+        By how much an eigenvalue 0 may come out wrong: round-off, and the gradient that is left.
+    kinks, sharp_kinks : int
+        Pre-activations that are 0, and those among them at which the loss rises to both sides at first order.
+    """
+
+    verdict: str
+    reason: str
+    loss: float
+    gradient: float
+    curvature: float
+    direction: Blocks = field(repr=False)
+    residual: float
+    largest: float
+    error: float
+    kinks: int
+    sharp_kinks: int
+
+    @property
+    def stable(self) -> bool:
+        """Whether the state is critical and no direction of descent was found."""
+        return self.verdict in ("local minimum", "kink")
+
+    def __str__(self) -> str:
+        return f"{self.verdict}: {self.reason}"
+
+
+def certify(
+    problem: Problem,
+    decay: Decay | None,
+    state: Mapping[str, Any],
+    *,
+    tolerance: float = 1e-6,
+    kink: float | None = None,
+    seed: int = 0,
+) -> Certificate:
+    """Measure gradient, lowest curvature and kinks of the objective at a state.
+
+    Parameters
+    ----------
+    problem : UFM or DUFM
+        With cross-entropy or squared error.
+    decay : Coupled, optional
+        Its penalty is part of the objective.
+    state : mapping of str to array_like, or a Solution
+        Trained blocks by name.
+    tolerance : float
+        Largest norm of the gradient of a critical point, absolute (the objective of the zero state is 1/2 for MSE
+        and log K for cross-entropy).
+    kink : float, optional
+        Pre-activations up to this share of the largest of their layer count as 0. By default up to a running bound
+        of their round-off, every entry of the state taken as rounded once: right for states that are written down.
+        States that a run has found come near a kink only; give a share, such as 1e-4, for these.
+    seed : int
+        Of the first vector of Lanczos and of the random directions.
+
+    Returns
+    -------
+    Certificate
+
+    Raises
+    ------
+    IncompatibleError
+        For decoupled decay, which has no objective, and a user's loss, whose second derivative is not known.
+    InvalidProblemError
+        For a state that does not fit, or whose loss is not finite.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> problem, decay = ufm.UFM(classes=3, width=2, loss="mse"), ufm.Coupled(0.01)
+    >>> found = certify(problem, decay, {"W": np.zeros((3, 2)), "H": np.zeros((2, 3))})
+    >>> found.verdict, round(found.curvature, 12)
+    ('strict saddle', -0.323333333333)
+    """
+    if not isinstance(problem, Problem):
+        raise invalid("certify.problem", problem, "a problem such as DUFM(classes=3, width=4, depth=3)")
+    if isinstance(problem.loss, UserLoss):
+        raise IncompatibleError(
+            f"certify.problem has the loss {problem.loss!r}; allowed: cross-entropy or MSE, whose second derivative is "
+            "known."
+        )
+    tolerance = real("certify.tolerance", tolerance, 0.0)
+    share = None if kink is None else real("certify.kink", kink, 0.0, 1.0)
+    rng = block_rng(whole("certify.seed", seed, 0), 2, 0)
+    objective = Objective(problem, decay, "certify")
+    theta = problem.pack(getattr(state, "blocks", state))
+    loss, gradient = objective(theta)
+    if not (np.isfinite(loss) and np.isfinite(gradient).all()):
+        raise invalid("certify.state", "a state whose loss is not finite", "one with a finite loss and gradient")
+    units = _units(objective, theta, share)
+    piece = _weigh_kinks(objective, theta, units, gradient, tolerance)
+    product = objective.curvature(theta, piece.slopes)
+    found = _lowest(product, problem.size, piece, rng)
+    size = sum(problem.widths) + problem.classes + problem.samples
+    error = size * 2.0**-52 * found.largest + piece.gradient / _smallest_singular_value(problem, theta)
+    kinks, sharp = int(sum(zero.sum() for zero in units.zero)), len(piece.constraints)
+    verdict, reason = _judge(piece, found, error, tolerance, kinks)
+    return Certificate(
+        verdict=verdict,
+        reason=reason,
+        loss=loss,
+        gradient=piece.gradient,
+        curvature=found.value,
+        direction=Blocks(dict(problem.unpack(found.vector)), problem.last),
+        residual=found.residual,
+        largest=found.largest,
+        error=error,
+        kinks=kinks,
+        sharp_kinks=sharp,
+    )
+
+
+# ------------------------------------------------------------------------------------------ kinks
+
+
+class _Units(NamedTuple):
+    """The ReLU units of all layers l = 2 ... L: inputs of all layers l = 1 ... L, which units are on, which at 0."""
+
+    inputs: list[np.ndarray]
+    on: list[np.ndarray]
+    zero: list[np.ndarray]
+
+
+class _Piece(NamedTuple):
+    """The smooth piece of the objective that is looked at, and the directions along which it is."""
+
+    gradient: float  # norm of the smallest subgradient
+    feasible: bool  # whether the multipliers lie between 0 and the slopes of their kinks
+    slopes: np.ndarray  # of every unit, in the places of X
+    constraints: np.ndarray  # orthonormal rows: directions that leave a sharp kink
+
+
+def _units(objective: Objective, theta: np.ndarray, share: float | None) -> _Units:
+    """Inputs of all layers, with the units at a kink put to 0 exactly."""
+    problem = objective.problem
+    blocks = problem.unpack(theta)
+    X = blocks["H"]
+    inputs, on, zero = [X], [], []
+    doubt = 2.0**-53 * np.abs(X)  # bound of the error of X
+    for layer in range(1, problem.depth):
+        W = blocks[f"W{layer}"]
+        sums = np.abs(W) @ np.abs(X)
+        doubt = (W.shape[1] + 1) * 2.0**-52 * sums + np.abs(W) @ doubt
+        X = W @ X
+        if problem.activation == "relu":
+            zero.append(np.abs(X) <= (doubt if share is None else share * np.abs(X).max(initial=0.0)))
+            on.append((X > 0) & ~zero[-1])
+            X = np.where(on[-1], X, 0.0)
+        inputs.append(X)
+    return _Units(inputs, on, zero)
+
+
+def _backward(
+    problem: Problem, blocks: Blocks, units: _Units, residual: np.ndarray, multipliers: list[np.ndarray]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Derivatives by the outputs of all layers 1 ... L, and by the outputs of the ReLUs of layers 2 ... L."""
+    before, behind = [residual], []
+    for layer in range(problem.depth, 1, -1):
+        behind.insert(0, blocks[f"W{layer}"].T @ before[0])
+        before.insert(0, np.where(units.on[layer - 2], behind[0], multipliers[layer - 2]))
+    return before, behind
+
+
+def _reached(problem: Problem, blocks: Blocks, units: _Units) -> list[np.ndarray]:
+    """Kinks from which anything can reach the logits; those of a unit without outgoing weights cannot."""
+    live, found = np.ones((problem.classes, problem.samples), bool), []
+    for layer in range(problem.depth, 1, -1):
+        behind = (blocks[f"W{layer}"] != 0).T.astype(float) @ live > 0
+        found.insert(0, behind & units.zero[layer - 2])
+        live = behind & (units.on[layer - 2] | units.zero[layer - 2])
+    return found
+
+
+def _derivatives(problem: Problem, blocks: Blocks, units: _Units, kinks: list[np.ndarray]) -> np.ndarray:
+    """Gradient of the pre-activation of every kink by the trained blocks, shape (kinks, size)."""
+    rows = []
+    for layer, chosen in enumerate(kinks, start=2):
+        for unit, sample in zip(*np.nonzero(chosen), strict=True):
+            arrays = {name: np.zeros(problem.shapes[name]) for name in problem.trained}
+            d = np.zeros(problem.shapes[f"W{layer - 1}"][0])
+            d[unit] = 1.0
+            for below in range(layer - 1, 0, -1):
+                if f"W{below}" in arrays:
+                    arrays[f"W{below}"] = np.outer(d, units.inputs[below - 1][:, sample])
+                d = blocks[f"W{below}"].T @ d
+                if below > 1:
+                    d = d * units.on[below - 2][:, sample]
+            if "H" in arrays:
+                arrays["H"][:, sample] = d
+            rows.append(np.concatenate([arrays[name].ravel() for name in problem.trained]))
+    return np.array(rows).reshape(len(rows), problem.size)
+
+
+def _weigh_kinks(
+    objective: Objective, theta: np.ndarray, units: _Units, gradient: np.ndarray, tolerance: float
+) -> _Piece:
+    """Multipliers of all kinks, the gradient that they leave, and the slope that each kink gets."""
+    problem, buffers = objective.problem, objective.buffers
+    slopes = np.ones(buffers.X.size)
+    if problem.activation != "relu" or problem.depth == 1:
+        return _Piece(float(np.linalg.norm(gradient)), True, slopes, np.zeros((0, problem.size)))
+    starts = np.cumsum([0, *problem.widths]) * problem.samples
+    places = [slice(starts[layer - 1], starts[layer]) for layer in range(2, problem.depth + 1)]
+    for place, on in zip(places, units.on, strict=True):
+        slopes[place] = on.ravel()
+    if not any(zero.any() for zero in units.zero):
+        return _Piece(float(np.linalg.norm(gradient)), True, slopes, np.zeros((0, problem.size)))
+
+    blocks, residual = problem.unpack(theta), np.array(buffers.R)
+    multipliers = [np.zeros(zero.shape) for zero in units.zero]
+    before, _ = _backward(problem, blocks, units, residual, multipliers)
+    off = _gradient_of(objective, theta, units, before)
+    weighed = _reached(problem, blocks, units)
+    total = sum(int(chosen.sum()) for chosen in weighed)
+    jacobian = np.zeros((0, problem.size))
+    if 0 < total * problem.size <= LARGEST_JACOBIAN:
+        jacobian = _derivatives(problem, blocks, units, weighed)
+        multipliers = _spread(weighed, _least_squares(jacobian, off))
+    before, behind = _backward(problem, blocks, units, residual, multipliers)
+    left = float(np.linalg.norm(_gradient_of(objective, theta, units, before)))
+
+    slack = max(tolerance, 2.0**-40 * max(np.abs(q).max(initial=0.0) for q in behind))
+    sharp, feasible = [], True
+    for place, zero, p, q in zip(places, units.zero, multipliers, behind, strict=True):
+        feasible &= bool(((p >= -slack) & (p <= np.maximum(q, 0.0) + slack) & (q >= -slack))[zero].all())
+        slope = np.where(q <= slack, ONE_SIDED, np.where(p >= q - slack, 1.0, 0.0))
+        slopes[place] = np.where(zero, slope, slopes[place].reshape(zero.shape)).ravel()
+        sharp.append(zero & (p > slack) & (p < q - slack))
+    for place, X, D in zip(places, units.inputs[1:], before, strict=False):
+        buffers.X[place] = X.ravel()
+        buffers.D[place] = D.ravel()
+    rows = np.concatenate([inside[chosen] for inside, chosen in zip(sharp, weighed, strict=True)])
+    return _Piece(left, feasible, slopes, _orthonormal(jacobian[rows] if len(jacobian) else jacobian))
+
+
+def _gradient_of(
+    objective: Objective, theta: np.ndarray, units: _Units, before: list[np.ndarray]
+) -> np.ndarray:
+    """Gradient of the objective from the derivatives by the outputs of all layers."""
+    problem = objective.problem
+    found = {f"W{layer}": D @ X.T for layer, (D, X) in enumerate(zip(before, units.inputs, strict=True), 1)}
+    found["H"] = problem.unpack(theta)["W1"].T @ before[0]
+    found["b"] = before[-1].sum(axis=1)
+    flat = np.concatenate([found[name].ravel() for name in problem.trained])
+    return flat + objective.rates * theta[: problem.size]
+
+
+def _least_squares(jacobian: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """The shortest multipliers p with gradient + p jacobian as small as can be."""
+    from scipy.linalg import lstsq
+
+    return lstsq(jacobian.T, -gradient, lapack_driver="gelsy")[0]
+
+
+def _spread(chosen: list[np.ndarray], values: np.ndarray) -> list[np.ndarray]:
+    """Values of the chosen units in arrays of all units, 0 elsewhere."""
+    found, at = [], 0
+    for mask in chosen:
+        array = np.zeros(mask.shape)
+        array[mask] = values[at : at + int(mask.sum())]
+        at += int(mask.sum())
+        found.append(array)
+    return found
+
+
+def _orthonormal(rows: np.ndarray) -> np.ndarray:
+    """Orthonormal rows that span these, up to 1e-10 of the largest singular value."""
+    if not len(rows):
+        return rows
+    _, s, vt = np.linalg.svd(rows, full_matrices=False)
+    return vt[s > 1e-10 * s[0]]
+
+
+# ------------------------------------------------------------------------------------------ eigenvalues
+
+
+class _Lowest(NamedTuple):
+    value: float
+    vector: np.ndarray
+    residual: float
+    largest: float
+
+
+def _lowest(product: Product, size: int, piece: _Piece, rng: np.random.Generator) -> _Lowest:
+    """Lowest second derivative over unit vectors that meet the constraints."""
+    rows, slopes = piece.constraints, piece.slopes
+
+    def inside(v: np.ndarray) -> np.ndarray:
+        return v - rows.T @ (rows @ v) if len(rows) else v
+
+    def constrained(v: np.ndarray) -> np.ndarray:
+        return inside(product(inside(v)))
+
+    flat = slopes == ONE_SIDED
+    found = []
+    for slope in (0.0, 1.0) if flat.any() else (0.0,):
+        slopes[flat] = slope
+        found.append(_eigenpair(constrained, rows, size, rng))
+    largest = max(top for _, _, top in found)
+    vectors = [vector for _, vector, _ in found]
+    if flat.any():
+        slopes[flat] = ONE_SIDED
+        drawn = [inside(rng.standard_normal(size)) for _ in range(RANDOM_DIRECTIONS)]
+        starts = [sign * vector for vector in vectors for sign in (1.0, -1.0)] + drawn
+        vectors = [_descend(constrained, inside, start) for start in starts]
+    quotients = [float(v @ constrained(v)) for v in vectors]
+    value, vector = min(zip(quotients, vectors, strict=True), key=lambda pair: pair[0])
+    return _Lowest(value, vector, float(np.linalg.norm(constrained(vector) - value * vector)), largest)
+
+
+def _eigenpair(
+    product: Product, rows: np.ndarray, size: int, rng: np.random.Generator
+) -> tuple[float, np.ndarray, float]:
+    """Lowest eigenvalue on the complement of `rows`, its unit vector, and the largest absolute eigenvalue."""
+    if size <= DENSE:
+        H = np.array([product(e) for e in np.eye(size)])
+        values, vectors = np.linalg.eigh(0.5 * (H + H.T))
+        top = float(np.abs(values).max())
+        # the constrained directions are moved out of the way
+        values, vectors = np.linalg.eigh(0.5 * (H + H.T) + 2.0 * top * rows.T @ rows)
+        return float(values[0]), vectors[:, 0], top
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+    def operator(matvec: Product) -> Any:
+        return LinearOperator((size, size), matvec=lambda v: matvec(v.ravel()), dtype=np.float64)
+
+    start = rng.standard_normal(size)
+    top = 1.01 * abs(float(eigsh(operator(product), k=1, which="LM", tol=1e-2, v0=start)[0][0]))
+
+    def turned(v: np.ndarray) -> np.ndarray:
+        moved = rows.T @ (rows @ v) if len(rows) else 0.0
+        return top * (v - 2.0 * moved) - product(v)
+
+    try:
+        _, vectors = eigsh(operator(turned), k=1, which="LA", ncv=min(size, 80), maxiter=400, tol=1e-10, v0=start)
+        vector = vectors[:, 0]
+    except ArpackNoConvergence:
+        vector = start / np.linalg.norm(start)  # its residual will say so
+    return float(vector @ product(vector)), vector, top
+
+
+def _descend(product: Product, inside: Callable[[np.ndarray], np.ndarray], start: np.ndarray) -> np.ndarray:
+    """Unit vector at the end of a descent of the Rayleigh quotient of a piecewise quadratic form."""
+    from scipy.optimize import minimize
+
+    def quotient(v: np.ndarray) -> tuple[float, np.ndarray]:
+        norm = np.linalg.norm(v)
+        v = v / norm
+        Hv = product(v)
+        value = float(v @ Hv)
+        return value, 2.0 * (Hv - value * v) / norm
+
+    end = minimize(quotient, start / np.linalg.norm(start), jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    v = inside(end.x)
+    return v / np.linalg.norm(v)
+
+
+def _smallest_singular_value(problem: Problem, theta: np.ndarray) -> float:
+    """Smallest singular value of the trained blocks that is not 0; inf at the zero state."""
+    blocks, found = problem.unpack(theta), [np.inf]
+    for name in problem.trained:
+        values = np.linalg.svd(np.atleast_2d(blocks[name]), compute_uv=False)
+        found += [float(s) for s in values if s > NEGLIGIBLE * values[0]]
+    return min(found)
+
+
+def _judge(piece: _Piece, found: _Lowest, error: float, tolerance: float, kinks: int) -> tuple[str, str]:
+    """Verdict and its sentence."""
+    if piece.gradient > tolerance:
+        what = "smallest subgradient" if kinks else "gradient"
+        return "not critical", f"the {what} has norm {piece.gradient:.3g} > {tolerance:.3g}"
+    if not piece.feasible:
+        return "not critical", "at a kink the loss falls at first order"
+    curvature = f"the lowest curvature is {found.value:.6g}"
+    if found.value < -error:
+        return "strict saddle", f"{curvature}, beyond the error {error:.1g} of a flat direction"
+    if kinks:
+        sharp = len(piece.constraints)
+        return "kink", (
+            f"{kinks} pre-activations are 0; over the directions that leave no sharp kink (of rank {sharp}) "
+            f"{curvature}, and no descent was found"
+        )
+    if found.residual > 1e-6 * max(found.largest, np.finfo(float).tiny):
+        return "undecided", f"{curvature} with a residual of {found.residual:.1g}: not converged"
+    return "local minimum", f"{curvature}, with an error of {error:.1g} up to flat directions"
