@@ -13,19 +13,19 @@ most ||g||/sigma in the unit direction, sigma the smallest singular value of the
 `Certificate.error`.
 
 Kinks. With ReLU the objective is smooth on pieces; where pre-activations a_k are 0 to round-off the state lies on
-the border of several. Write F(theta) = G(theta, relu(a)), q_k = dG/d relu(a_k) for the slope of a kink, g for the
-gradient with slope 0 at every kink. Along a direction v
+the border of several. With q_k the derivative by relu(a_k), the derivative along a direction v is
 
-    F'(v) = g^T v + sum_k q_k relu(a_k' v),
+    F'(v) = g(p)^T v + sum_k (q_k(p) relu(a_k' v) - p_k a_k' v)      for any multipliers p
 
-which is >= 0 for all v if there are multipliers 0 <= p_k <= q_k with g + sum_k p_k a_k' = 0. They solve a linear
-least squares problem, since the backward pass is linear in p once p_k stands in for the derivative by a_k; the norm
-that is left over is `Certificate.gradient`. Where 0 < p_k < q_k the kink is sharp: F rises at first order unless
-a_k' v = 0, and the second derivative is that of the Lagrangian, with p_k held, on the directions with a_k' v = 0.
-Where q_k = 0 the kink is flat: F is differentiable, with another second derivative on either side, v^T Hess_S v
-with S = {k: a_k' v > 0}. The lowest value of this piecewise quadratic form over unit v is sought from the lowest
-eigenvectors of the pieces with all flat kinks off and on, and from random directions: a negative one is a direction
-of descent, whatever the search has missed; none found is what was measured.
+with g(p), q(p) the gradient and the slopes that the backward pass gives with p_k in place of the derivative by a_k;
+both are affine in p. So F' >= 0 if there are p with g(p) = 0 and 0 <= p <= q(p), and the others are no critical
+points if a v with F'(v) < 0 is found. p solves a least squares problem, and a linear programme chooses where the a_k'
+depend on each other. Where 0 < p_k < q_k the kink is sharp: F rises at first order unless a_k' v = 0, and the second
+derivative is that of the Lagrangian, with p_k held, on the directions with a_k' v = 0. Where q_k = 0 the kink is
+flat: F is differentiable, with another second derivative on either side, v^T Hess_S v with S = {k: a_k' v > 0}. The
+lowest value of this piecewise quadratic form over unit v is sought from the lowest eigenvectors of the pieces with
+all flat kinks off and on, and from random directions: a negative one is a direction of descent, whatever the search
+has missed; none found is what was measured.
 """
 
 from __future__ import annotations
@@ -69,11 +69,14 @@ class Certificate:
     loss : float
         Objective.
     gradient : float
-        Norm of the gradient; at kinks that of the smallest subgradient.
+        Norm of the gradient; at kinks of what the multipliers leave of it, or, where there are none, the fastest rate
+        of descent -F'(v) found over unit vectors v.
+    descent : Blocks
+        That unit vector, for the trained blocks by name.
     curvature : float
         Lowest eigenvalue of the Hessian; at kinks the lowest one-sided second derivative found.
     direction : Blocks
-        Its unit vector, for the trained blocks by name.
+        Its unit vector.
     residual : float
         ||Hess v - curvature v||: an eigenvalue of the piece lies within this distance.
     largest : float
@@ -88,6 +91,7 @@ class Certificate:
     reason: str
     loss: float
     gradient: float
+    descent: Blocks = field(repr=False)
     curvature: float
     direction: Blocks = field(repr=False)
     residual: float
@@ -174,20 +178,21 @@ def certify(
     found = _lowest(product, problem.size, piece, rng)
     size = sum(problem.widths) + problem.classes + problem.samples
     error = size * 2.0**-52 * found.largest + piece.gradient / _smallest_singular_value(problem, theta)
-    kinks, sharp = int(sum(zero.sum() for zero in units.zero)), len(piece.constraints)
+    kinks = int(sum(zero.sum() for zero in units.zero))
     verdict, reason = _judge(piece, found, error, tolerance, kinks)
     return Certificate(
         verdict=verdict,
         reason=reason,
         loss=loss,
         gradient=piece.gradient,
+        descent=problem.unpack(piece.descent),
         curvature=found.value,
-        direction=Blocks(dict(problem.unpack(found.vector)), problem.last),
+        direction=problem.unpack(found.vector),
         residual=found.residual,
         largest=found.largest,
         error=error,
         kinks=kinks,
-        sharp_kinks=sharp,
+        sharp_kinks=piece.sharp,
     )
 
 
@@ -205,10 +210,12 @@ class _Units(NamedTuple):
 class _Piece(NamedTuple):
     """The smooth piece of the objective that is looked at, and the directions along which it is."""
 
-    gradient: float  # norm of the smallest subgradient
+    gradient: float  # norm of what multipliers leave of the gradient, or the fastest rate of descent
+    descent: np.ndarray  # unit vector along which the objective falls at first order
     feasible: bool  # whether the multipliers lie between 0 and the slopes of their kinks
     slopes: np.ndarray  # of every unit, in the places of X
     constraints: np.ndarray  # orthonormal rows: directions that leave a sharp kink
+    sharp: int  # number of sharp kinks
 
 
 def _units(objective: Objective, theta: np.ndarray, share: float | None) -> _Units:
@@ -278,40 +285,57 @@ def _weigh_kinks(
     """Multipliers of all kinks, the gradient that they leave, and the slope that each kink gets."""
     problem, buffers = objective.problem, objective.buffers
     slopes = np.ones(buffers.X.size)
+    smooth = _Piece(
+        float(np.linalg.norm(gradient)), _unit(-gradient), True, slopes, np.zeros((0, problem.size)), 0
+    )
     if problem.activation != "relu" or problem.depth == 1:
-        return _Piece(float(np.linalg.norm(gradient)), True, slopes, np.zeros((0, problem.size)))
+        return smooth
     starts = np.cumsum([0, *problem.widths]) * problem.samples
     places = [slice(starts[layer - 1], starts[layer]) for layer in range(2, problem.depth + 1)]
     for place, on in zip(places, units.on, strict=True):
         slopes[place] = on.ravel()
     if not any(zero.any() for zero in units.zero):
-        return _Piece(float(np.linalg.norm(gradient)), True, slopes, np.zeros((0, problem.size)))
+        return smooth
 
     blocks, residual = problem.unpack(theta), np.array(buffers.R)
-    multipliers = [np.zeros(zero.shape) for zero in units.zero]
-    before, _ = _backward(problem, blocks, units, residual, multipliers)
-    off = _gradient_of(objective, theta, units, before)
-    weighed = _reached(problem, blocks, units)
-    total = sum(int(chosen.sum()) for chosen in weighed)
-    jacobian = np.zeros((0, problem.size))
-    if 0 < total * problem.size <= LARGEST_JACOBIAN:
-        jacobian = _derivatives(problem, blocks, units, weighed)
-        multipliers = _spread(weighed, _least_squares(jacobian, off))
-    before, behind = _backward(problem, blocks, units, residual, multipliers)
-    left = float(np.linalg.norm(_gradient_of(objective, theta, units, before)))
 
-    slack = max(tolerance, 2.0**-40 * max(np.abs(q).max(initial=0.0) for q in behind))
-    sharp, feasible = [], True
-    for place, zero, p, q in zip(places, units.zero, multipliers, behind, strict=True):
-        feasible &= bool(((p >= -slack) & (p <= np.maximum(q, 0.0) + slack) & (q >= -slack))[zero].all())
-        slope = np.where(q <= slack, ONE_SIDED, np.where(p >= q - slack, 1.0, 0.0))
+    def backward(multipliers: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        """Derivatives by the outputs of all layers, the gradient, and the slopes of the weighed kinks."""
+        before, behind = _backward(problem, blocks, units, residual, _spread(weighed, multipliers))
+        return before, _gradient_of(objective, theta, units, before), _collected(weighed, behind)
+
+    weighed = _reached(problem, blocks, units)
+    none = np.zeros(sum(int(chosen.sum()) for chosen in weighed))
+    jacobian = np.zeros((none.size, 0))
+    before, left, q = backward(none)
+    p, slack = none, _slack(q, tolerance)
+    if 0 < none.size <= LARGEST_JACOBIAN // problem.size and (
+        np.linalg.norm(left) > tolerance or (np.abs(q) > slack).any()
+    ):
+        jacobian = _derivatives(problem, blocks, units, weighed)
+        p = _multipliers(jacobian, left, lambda p: backward(p)[2])
+        before, left, q = backward(p)
+        slack = _slack(q, tolerance)
+    feasible = bool(((p >= -slack) & (p <= np.maximum(q, 0.0) + slack) & (q >= -slack)).all())
+    sharp = (p > slack) & (p < q - slack)
+    chosen_slopes = _spread(weighed, np.where(q <= slack, ONE_SIDED, np.where(p >= q - slack, 1.0, 0.0)))
+    for place, zero, chosen, slope in zip(places, units.zero, weighed, chosen_slopes, strict=True):
+        slope[zero & ~chosen] = ONE_SIDED  # nothing leads from there to the logits
         slopes[place] = np.where(zero, slope, slopes[place].reshape(zero.shape)).ravel()
-        sharp.append(zero & (p > slack) & (p < q - slack))
     for place, X, D in zip(places, units.inputs[1:], before, strict=False):
         buffers.X[place] = X.ravel()
         buffers.D[place] = D.ravel()
-    rows = np.concatenate([inside[chosen] for inside, chosen in zip(sharp, weighed, strict=True)])
-    return _Piece(left, feasible, slopes, _orthonormal(jacobian[rows] if len(jacobian) else jacobian))
+    rate, descent = float(np.linalg.norm(left)), _unit(-left)
+    if not feasible and rate <= tolerance:
+        rate, descent = _fastest_descent(objective, theta, units, left - p @ jacobian + np.clip(p, 0.0, np.maximum(q, 0.0)) @ jacobian)
+    constraints = _orthonormal(jacobian[sharp]) if sharp.any() else np.zeros((0, problem.size))
+    return _Piece(rate, descent, feasible, slopes, constraints, int(sharp.sum()))
+
+
+def _slack(q: np.ndarray, tolerance: float) -> float:
+    """What counts as 0 among the slopes of kinks and their multipliers."""
+    largest = float(np.abs(q).max(initial=0.0))
+    return max(min(tolerance, 1e-4 * largest), 2.0**-40 * largest, 2.0**-52)
 
 
 def _gradient_of(
@@ -326,11 +350,65 @@ def _gradient_of(
     return flat + objective.rates * theta[: problem.size]
 
 
-def _least_squares(jacobian: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """The shortest multipliers p with gradient + p jacobian as small as can be."""
-    from scipy.linalg import lstsq
+def _fastest_descent(
+    objective: Objective, theta: np.ndarray, units: _Units, subgradient: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """The largest -F'(v) that a search from -subgradient finds over unit vectors v, and that v."""
+    from scipy.optimize import minimize
 
-    return lstsq(jacobian.T, -gradient, lapack_driver="gelsy")[0]
+    problem, residual = objective.problem, np.array(objective.buffers.R)
+    blocks, trained = problem.unpack(theta), np.zeros(theta.size)
+
+    def slope(v: np.ndarray) -> tuple[float, np.ndarray]:
+        """F'(v)/||v|| and its derivative by v."""
+        norm = float(np.linalg.norm(v))
+        trained[: v.size] = v / norm
+        along = problem.unpack(trained)
+        T, on = along["H"], []
+        for layer in range(1, problem.depth):
+            A = along[f"W{layer}"] @ units.inputs[layer - 1] + blocks[f"W{layer}"] @ T
+            on.append(units.on[layer - 1] | (units.zero[layer - 1] & (A > 0)))
+            T = np.where(on[-1], A, 0.0)
+        side = _Units(units.inputs, on, units.zero)
+        off = [np.zeros(mask.shape) for mask in on]
+        gradient = _gradient_of(objective, theta, units, _backward(problem, blocks, side, residual, off)[0])
+        value = float(gradient @ trained[: v.size])
+        return value, (gradient - value * trained[: v.size]) / norm
+
+    start = _unit(-subgradient)
+    if not start.any():
+        return 0.0, start
+    end = minimize(slope, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    v = min(start, _unit(end.x), key=lambda v: slope(v)[0])
+    return max(0.0, -slope(v)[0]), v
+
+
+def _multipliers(
+    jacobian: np.ndarray, gradient: np.ndarray, slopes: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Multipliers p with the smallest gradient + p jacobian, as far inside 0 <= p <= slopes(p) as can be.
+
+    Where the derivatives of the kinks depend on each other there are many such p, and a linear programme chooses:
+    least violation first, then the largest sum of the distances to the bounds, each up to a hundredth of the scale.
+    """
+    from scipy.optimize import linprog
+
+    u, s, vt = np.linalg.svd(jacobian.T, full_matrices=False)
+    kept = s > 1e-10 * s[0]
+    p = -(vt[kept].T / s[kept]) @ (u[:, kept].T @ gradient)
+    free = np.linalg.svd(vt[kept])[2][int(kept.sum()) :].T if not kept.all() else np.zeros((p.size, 0))
+    q, count = slopes(p), free.shape[1]
+    unit = max(np.abs(p).max(), np.abs(q).max())
+    if count == 0 or unit == 0.0:
+        return p
+    moved = np.array([slopes(p + unit * column) - q for column in free.T]).T / unit
+    # variables: coordinates along `free`, in units; distances to the bounds, in hundredths; the violation
+    inside, violation = 1e-2 * np.eye(p.size), -np.ones((2 * p.size, 1))
+    bounds = np.hstack([np.vstack([-free, free - moved]), np.vstack([inside, inside]), violation])
+    cost = np.concatenate([np.zeros(count), -np.ones(p.size), [1e3 * p.size]])
+    limits = [(None, None)] * count + [(0.0, 1.0)] * p.size + [(0.0, None)]
+    found = linprog(cost, bounds, np.concatenate([p, q - p]) / unit, bounds=limits, method="highs")
+    return p + unit * free @ found.x[:count] if found.status == 0 else p
 
 
 def _spread(chosen: list[np.ndarray], values: np.ndarray) -> list[np.ndarray]:
@@ -344,10 +422,19 @@ def _spread(chosen: list[np.ndarray], values: np.ndarray) -> list[np.ndarray]:
     return found
 
 
+def _collected(chosen: list[np.ndarray], arrays: list[np.ndarray]) -> np.ndarray:
+    """Values at the chosen units, the inverse of `_spread`."""
+    return np.concatenate([array[mask] for mask, array in zip(chosen, arrays, strict=True)])
+
+
+def _unit(v: np.ndarray) -> np.ndarray:
+    """v over its norm; 0 where v is 0."""
+    norm = np.linalg.norm(v)
+    return v / norm if norm > 0 else v
+
+
 def _orthonormal(rows: np.ndarray) -> np.ndarray:
     """Orthonormal rows that span these, up to 1e-10 of the largest singular value."""
-    if not len(rows):
-        return rows
     _, s, vt = np.linalg.svd(rows, full_matrices=False)
     return vt[s > 1e-10 * s[0]]
 
@@ -405,7 +492,7 @@ def _eigenpair(
     def operator(matvec: Product) -> Any:
         return LinearOperator((size, size), matvec=lambda v: matvec(v.ravel()), dtype=np.float64)
 
-    start = rng.standard_normal(size)
+    start = _unit(rng.standard_normal(size))
     top = 1.01 * abs(float(eigsh(operator(product), k=1, which="LM", tol=1e-2, v0=start)[0][0]))
 
     def turned(v: np.ndarray) -> np.ndarray:
@@ -416,7 +503,7 @@ def _eigenpair(
         _, vectors = eigsh(operator(turned), k=1, which="LA", ncv=min(size, 80), maxiter=400, tol=1e-10, v0=start)
         vector = vectors[:, 0]
     except ArpackNoConvergence:
-        vector = start / np.linalg.norm(start)  # its residual will say so
+        vector = start  # its residual will say so
     return float(vector @ product(vector)), vector, top
 
 
@@ -431,9 +518,8 @@ def _descend(product: Product, inside: Callable[[np.ndarray], np.ndarray], start
         value = float(v @ Hv)
         return value, 2.0 * (Hv - value * v) / norm
 
-    end = minimize(quotient, start / np.linalg.norm(start), jac=True, method="L-BFGS-B", options={"maxiter": 200})
-    v = inside(end.x)
-    return v / np.linalg.norm(v)
+    end = minimize(quotient, _unit(start), jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    return _unit(inside(end.x))
 
 
 def _smallest_singular_value(problem: Problem, theta: np.ndarray) -> float:
@@ -447,20 +533,19 @@ def _smallest_singular_value(problem: Problem, theta: np.ndarray) -> float:
 
 def _judge(piece: _Piece, found: _Lowest, error: float, tolerance: float, kinks: int) -> tuple[str, str]:
     """Verdict and its sentence."""
+    if piece.gradient > tolerance and piece.feasible:
+        left = "what the multipliers of the kinks leave of the gradient" if kinks else "the gradient"
+        return "not critical", f"{left} has norm {piece.gradient:.3g} > {tolerance:.3g}"
     if piece.gradient > tolerance:
-        what = "smallest subgradient" if kinks else "gradient"
-        return "not critical", f"the {what} has norm {piece.gradient:.3g} > {tolerance:.3g}"
+        return "not critical", f"at a kink the loss falls at the rate {piece.gradient:.3g} > {tolerance:.3g}"
     if not piece.feasible:
-        return "not critical", "at a kink the loss falls at first order"
+        return "undecided", "no multipliers of the kinks were found, and no direction of descent"
     curvature = f"the lowest curvature is {found.value:.6g}"
     if found.value < -error:
         return "strict saddle", f"{curvature}, beyond the error {error:.1g} of a flat direction"
     if kinks:
-        sharp = len(piece.constraints)
-        return "kink", (
-            f"{kinks} pre-activations are 0; over the directions that leave no sharp kink (of rank {sharp}) "
-            f"{curvature}, and no descent was found"
-        )
+        sharp = f", {piece.sharp} of them sharp" if piece.sharp else ""
+        return "kink", f"{kinks} pre-activations are 0{sharp}; on their sides {curvature}, and no descent was found"
     if found.residual > 1e-6 * max(found.largest, np.finfo(float).tiny):
         return "undecided", f"{curvature} with a residual of {found.residual:.1g}: not converged"
     return "local minimum", f"{curvature}, with an error of {error:.1g} up to flat directions"
