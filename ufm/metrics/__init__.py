@@ -2,7 +2,9 @@
 
 Every metric takes a trajectory (one value per record) or plain arrays with any leading batch axes: W of shape
 (..., K, p), H of shape (..., p, N), labels of shape (N,). ``layer=l`` takes the weights W_l and their input s(H_l)
-of a trajectory; by default the last layer's. `table` lists all of them with formula, convention and invariances.
+of a trajectory; by default the last layer's. Metrics of all layers at once (`dnc1`, `dnc2`, `dnc3`, `layer_ranks`,
+`layer_spectra`, `layer_grams`, `layer_means`) also take a problem with one state; `classify_solution` says which
+solution a state is. `table` lists all of them with formula, convention and invariances.
 
 Notation of Zhao et al., arXiv 2602.16642v3, section 2 and appendix B: mu_k are the class means, mubar_k the class
 means minus their mean over classes, M = [mubar_1 ... mubar_K], and M* = (I - 1 1^T/K)/sqrt(K - 1) is the Gram matrix
@@ -27,8 +29,10 @@ W and H at which the entries are normal numbers.
 
 from __future__ import annotations
 
-from ufm.metrics.catalogue import Metric, catalogue, table
+from ufm.metrics.catalogue import Metric, catalogue, layered, table
+from ufm.metrics.classification import Classification, Distance, classify_solution
 from ufm.metrics.duality import nc2m, nc3, nc4
+from ufm.metrics.layers import dnc1, dnc2, dnc3, layer_grams, layer_means, layer_ranks, layer_spectra
 from ufm.metrics.means import class_means
 from ufm.metrics.row_sum import NORMALISATIONS, nc0
 from ufm.metrics.simplex import CONVENTIONS, nc2, nc2a, nc2n, nc2w, nc2wa, nc2wn
@@ -37,7 +41,8 @@ from ufm.metrics.variability import FORMS, cdnv, nc1
 from ufm.metrics.zhu import zhu_nc1, zhu_nc2, zhu_nc3, zhu_nc4
 
 __all__ = [
-    "CONVENTIONS", "FORMS", "NORMALISATIONS", "Metric", "catalogue", "cdnv", "class_means", "effective_rank", "nc0",
-    "nc1", "nc2", "nc2a", "nc2m", "nc2n", "nc2w", "nc2wa", "nc2wn", "nc3", "nc4", "rank", "spectrum", "stable_rank",
-    "table", "zhu_nc1", "zhu_nc2", "zhu_nc3", "zhu_nc4",
+    "CONVENTIONS", "FORMS", "NORMALISATIONS", "Classification", "Distance", "Metric", "catalogue", "cdnv", "class_means",
+    "classify_solution", "dnc1", "dnc2", "dnc3", "effective_rank", "layer_grams", "layer_means", "layer_ranks",
+    "layer_spectra", "layered", "nc0", "nc1", "nc2", "nc2a", "nc2m", "nc2n", "nc2w", "nc2wa", "nc2wn", "nc3", "nc4",
+    "rank", "spectrum", "stable_rank", "table", "zhu_nc1", "zhu_nc2", "zhu_nc3", "zhu_nc4",
 ]  # fmt: skip

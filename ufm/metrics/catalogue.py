@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ufm.metrics import duality, row_sum, simplex, spectra, variability, zhu
+from ufm.metrics import duality, layers, row_sum, simplex, spectra, variability, zhu
 
 TRANSFORMATIONS = {
     "rotation": "H -> Q H, W -> W Q^T with Q orthogonal",
@@ -145,6 +145,46 @@ def catalogue() -> tuple[Metric, ...]:
     )  # fmt: skip
 
 
+def layered() -> tuple[Metric, ...]:
+    """Metrics of all layers of a chain at once, for a trajectory, or for a problem with a state.
+
+    Their rotations are those of any layer, the weights on both sides turned along, where that leaves H_l as it is but
+    for the rotation: in linear chains, and of H_1.
+
+    Examples
+    --------
+    >>> [metric.call for metric in layered()][-1]
+    "layer_ranks(trajectory, stage='pre')"
+    """
+    of, frame = ("trajectory",), (*_ALWAYS, "scale of H")
+    deep = "l = 1 ... L; H_l with stage='pre', s(H_l) with stage='post'"
+    return (
+        Metric(layers.dnc1, of, (("form", "pinv"),), "tr(Sigma_W pinv(Sigma_B))/K of every layer", deep, _OF_H),
+        Metric(layers.dnc1, of, (("form", "quotient"),), "tr(Sigma_W)/tr(Sigma_B) of every layer", deep, _OF_H),
+        Metric(
+            layers.dnc1, of, (("form", "frobenius"),), "||Sigma_W pinv(Sigma_B)||_F^2 of every layer",
+            f"{deep}; a public reproduction of arXiv 2404.06106 (recalled)", _OF_H,
+        ),
+        Metric(layers.dnc1, of, (("form", "cdnv"),), "cdnv of every layer", deep, _OF_H),
+        Metric(
+            layers.dnc2, of, (), "||G/||G||_F - I/sqrt(K)||_F, G = M_l^T M_l, M_l not centred",
+            f"orthogonal frame, of MSE with ReLU; {deep}", frame,
+        ),
+        Metric(
+            layers.dnc3, of, (), "sqrt(sum_i ||w_i||^2 min_k (1 - cos(w_i, mu_k)^2))/||W_l||_F",
+            "w_i the rows of W_l, mu_k the class means of s(H_l); rows 0 count nothing, either sign is collinear",
+            (*_ALWAYS, "scale of H", "scale of W"),
+        ),
+        Metric(layers.layer_means, of, (), "M_l, the class means, not centred", deep, ()),
+        Metric(layers.layer_grams, of, (), "M_l^T M_l", deep, ("rotation",)),
+        Metric(layers.layer_spectra, of, (), "singular values of M_l", deep, _ALWAYS),
+        Metric(
+            layers.layer_ranks, of, (("stage", "pre"),), "number of singular values of M_l above 1e-2 of the largest",
+            f"tolerance=1e-2 unless given; {deep}", frame,
+        ),
+    )  # fmt: skip
+
+
 def table(width: int = 110) -> str:
     """All metrics with formula, convention and invariances, as text of this width.
 
@@ -158,7 +198,7 @@ def table(width: int = 110) -> str:
         "M* = (I - J/K)/sqrt(K - 1). Formulas are those of convention='code', the default; 'paper' is what is printed.",
         width,
     )
-    for metric in catalogue():
+    for metric in (*catalogue(), *layered()):
         lines.append(metric.call)
         for text in (metric.formula, metric.convention, f"unchanged by {', '.join(metric.unchanged_by)}"):
             lines += textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="      ")

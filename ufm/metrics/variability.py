@@ -85,11 +85,27 @@ def inverse_trace(found: Geometry, cutoff: float) -> np.ndarray:
     Sigma_B = (1/K) sum_i s_i^2 u_i u_i^T, hence NC1 = (1/N) sum_i ||u_i^T D||^2/s_i^2 with D the deviations.
     """
     means, deviations = found
+    u, s, kept = _kept_directions(means, cutoff)
+    along = ((np.swapaxes(u, -1, -2) @ deviations / s[..., None]) ** 2).sum(axis=-1)
+    total = np.where(kept, along, 0.0).sum(axis=-1) / deviations.shape[-1]
+    return np.where(s[..., 0] > 0, total, np.nan)
+
+
+def _kept_directions(means: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Singular vectors and values of M, and which of them the pseudoinverse of Sigma_B keeps."""
     u, s = singular_values_and_vectors(means)
     kept = s > np.sqrt(cutoff) * s[..., :1]
     kept[..., means.shape[-1] - 1 :] = False
-    along = ((np.swapaxes(u, -1, -2) @ deviations / s[..., None]) ** 2).sum(axis=-1)
-    total = np.where(kept, along, 0.0).sum(axis=-1) / deviations.shape[-1]
+    return u, s, kept
+
+
+def squared_norm(found: Geometry, cutoff: float) -> np.ndarray:
+    """||Sigma_W pinv(Sigma_B)||_F^2 = (K/N)^2 sum_i ||D D^T u_i||^2/s_i^4, as in `inverse_trace`."""
+    means, deviations = found
+    u, s, kept = _kept_directions(means, cutoff)
+    along = deviations @ (np.swapaxes(deviations, -1, -2) @ (u / s[..., None, :] ** 2))
+    total = np.where(kept, (along**2).sum(axis=-2), 0.0).sum(axis=-1)
+    total = total * (means.shape[-1] / deviations.shape[-1]) ** 2
     return np.where(s[..., 0] > 0, total, np.nan)
 
 
@@ -131,10 +147,11 @@ def cdnv(H: Any, labels: Any = None, *, layer: int | None = None) -> Any:
     0.0625
     """
     features, classes = read_features("class_means", H, labels, layer)
-    return over_records(lambda H: _mean_over_pairs(geometry(H, classes), classes), features)
+    return over_records(lambda H: mean_over_pairs(geometry(H, classes), classes), features)
 
 
-def _mean_over_pairs(found: Geometry, classes: Classes) -> np.ndarray:
+def mean_over_pairs(found: Geometry, classes: Classes) -> np.ndarray:
+    """Mean over pairs of classes of their variance over the squared distance of their means."""
     means, deviations = found
     variance = classes.means((deviations**2).sum(axis=-2))
     total = np.zeros(means.shape[:-2])

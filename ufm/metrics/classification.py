@@ -1,0 +1,301 @@
+r"""Which solution a state is: zero, a known one (DNC, SRG, ...) or just of rank r, with the evidence.
+
+What is compared. For every layer the Gram matrices of the class means before and behind the activation, and the mean
+logits: K x K matrices A_i, against those of the solution, B_i. Rotations of a layer, with the weights on both sides
+turned along, change no Gram matrix; they are symmetries of linear layers and of H_1, and permutations of units those
+of ReLU layers. Renumbering classes of equal size turns every B_i into P B_i P^T with one P. The distance is
+
+    d = min_P sqrt(mean_i ||A_i - P B_i P^T||_F^2/||B_i||_F^2)      over i with B_i not 0.
+
+d = 0 is necessary for two states to be the same up to these symmetries. It is not sufficient: the Gram matrices are
+blind to spread within classes (DNC1 sees it), and to a rotation between ReLU layers that is no permutation. The
+minimum over K! relabellings is sought (a beam over partial ones, then swaps), so the distance is an upper bound,
+attained by `Distance.relabelling`; the sorted eigenvalues give a lower one, by the inequality of Hoffman and Wielandt
+(singular values for the logits, by Mirsky's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ufm.checks import real
+from ufm.errors import invalid
+from ufm.metrics.inputs import is_trajectory
+from ufm.metrics.layers import RANK_TOLERANCE, dnc1, dnc2, dnc3, layer_grams, layer_means, layer_ranks
+from ufm.metrics.simplex import gram_distance
+from ufm.problems import Blocks, Problem
+
+if TYPE_CHECKING:
+    from ufm.decay import Decay
+    from ufm.solutions import Solution
+
+BEAM = 64  # partial relabellings that are followed
+
+
+@dataclass(frozen=True, eq=False)
+class Distance:
+    """How far a state is from a solution, up to symmetries.
+
+    Parameters
+    ----------
+    solution : str
+        Its name.
+    distance : float
+        Relative distance of Gram matrices and mean logits, at the best relabelling found; of the mean logits alone,
+        relative to the targets, from the zero solution.
+    least : float
+        No relabelling comes below this.
+    relabelling : ndarray of int, shape (K,)
+        Class k of the state is class relabelling[k] of the solution.
+    excess : float
+        Objective of the state over that of the solution, minus 1.
+    """
+
+    solution: str
+    distance: float
+    least: float
+    relabelling: np.ndarray = field(repr=False)
+    excess: float
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """Which solution a state is, and the evidence.
+
+    Parameters
+    ----------
+    name : str
+        "zero", the name of the nearest solution, "DNC" or "rank r".
+    reason : str
+        In one sentence.
+    rank : int
+        Rank of the class means before the last activation, of the logits for one layer.
+    ranks_pre, ranks_post : ndarray of int, shape (L,)
+        Ranks of the class means of all layers, before and behind the activation.
+    dnc1, dnc2, dnc3 : ndarray, shape (L,)
+        See `ufm.metrics.dnc1` (as a quotient of traces), `dnc2`, `dnc3`.
+    loss : float
+        Objective, coupled decay included.
+    distances : tuple of Distance
+        From the solutions given, nearest first.
+    """
+
+    name: str
+    reason: str
+    rank: int
+    ranks_pre: np.ndarray
+    ranks_post: np.ndarray
+    dnc1: np.ndarray = field(repr=False)
+    dnc2: np.ndarray = field(repr=False)
+    dnc3: np.ndarray = field(repr=False)
+    loss: float
+    distances: tuple[Distance, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+def classify_solution(
+    source: Any,
+    state: Mapping[str, Any] | None = None,
+    decay: Decay | None = None,
+    *,
+    solutions: Sequence[Solution] = (),
+    tolerance: float = 1e-2,
+    rank_tolerance: float = RANK_TOLERANCE,
+) -> Classification:
+    """Say which solution a state is: zero, one of those given, neural collapse, or of rank r.
+
+    Parameters
+    ----------
+    source : Trajectory or Problem
+        A run, of which the last record is looked at, or what was minimised.
+    state : mapping of str to array_like, optional
+        With a problem: the trained blocks by name, or a Solution.
+    decay : Coupled, optional
+        With a problem: its penalty is part of the objective. That of a run is its own.
+    solutions : sequence of Solution
+        With which the state is compared, such as ``(dnc(problem, decay), srg(problem, decay))``.
+    tolerance : float
+        Largest distance at which the state is a solution, and largest `dnc1`, `dnc2` of neural collapse.
+    rank_tolerance : float
+        See `ufm.metrics.layer_ranks`.
+
+    Returns
+    -------
+    Classification
+        "zero" if the mean logits are smaller than `tolerance` times the one-hot targets; else the nearest solution
+        within `tolerance`; else "DNC" if in every layer DNC1 holds and the class means behind the activation are an
+        orthogonal frame or, centred, a simplex; else "rank r".
+
+    Raises
+    ------
+    InvalidProblemError
+        For a state or solutions that do not fit the problem.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> problem = ufm.DUFM(classes=3, width=4, depth=2)
+    >>> state = {"H": np.eye(4)[:, :3], "W1": np.eye(4), "W2": np.eye(4)[:3]}
+    >>> print(classify_solution(problem, state))
+    DNC: class means of every layer are an orthogonal frame (DNC2 <= 0); rank 3
+    """
+    tolerance = real("classify_solution.tolerance", tolerance, 0.0)
+    if is_trajectory(source):
+        if state is not None or decay is not None:
+            raise invalid("classify_solution", "a trajectory with a state or decay", "a trajectory alone")
+        problem, decay, state = source.problem, source.run.decay, source.state(len(source) - 1)
+    elif isinstance(source, Problem):
+        problem = source
+    else:
+        raise invalid("classify_solution.source", source, "a trajectory, or a problem with a state")
+    if state is None:
+        raise invalid("classify_solution.state", None, "a state, arrays by block name, beside a problem")
+    blocks = problem.unpack(problem.pack(getattr(state, "blocks", state)))
+    before = layer_ranks(problem, blocks, tolerance=rank_tolerance).astype(int)
+    behind = layer_ranks(problem, blocks, stage="post", tolerance=rank_tolerance).astype(int)
+    spread, frame = dnc1(problem, blocks, "quotient"), dnc2(problem, blocks)
+    logits = _mean_logits(problem, blocks)
+    rank = int(before[-1]) if problem.depth > 1 else int(np.linalg.matrix_rank(logits, rank_tolerance * _norm(logits)))
+    loss = problem.value(blocks, decay)
+    compared = [_distance(problem, blocks, loss, solution) for solution in solutions]
+    distances = tuple(sorted(compared, key=lambda found: found.distance))
+    name, reason = _named(problem, blocks, logits, spread, frame, distances, rank, tolerance)
+    return Classification(
+        name=name,
+        reason=reason,
+        rank=rank,
+        ranks_pre=before,
+        ranks_post=behind,
+        dnc1=spread,
+        dnc2=frame,
+        dnc3=dnc3(problem, blocks),
+        loss=loss,
+        distances=distances,
+    )
+
+
+def _named(
+    problem: Problem,
+    blocks: Blocks,
+    logits: np.ndarray,
+    spread: np.ndarray,
+    frame: np.ndarray,
+    distances: tuple[Distance, ...],
+    rank: int,
+    tolerance: float,
+) -> tuple[str, str]:
+    """Name and the sentence that says why."""
+    size = float(np.linalg.norm(logits)) / np.sqrt(problem.classes)
+    if size <= tolerance:
+        return "zero", f"the mean logits have {size:.2g} of the norm of one-hot targets"
+    if distances and distances[0].distance <= tolerance:
+        best = distances[0]
+        return best.solution, f"the distance is {best.distance:.2g} and the loss is {1 + best.excess:.6g} of its; rank {rank}"
+    collapsed = bool((spread <= tolerance).all())
+    if collapsed and (frame <= tolerance).all():
+        return "DNC", f"class means of every layer are an orthogonal frame (DNC2 <= {frame.max():.2g}); rank {rank}"
+    means = layer_means(problem, blocks)
+    with np.errstate(all="ignore"):
+        simplex = max(float(gram_distance((M - M.mean(axis=1, keepdims=True)).T)) for M in means)
+    if collapsed and simplex <= tolerance:
+        return "DNC", f"centred class means of every layer are a simplex (NC2 <= {simplex:.2g}); rank {rank}"
+    nearest = f"; the nearest is {distances[0].solution} at {distances[0].distance:.2g}" if distances else ""
+    return f"rank {rank}", f"no known solution is within {tolerance:g}{nearest}"
+
+
+def _norm(A: np.ndarray) -> float:
+    return float(np.linalg.norm(A, 2))
+
+
+def _mean_logits(problem: Problem, blocks: Blocks) -> np.ndarray:
+    """Class means of the logits, shape (K, K)."""
+    logits = blocks["W"] @ layer_means(problem, blocks)[-1]
+    return logits + blocks["b"][:, None] if problem.bias else logits
+
+
+def _matrices(problem: Problem, blocks: Blocks) -> np.ndarray:
+    """The K x K matrices that are compared, shape (count, K, K): Gram matrices of all layers, logits the last."""
+    stages = ("pre", "post") if problem.activation == "relu" and problem.depth > 1 else ("post",)
+    grams = [layer_grams(problem, blocks, stage=stage) for stage in stages]
+    return np.concatenate([*grams, _mean_logits(problem, blocks)[None]])
+
+
+def _distance(problem: Problem, blocks: Blocks, loss: float, solution: Solution) -> Distance:
+    """Distance of a state from one solution."""
+    if not (hasattr(solution, "blocks") and hasattr(solution, "loss") and hasattr(solution, "name")):
+        raise invalid("classify_solution.solutions", solution, "solutions such as those of ufm.solutions")
+    K = problem.classes
+    A = _matrices(problem, blocks)
+    B = _matrices(problem, problem.unpack(problem.pack(solution.blocks)))
+    excess = loss / solution.loss - 1.0
+    norms = np.linalg.norm(B, axis=(1, 2))
+    if norms[-1] == 0.0:
+        distance = float(np.linalg.norm(A[-1]) / np.sqrt(K))
+        return Distance(solution.name, distance, distance, np.arange(K), excess)
+    kept = norms > 0
+    A, B = A[kept] / norms[kept, None, None], B[kept] / norms[kept, None, None]
+    count = len(A)
+    least = sum(
+        np.sum((np.linalg.eigvalsh(a) - np.linalg.eigvalsh(b)) ** 2) for a, b in zip(A[:-1], B[:-1], strict=True)
+    ) + np.sum((np.linalg.svd(A[-1], compute_uv=False) - np.linalg.svd(B[-1], compute_uv=False)) ** 2)
+    relabelling = relabel(A, B) if len(set(problem.class_sizes)) == 1 else np.arange(K)
+    distance = np.sqrt(_mismatch(A, B, relabelling) / count)
+    return Distance(solution.name, float(distance), float(np.sqrt(least / count)), relabelling, excess)
+
+
+def _mismatch(A: np.ndarray, B: np.ndarray, relabelling: np.ndarray) -> float:
+    return float(np.sum((A - B[:, relabelling][:, :, relabelling]) ** 2))
+
+
+def relabel(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Permutation p with A[i, k, l] near B[i, p[k], p[l]] for all matrices i: the best that was found.
+
+    A beam follows the BEAM best partial relabellings class by class; swaps of two classes improve its best one until
+    none helps. If the matrices agree up to a relabelling it is found unless more than BEAM partial ones fit better.
+
+    Parameters
+    ----------
+    A, B : ndarray, shape (count, K, K)
+
+    Returns
+    -------
+    ndarray of int, shape (K,)
+
+    Examples
+    --------
+    >>> B = np.arange(9.0).reshape(1, 3, 3)
+    >>> p = np.array([2, 0, 1])
+    >>> relabel(B[:, p][:, :, p], B).tolist()
+    [2, 0, 1]
+    """
+    K = A.shape[-1]
+    partial, costs = np.zeros((1, 0), int), np.zeros(1)
+    diagonal = ((np.einsum("mkk->mk", A)[:, :, None] - np.einsum("mkk->mk", B)[:, None, :]) ** 2).sum(axis=0)
+    for k in range(K):
+        # B[m, j, p[l]] and its transpose, for every candidate j and partial relabelling p: (m, K, partial, k)
+        rows = (A[:, k, None, None, :k] - B[:, :, partial]) ** 2
+        columns = (A[:, :k, k][:, None, None, :] - np.swapaxes(B, 1, 2)[:, :, partial]) ** 2
+        total = costs[:, None] + (rows + columns).sum(axis=(0, 3)).T + diagonal[k]
+        np.put_along_axis(total, partial, np.inf, axis=1)
+        best = np.argsort(total, axis=None, kind="stable")[: min(BEAM, np.isfinite(total).sum())]
+        of, chosen = np.unravel_index(best, total.shape)
+        partial = np.concatenate([partial[of], chosen[:, None]], axis=1)
+        costs = total[of, chosen]
+    found = partial[0]
+    value, improved = _mismatch(A, B, found), True
+    while improved:
+        improved = False
+        for i in range(K):
+            for j in range(i):
+                swapped = found.copy()
+                swapped[[i, j]] = swapped[[j, i]]
+                other = _mismatch(A, B, swapped)
+                if other < value * (1 - 1e-12):
+                    found, value, improved = swapped, other, True
+    return found
