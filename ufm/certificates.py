@@ -21,11 +21,16 @@ with g(p), q(p) the gradient and the slopes that the backward pass gives with p_
 both are affine in p. So F' >= 0 if there are p with g(p) = 0 and 0 <= p <= q(p), and the others are no critical
 points if a v with F'(v) < 0 is found. p solves a least squares problem, and a linear programme chooses where the a_k'
 depend on each other. Where 0 < p_k < q_k the kink is sharp: F rises at first order unless a_k' v = 0, and the second
-derivative is that of the Lagrangian, with p_k held, on the directions with a_k' v = 0. Where q_k = 0 the kink is
-flat: F is differentiable, with another second derivative on either side, v^T Hess_S v with S = {k: a_k' v > 0}. The
-lowest value of this piecewise quadratic form over unit v is sought from the lowest eigenvectors of the pieces with
-all flat kinks off and on, and from random directions: a negative one is a direction of descent, whatever the search
-has missed; none found is what was measured.
+derivative, along the arc in the direction v that keeps a_k at 0, is that of the Lagrangian, with p_k held, over the
+directions with a_k' v = 0; the straight line rises above the arc. Where q_k = 0 the kink is flat: F is
+differentiable, with another second derivative on either side, v^T Hess_S v with S = {k: a_k' v > 0}. The lowest value
+of this piecewise quadratic form over unit v is sought from the lowest eigenvectors of the pieces with all flat kinks
+off and on, and from random directions: a negative one is a direction of descent, whatever the search has missed; none
+found is what was measured.
+
+Where the a_k' depend on each other and many p serve, the second derivative along v is the largest over them; what is
+given is the value at one p, a lower bound. So no descent at one p is none at all, and a negative value at kinks is
+called a strict saddle only if the objective, evaluated along the arc, falls.
 """
 
 from __future__ import annotations
@@ -48,6 +53,12 @@ VERDICTS = ("local minimum", "strict saddle", "kink", "not critical", "undecided
 DENSE = 300  # parameters up to which all eigenvalues are computed
 LARGEST_JACOBIAN = 2**26  # entries of the derivatives of all kinks that are weighed
 NEGLIGIBLE = 1e-6  # singular values of a block below this share of its largest count as 0 in the error model
+ARCS = (
+    1e-1,
+    1e-2,
+    1e-3,
+    1e-4,
+)  # lengths, as shares of the norm of the state, along which the objective is evaluated
 RANDOM_DIRECTIONS = 8  # from which the one-sided curvature is sought, beside the eigenvectors
 
 Product = Callable[[np.ndarray], np.ndarray]
@@ -171,15 +182,18 @@ def certify(
     theta = problem.pack(getattr(state, "blocks", state))
     loss, gradient = objective(theta)
     if not (np.isfinite(loss) and np.isfinite(gradient).all()):
-        raise invalid("certify.state", "a state whose loss is not finite", "one with a finite loss and gradient")
+        raise invalid(
+            "certify.state", "a state whose loss is not finite", "one with a finite loss and gradient"
+        )
     units = _units(objective, theta, share)
     piece = _weigh_kinks(objective, theta, units, gradient, tolerance)
     product = objective.curvature(theta, piece.slopes)
-    found = _lowest(product, problem.size, piece, rng)
+    found = _lowest(product, piece.slopes, piece.constraints, rng)
     size = sum(problem.widths) + problem.classes + problem.samples
     error = size * 2.0**-52 * found.largest + piece.gradient / _smallest_singular_value(problem, theta)
     kinks = int(sum(zero.sum() for zero in units.zero))
-    verdict, reason = _judge(piece, found, error, tolerance, kinks)
+    falls = found.value < -error and (not kinks or _falls(objective, theta, piece, found.vector, loss))
+    verdict, reason = _judge(piece, found, error, tolerance, kinks, falls)
     return Certificate(
         verdict=verdict,
         reason=reason,
@@ -192,7 +206,7 @@ def certify(
         largest=found.largest,
         error=error,
         kinks=kinks,
-        sharp_kinks=piece.sharp,
+        sharp_kinks=len(piece.rows),
     )
 
 
@@ -215,7 +229,8 @@ class _Piece(NamedTuple):
     feasible: bool  # whether the multipliers lie between 0 and the slopes of their kinks
     slopes: np.ndarray  # of every unit, in the places of X
     constraints: np.ndarray  # orthonormal rows: directions that leave a sharp kink
-    sharp: int  # number of sharp kinks
+    places: list[np.ndarray]  # where the sharp kinks are, by layer
+    rows: np.ndarray  # derivatives of their pre-activations, shape (sharp, size)
 
 
 def _units(objective: Objective, theta: np.ndarray, share: float | None) -> _Units:
@@ -242,7 +257,8 @@ def _backward(
     problem: Problem, blocks: Blocks, units: _Units, residual: np.ndarray, multipliers: list[np.ndarray]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Derivatives by the outputs of all layers 1 ... L, and by the outputs of the ReLUs of layers 2 ... L."""
-    before, behind = [residual], []
+    before: list[np.ndarray] = [residual]
+    behind: list[np.ndarray] = []
     for layer in range(problem.depth, 1, -1):
         behind.insert(0, blocks[f"W{layer}"].T @ before[0])
         before.insert(0, np.where(units.on[layer - 2], behind[0], multipliers[layer - 2]))
@@ -251,7 +267,7 @@ def _backward(
 
 def _reached(problem: Problem, blocks: Blocks, units: _Units) -> list[np.ndarray]:
     """Kinks from which anything can reach the logits; those of a unit without outgoing weights cannot."""
-    live, found = np.ones((problem.classes, problem.samples), bool), []
+    live, found = np.ones((problem.classes, problem.samples), bool), list[np.ndarray]()
     for layer in range(problem.depth, 1, -1):
         behind = (blocks[f"W{layer}"] != 0).T.astype(float) @ live > 0
         found.insert(0, behind & units.zero[layer - 2])
@@ -285,9 +301,8 @@ def _weigh_kinks(
     """Multipliers of all kinks, the gradient that they leave, and the slope that each kink gets."""
     problem, buffers = objective.problem, objective.buffers
     slopes = np.ones(buffers.X.size)
-    smooth = _Piece(
-        float(np.linalg.norm(gradient)), _unit(-gradient), True, slopes, np.zeros((0, problem.size)), 0
-    )
+    nothing = np.zeros((0, problem.size))
+    smooth = _Piece(float(np.linalg.norm(gradient)), _unit(-gradient), True, slopes, nothing, [], nothing)
     if problem.activation != "relu" or problem.depth == 1:
         return smooth
     starts = np.cumsum([0, *problem.widths]) * problem.samples
@@ -327,9 +342,11 @@ def _weigh_kinks(
         buffers.D[place] = D.ravel()
     rate, descent = float(np.linalg.norm(left)), _unit(-left)
     if not feasible and rate <= tolerance:
-        rate, descent = _fastest_descent(objective, theta, units, left - p @ jacobian + np.clip(p, 0.0, np.maximum(q, 0.0)) @ jacobian)
-    constraints = _orthonormal(jacobian[sharp]) if sharp.any() else np.zeros((0, problem.size))
-    return _Piece(rate, descent, feasible, slopes, constraints, int(sharp.sum()))
+        clipped = np.clip(p, 0.0, np.maximum(q, 0.0))
+        rate, descent = _fastest_descent(objective, theta, units, left + (clipped - p) @ jacobian)
+    rows = jacobian[sharp] if sharp.any() else nothing
+    places_of_sharp = [values > 0 for values in _spread(weighed, sharp.astype(float))]
+    return _Piece(rate, descent, feasible, slopes, _orthonormal(rows), places_of_sharp, rows)
 
 
 def _slack(q: np.ndarray, tolerance: float) -> float:
@@ -436,7 +453,7 @@ def _unit(v: np.ndarray) -> np.ndarray:
 def _orthonormal(rows: np.ndarray) -> np.ndarray:
     """Orthonormal rows that span these, up to 1e-10 of the largest singular value."""
     _, s, vt = np.linalg.svd(rows, full_matrices=False)
-    return vt[s > 1e-10 * s[0]]
+    return vt[s > 1e-10 * s.max(initial=0.0)]
 
 
 # ------------------------------------------------------------------------------------------ eigenvalues
@@ -449,12 +466,12 @@ class _Lowest(NamedTuple):
     largest: float
 
 
-def _lowest(product: Product, size: int, piece: _Piece, rng: np.random.Generator) -> _Lowest:
-    """Lowest second derivative over unit vectors that meet the constraints."""
-    rows, slopes = piece.constraints, piece.slopes
+def _lowest(product: Product, slopes: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> _Lowest:
+    """Lowest second derivative over unit vectors orthogonal to these rows."""
+    size = rows.shape[1]
 
     def inside(v: np.ndarray) -> np.ndarray:
-        return v - rows.T @ (rows @ v) if len(rows) else v
+        return v - rows.T @ (rows @ v)
 
     def constrained(v: np.ndarray) -> np.ndarray:
         return inside(product(inside(v)))
@@ -496,11 +513,12 @@ def _eigenpair(
     top = 1.01 * abs(float(eigsh(operator(product), k=1, which="LM", tol=1e-2, v0=start)[0][0]))
 
     def turned(v: np.ndarray) -> np.ndarray:
-        moved = rows.T @ (rows @ v) if len(rows) else 0.0
-        return top * (v - 2.0 * moved) - product(v)
+        return top * (v - 2.0 * rows.T @ (rows @ v)) - product(v)
 
     try:
-        _, vectors = eigsh(operator(turned), k=1, which="LA", ncv=min(size, 80), maxiter=400, tol=1e-10, v0=start)
+        _, vectors = eigsh(
+            operator(turned), k=1, which="LA", ncv=min(size, 80), maxiter=400, tol=1e-10, v0=start
+        )
         vector = vectors[:, 0]
     except ArpackNoConvergence:
         vector = start  # its residual will say so
@@ -522,6 +540,27 @@ def _descend(product: Product, inside: Callable[[np.ndarray], np.ndarray], start
     return _unit(inside(end.x))
 
 
+def _falls(objective: Objective, theta: np.ndarray, piece: _Piece, v: np.ndarray, loss: float) -> bool:
+    """Whether the objective falls along the arc in the direction v that keeps the sharp kinks at 0."""
+    from scipy.linalg import lstsq
+
+    problem, size = objective.problem, objective.problem.size
+    for step in ARCS:
+        point = np.array(theta)
+        point[:size] += step * np.linalg.norm(theta) * v
+        for _ in range(3 if len(piece.rows) else 0):  # Newton's method, with the derivatives at theta
+            blocks = problem.unpack(point)
+            X, left = blocks["H"], []
+            for layer, chosen in enumerate(piece.places, start=1):
+                X = blocks[f"W{layer}"] @ X
+                left.append(X[chosen])
+                X = np.maximum(X, 0.0)
+            point[:size] -= lstsq(piece.rows, np.concatenate(left), cond=1e-10, lapack_driver="gelsd")[0]
+        if objective(point)[0] < loss - 64 * 2.0**-52 * abs(loss):
+            return True
+    return False
+
+
 def _smallest_singular_value(problem: Problem, theta: np.ndarray) -> float:
     """Smallest singular value of the trained blocks that is not 0; inf at the zero state."""
     blocks, found = problem.unpack(theta), [np.inf]
@@ -531,7 +570,9 @@ def _smallest_singular_value(problem: Problem, theta: np.ndarray) -> float:
     return min(found)
 
 
-def _judge(piece: _Piece, found: _Lowest, error: float, tolerance: float, kinks: int) -> tuple[str, str]:
+def _judge(
+    piece: _Piece, found: _Lowest, error: float, tolerance: float, kinks: int, falls: bool
+) -> tuple[str, str]:
     """Verdict and its sentence."""
     if piece.gradient > tolerance and piece.feasible:
         left = "what the multipliers of the kinks leave of the gradient" if kinks else "the gradient"
@@ -541,11 +582,19 @@ def _judge(piece: _Piece, found: _Lowest, error: float, tolerance: float, kinks:
     if not piece.feasible:
         return "undecided", "no multipliers of the kinks were found, and no direction of descent"
     curvature = f"the lowest curvature is {found.value:.6g}"
-    if found.value < -error:
+    if falls:
         return "strict saddle", f"{curvature}, beyond the error {error:.1g} of a flat direction"
+    if found.value < -error:
+        return (
+            "undecided",
+            f"{curvature} at one choice of multipliers, but the objective does not fall along its arc",
+        )
     if kinks:
-        sharp = f", {piece.sharp} of them sharp" if piece.sharp else ""
-        return "kink", f"{kinks} pre-activations are 0{sharp}; on their sides {curvature}, and no descent was found"
+        sharp = f", {len(piece.rows)} of them sharp" if len(piece.rows) else ""
+        return (
+            "kink",
+            f"{kinks} pre-activations are 0{sharp}; on their sides {curvature}, no descent was found",
+        )
     if found.residual > 1e-6 * max(found.largest, np.finfo(float).tiny):
         return "undecided", f"{curvature} with a residual of {found.residual:.1g}: not converged"
     return "local minimum", f"{curvature}, with an error of {error:.1g} up to flat directions"

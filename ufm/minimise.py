@@ -198,7 +198,9 @@ def _initialiser(start: Any) -> Any:
         return Given(**start)
     start = getattr(start, "start", start)  # of a Solution or a Minimum
     if not (is_initialiser(start) or isinstance(start, Start)):
-        raise invalid("minimise.starts", start, "an initialiser such as Gaussian(0.1), Start(...) or arrays by block")
+        raise invalid(
+            "minimise.starts", start, "an initialiser such as Gaussian(0.1), Start(...) or arrays by block"
+        )
     return start
 
 
@@ -216,7 +218,13 @@ def _descend(
 
     best, trained = np.inf, theta[:size].copy()
     for _ in range(ROUNDS):
-        options = {"maxiter": most - taken, "maxfun": 10 * most, "maxcor": MEMORY, "ftol": FALL, "gtol": tolerance}
+        options = {
+            "maxiter": most - taken,
+            "maxfun": 10 * most,
+            "maxcor": MEMORY,
+            "ftol": FALL,
+            "gtol": tolerance,
+        }
         with np.errstate(all="ignore"):  # a step too far is taken back
             end = minimize(value_and_gradient, trained, jac=True, method="L-BFGS-B", options=options)
         taken += int(end.nit)

@@ -17,8 +17,8 @@ from ufm.kernels import loop, losses
 from ufm.kernels.chain import logits_offset
 from ufm.kernels.contract import compiled, inline
 from ufm.kernels.layout import buffers_of, chain_of, per_coordinate
-from ufm.kernels.losses import SQUARED, _softmax_unscaled
 from ufm.kernels.loop import scale_of
+from ufm.kernels.losses import SQUARED, _softmax_unscaled
 from ufm.kernels.small_product import product
 
 ONE_SIDED = 2.0

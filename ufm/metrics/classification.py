@@ -161,7 +161,7 @@ def classify_solution(
     behind = layer_ranks(problem, blocks, stage="post", tolerance=rank_tolerance).astype(int)
     spread, frame = dnc1(problem, blocks, "quotient"), dnc2(problem, blocks)
     logits = _mean_logits(problem, blocks)
-    rank = int(before[-1]) if problem.depth > 1 else int(np.linalg.matrix_rank(logits, rank_tolerance * _norm(logits)))
+    rank = int(before[-1]) if problem.depth > 1 else _rank(logits, rank_tolerance)
     loss = problem.value(blocks, decay)
     compared = [_distance(problem, blocks, loss, solution) for solution in solutions]
     distances = tuple(sorted(compared, key=lambda found: found.distance))
@@ -196,21 +196,27 @@ def _named(
         return "zero", f"the mean logits have {size:.2g} of the norm of one-hot targets"
     if distances and distances[0].distance <= tolerance:
         best = distances[0]
-        return best.solution, f"the distance is {best.distance:.2g} and the loss is {1 + best.excess:.6g} of its; rank {rank}"
+        reason = (
+            f"the distance is {best.distance:.2g} and the loss is {1 + best.excess:.6g} of its; rank {rank}"
+        )
+        return best.solution, reason
     collapsed = bool((spread <= tolerance).all())
     if collapsed and (frame <= tolerance).all():
-        return "DNC", f"class means of every layer are an orthogonal frame (DNC2 <= {frame.max():.2g}); rank {rank}"
+        evidence = f"an orthogonal frame (DNC2 <= {frame.max():.2g})"
+        return "DNC", f"class means of every layer are {evidence}; rank {rank}"
     means = layer_means(problem, blocks)
     with np.errstate(all="ignore"):
-        simplex = max(float(gram_distance((M - M.mean(axis=1, keepdims=True)).T)) for M in means)
+        simplex = max(float(gram_distance((M - M.mean(axis=1, keepdims=True)).T, "code")) for M in means)
     if collapsed and simplex <= tolerance:
-        return "DNC", f"centred class means of every layer are a simplex (NC2 <= {simplex:.2g}); rank {rank}"
+        evidence = f"a simplex (NC2 <= {simplex:.2g})"
+        return "DNC", f"centred class means of every layer are {evidence}; rank {rank}"
     nearest = f"; the nearest is {distances[0].solution} at {distances[0].distance:.2g}" if distances else ""
     return f"rank {rank}", f"no known solution is within {tolerance:g}{nearest}"
 
 
-def _norm(A: np.ndarray) -> float:
-    return float(np.linalg.norm(A, 2))
+def _rank(A: np.ndarray, tolerance: float) -> int:
+    s = np.linalg.svd(A, compute_uv=False)
+    return int((s > tolerance * s[0]).sum())
 
 
 def _mean_logits(problem: Problem, blocks: Blocks) -> np.ndarray:
@@ -242,7 +248,8 @@ def _distance(problem: Problem, blocks: Blocks, loss: float, solution: Solution)
     A, B = A[kept] / norms[kept, None, None], B[kept] / norms[kept, None, None]
     count = len(A)
     least = sum(
-        np.sum((np.linalg.eigvalsh(a) - np.linalg.eigvalsh(b)) ** 2) for a, b in zip(A[:-1], B[:-1], strict=True)
+        np.sum((np.linalg.eigvalsh(a) - np.linalg.eigvalsh(b)) ** 2)
+        for a, b in zip(A[:-1], B[:-1], strict=True)
     ) + np.sum((np.linalg.svd(A[-1], compute_uv=False) - np.linalg.svd(B[-1], compute_uv=False)) ** 2)
     relabelling = relabel(A, B) if len(set(problem.class_sizes)) == 1 else np.arange(K)
     distance = np.sqrt(_mismatch(A, B, relabelling) / count)

@@ -315,7 +315,9 @@ def dnc3(source: Any, state: Mapping[str, Any] | None = None) -> np.ndarray:
         rows = rows / np.linalg.norm(rows, axis=ROW, keepdims=True)
         nearest = np.abs(rows @ M).argmax(axis=-1)
         column = np.take_along_axis(np.swapaxes(M, -1, -2), nearest[..., None], axis=-2)
-        left = rows - (rows * column).sum(axis=-1, keepdims=True) * column  # not 1 - cos^2, which would cancel
+        left = (
+            rows - (rows * column).sum(axis=-1, keepdims=True) * column
+        )  # not 1 - cos^2, which would cancel
         squares = (W**2).sum(axis=-1)
         away = np.where(squares > 0, squares * (left**2).sum(axis=-1), 0.0)
         total = squares.sum(axis=-1)
