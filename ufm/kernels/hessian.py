@@ -176,7 +176,8 @@ class Objective:
         gradient, rates = np.zeros(self.problem.size), factor * self.rates
         fit = self._evaluate(theta, gradient)
         trained = theta[: gradient.size]
-        return float(fit + 0.5 * rates @ trained**2), gradient + rates * trained
+        with np.errstate(over="ignore"):
+            return float(fit + 0.5 * rates @ trained**2), gradient + rates * trained
 
     def curvature(self, theta: np.ndarray, slopes: np.ndarray) -> Any:
         """The product of the Hessian with a vector, at the state whose derivatives stand in the buffers.
