@@ -28,7 +28,11 @@ DECAY = ufm.Coupled(0.01)
 
 
 def random_state(problem: ufm.UFM | ufm.DUFM, seed: int) -> np.ndarray:
-    return problem.pack(draw(problem, ufm.Start(ufm.Gaussian(0.8), **({"b": ufm.Gaussian(0.5)} if problem.bias else {})), seed))
+    return problem.pack(
+        draw(
+            problem, ufm.Start(ufm.Gaussian(0.8), **({"b": ufm.Gaussian(0.5)} if problem.bias else {})), seed
+        )
+    )
 
 
 def hessian(problem, theta: np.ndarray, decay=DECAY) -> np.ndarray:
@@ -36,7 +40,9 @@ def hessian(problem, theta: np.ndarray, decay=DECAY) -> np.ndarray:
     objective = Objective(problem, decay, "test")
     objective(theta)
     relu = problem.activation == "relu"
-    product = objective.curvature(theta, (objective.buffers.X > 0).astype(float) if relu else np.ones(objective.buffers.X.size))
+    product = objective.curvature(
+        theta, (objective.buffers.X > 0).astype(float) if relu else np.ones(objective.buffers.X.size)
+    )
     return np.array([product(e) for e in np.eye(problem.size)])
 
 
@@ -53,7 +59,9 @@ def twin_value(problem, theta) -> mpmath.mpf:
         at += size
     X = ends["H"]
     for layer in range(1, problem.depth + 1):
-        X = ends[f"W{layer}"].dot(np.where(X > 0, X, 0 * X) if layer > 1 and problem.activation == "relu" else X)
+        X = ends[f"W{layer}"].dot(
+            np.where(X > 0, X, 0 * X) if layer > 1 and problem.activation == "relu" else X
+        )
     if problem.bias:
         X = X + ends["b"][:, None]
     K, N = X.shape
@@ -110,7 +118,9 @@ def test_value_and_gradient_are_those_of_the_problem():
     state = problem.unpack(theta)
     value, gradient = Objective(problem, DECAY, "test")(theta)
     assert value == pytest.approx(problem.value(state, DECAY), rel=1e-15)
-    np.testing.assert_allclose(problem.unpack(gradient)["W2"], problem.gradient(state, DECAY)["W2"], rtol=1e-14)
+    np.testing.assert_allclose(
+        problem.unpack(gradient)["W2"], problem.gradient(state, DECAY)["W2"], rtol=1e-14
+    )
 
 
 def test_curvature_keeps_its_digits_where_a_probability_is_nearly_one():
@@ -237,7 +247,10 @@ def test_the_kneser_graph_sits_on_sharp_kinks_without_descent():
     problem, decay = ufm.DUFM(10, width=10, depth=3), ufm.Coupled(0.004)
     found = certify(problem, decay, state)
     assert found.loss == pytest.approx(loss, rel=1e-13)
-    assert (found.verdict, found.sharp_kinks) == ("kink", 90)  # 30 zeros of the incidence matrix, 60 of adjacent edges
+    assert (found.verdict, found.sharp_kinks) == (
+        "kink",
+        90,
+    )  # 30 zeros of the incidence matrix, 60 of adjacent edges
     assert found.gradient < 1e-14
     # the smooth piece with every kink off has a gradient: the kinks carry it
     objective = Objective(problem, decay, "test")

@@ -70,7 +70,9 @@ def test_the_best_state_starts_a_run_and_another_search(found):
 
 def test_continuation_passes_through_its_factors_in_order():
     """At ten thousand times the decay only zero is left, and from near zero a chain of three layers does not return."""
-    collapsed = minimise(LINEAR, DECAY, starts=2, init=ufm.Gaussian(0.5), continuation=(1e4,), certificate=False)
+    collapsed = minimise(
+        LINEAR, DECAY, starts=2, init=ufm.Gaussian(0.5), continuation=(1e4,), certificate=False
+    )
     np.testing.assert_allclose(collapsed.losses, 0.5, rtol=1e-10)
     gentle = minimise(LINEAR, DECAY, starts=2, init=ufm.Gaussian(0.5), continuation=(0.5,), certificate=False)
     assert gentle.loss == pytest.approx(collapse(3, 3, 0.01, 4, n=2)[1], rel=1e-12)
@@ -107,12 +109,20 @@ def test_a_users_loss_is_minimised_but_not_certified():
 @pytest.mark.parametrize(
     ("options", "error", "sentence"),
     [
-        ({"decay": ufm.Decoupled(0.1)}, IncompatibleError, "minimise.decay is Decoupled.* belongs to the step"),
+        (
+            {"decay": ufm.Decoupled(0.1)},
+            IncompatibleError,
+            "minimise.decay is Decoupled.* belongs to the step",
+        ),
         ({"starts": 0}, InvalidProblemError, "minimise.starts is 0"),
         ({"starts": []}, InvalidProblemError, "at least one start"),
         ({"starts": "many"}, InvalidProblemError, "minimise.starts is 'many'"),
         ({"starts": [3]}, InvalidProblemError, "minimise.starts is 3"),
-        ({"starts": [ufm.Zeros()], "init": ufm.Zeros()}, InvalidProblemError, "nothing with starts that are given"),
+        (
+            {"starts": [ufm.Zeros()], "init": ufm.Zeros()},
+            InvalidProblemError,
+            "nothing with starts that are given",
+        ),
         ({"init": 3}, InvalidProblemError, "minimise.starts is 3"),
         ({"seed": -1}, InvalidProblemError, "minimise.seed is -1"),
         ({"continuation": (0.0,)}, InvalidProblemError, "minimise.continuation"),

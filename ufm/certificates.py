@@ -486,7 +486,7 @@ def _lowest(product: Product, slopes: np.ndarray, rows: np.ndarray, rng: np.rand
     vectors = [vector for _, vector, _ in found]
     if flat.any():
         slopes[flat] = ONE_SIDED
-        drawn = [inside(rng.standard_normal(size)) for _ in range(RANDOM_DIRECTIONS)]
+        drawn = [inside(rng.standard_normal((size,))) for _ in range(RANDOM_DIRECTIONS)]
         starts = [sign * vector for vector in vectors for sign in (1.0, -1.0)] + drawn
         vectors = [_descend(constrained, inside, start) for start in starts]
     quotients = [float(v @ constrained(v)) for v in vectors]

@@ -1,14 +1,17 @@
 r"""Which solution a state is: zero, a known one (DNC, SRG, ...) or just of rank r, with the evidence.
 
-What is compared. For every layer the Gram matrices of the class means before and behind the activation, and the mean
-logits: K x K matrices A_i, against those of the solution, B_i. Rotations of a layer, with the weights on both sides
-turned along, change no Gram matrix; they are symmetries of linear layers and of H_1, and permutations of units those
-of ReLU layers. Renumbering classes of equal size turns every B_i into P B_i P^T with one P. The distance is
+What is compared. For every layer the Gram matrix of the class means of s(H_l), and the mean logits: K x K matrices A_i,
+against those of the solution, B_i. Rotations of a layer, with the weights on both sides turned along, change no Gram
+matrix; they are symmetries of linear layers and of H_1, and permutations of units those of ReLU layers. In ReLU chains
+H_1 and what lies before an activation are left out: they differ among states of one loss. Collapse has M_2 = c I as
+well as any positive semidefinite M_2 with c on the diagonal and nothing positive beside it: s(M_2) and the nuclear
+norm, here the trace, are the same. Renumbering classes of equal size turns every B_i into P B_i P^T with one P. The
+distance is
 
     d = min_P sqrt(mean_i ||A_i - P B_i P^T||_F^2/||B_i||_F^2)      over i with B_i not 0.
 
 d = 0 is necessary for two states to be the same up to these symmetries. It is not sufficient: the Gram matrices are
-blind to spread within classes (DNC1 sees it), and to a rotation between ReLU layers that is no permutation. The
+blind to spread within classes (DNC1 sees it), and to a rotation of a ReLU layer that is no permutation. The
 minimum over K! relabellings is sought (a beam over partial ones, then swaps), so the distance is an upper bound,
 attained by `Distance.relabelling`; the sorted eigenvalues give a lower one, by the inequality of Hoffman and Wielandt
 (singular values for the logits, by Mirsky's).
@@ -226,10 +229,9 @@ def _mean_logits(problem: Problem, blocks: Blocks) -> np.ndarray:
 
 
 def _matrices(problem: Problem, blocks: Blocks) -> np.ndarray:
-    """The K x K matrices that are compared, shape (count, K, K): Gram matrices of all layers, logits the last."""
-    stages = ("pre", "post") if problem.activation == "relu" and problem.depth > 1 else ("post",)
-    grams = [layer_grams(problem, blocks, stage=stage) for stage in stages]
-    return np.concatenate([*grams, _mean_logits(problem, blocks)[None]])
+    """The K x K matrices that are compared, shape (count, K, K): Gram matrices of layers, logits the last."""
+    first = 1 if problem.activation == "relu" and problem.depth > 1 else 0
+    return np.concatenate([layer_grams(problem, blocks)[first:], _mean_logits(problem, blocks)[None]])
 
 
 def _distance(problem: Problem, blocks: Blocks, loss: float, solution: Solution) -> Distance:
