@@ -257,6 +257,17 @@ def test_the_kneser_graph_sits_on_sharp_kinks_without_descent():
     assert np.linalg.norm(objective(problem.pack(state))[1]) > 1e-3
 
 
+def test_kinks_that_are_too_many_to_weigh_leave_a_state_undecided(monkeypatch):
+    from ufm import certificates
+
+    monkeypatch.setattr(certificates, "LARGEST_JACOBIAN", 100)
+    found = certify(ufm.DUFM(10, width=10, depth=3), ufm.Coupled(0.004), graph(5, 3, 0.004, 10)[0])
+    assert found.verdict == "undecided"
+    assert not found.stable
+    # collapse needs no multipliers
+    assert certify(ufm.DUFM(3, width=3, depth=3), DECAY, collapse(3, 3, 0.01, 3)[0]).verdict == "kink"
+
+
 @pytest.mark.parametrize("L", [3, 4])
 def test_the_identity_variant_falls_at_first_order(L):
     """Not a saddle: its kinks have no multipliers, and the objective falls along the direction given, at its rate."""

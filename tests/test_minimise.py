@@ -135,5 +135,5 @@ def test_a_users_loss_is_minimised_but_not_certified():
 def test_bad_input_gets_a_sentence(options, error, sentence):
     with pytest.raises(error, match=sentence):
         minimise(LINEAR, **{"decay": DECAY, **options})
-    with pytest.raises(InvalidProblemError, match="minimise.problem is None"):
+    with pytest.raises(InvalidProblemError, match=r"minimise.problem is None"):
         minimise(None)

@@ -52,7 +52,7 @@ from ufm.problems import Blocks, Problem
 
 VERDICTS = ("local minimum", "strict saddle", "kink", "not critical", "undecided")
 DENSE = 300  # parameters up to which all eigenvalues are computed
-LARGEST_JACOBIAN = 2**26  # entries of the derivatives of all kinks that are weighed
+LARGEST_JACOBIAN = 2**23  # entries of the derivatives of all kinks that are weighed
 NEGLIGIBLE = 1e-2  # singular values of a block below this share of its largest count as 0 in the error model
 ARCS = (
     1e-1,
@@ -227,6 +227,7 @@ class _Piece(NamedTuple):
 
     gradient: float  # norm of what multipliers leave of the gradient, or the fastest rate of descent
     descent: np.ndarray  # unit vector along which the objective falls at first order
+    weighed: bool  # whether the multipliers of all kinks are known
     feasible: bool  # whether the multipliers lie between 0 and the slopes of their kinks
     slopes: np.ndarray  # of every unit, in the places of X
     constraints: np.ndarray  # orthonormal rows: directions that leave a sharp kink
@@ -303,7 +304,9 @@ def _weigh_kinks(
     problem, buffers = objective.problem, objective.buffers
     slopes = np.ones(buffers.X.size)
     nothing = np.zeros((0, problem.size))
-    smooth = _Piece(float(np.linalg.norm(gradient)), _unit(-gradient), True, slopes, nothing, [], nothing)
+    smooth = _Piece(
+        float(np.linalg.norm(gradient)), _unit(-gradient), True, True, slopes, nothing, [], nothing
+    )
     if problem.activation != "relu" or problem.depth == 1:
         return smooth
     starts = np.cumsum([0, *problem.widths]) * problem.samples
@@ -325,9 +328,9 @@ def _weigh_kinks(
     jacobian = np.zeros((none.size, 0))
     before, left, q = backward(none)
     p, slack = none, _slack(q, tolerance)
-    if 0 < none.size <= LARGEST_JACOBIAN // problem.size and (
-        np.linalg.norm(left) > tolerance or (np.abs(q) > slack).any()
-    ):
+    needed = none.size > 0 and bool(np.linalg.norm(left) > tolerance or (np.abs(q) > slack).any())
+    weighable = none.size * problem.size <= LARGEST_JACOBIAN
+    if needed and weighable:
         jacobian = _derivatives(problem, blocks, units, weighed)
         p = _multipliers(jacobian, left, lambda p: backward(p)[2])
         before, left, q = backward(p)
@@ -341,13 +344,15 @@ def _weigh_kinks(
     for place, X, D in zip(places, units.inputs[1:], before, strict=False):
         buffers.X[place] = X.ravel()
         buffers.D[place] = D.ravel()
+    known = weighable or not needed
+    feasible &= known
     rate, descent = float(np.linalg.norm(left)), _unit(-left)
-    if not feasible and rate <= tolerance:
+    if known and not feasible and rate <= tolerance:
         clipped = np.clip(p, 0.0, np.maximum(q, 0.0))
         rate, descent = _fastest_descent(objective, theta, units, left + (clipped - p) @ jacobian)
     rows = jacobian[sharp] if sharp.any() else nothing
     places_of_sharp = [values > 0 for values in _spread(weighed, sharp.astype(float))]
-    return _Piece(rate, descent, feasible, slopes, _orthonormal(rows), places_of_sharp, rows)
+    return _Piece(rate, descent, known, feasible, slopes, _orthonormal(rows), places_of_sharp, rows)
 
 
 def _slack(q: np.ndarray, tolerance: float) -> float:
@@ -578,6 +583,8 @@ def _judge(
     if piece.gradient > tolerance and piece.feasible:
         left = "what the multipliers of the kinks leave of the gradient" if kinks else "the gradient"
         return "not critical", f"{left} has norm {piece.gradient:.3g} > {tolerance:.3g}"
+    if not piece.weighed:
+        return "undecided", f"{kinks} pre-activations are 0, too many to weigh with so many parameters"
     if piece.gradient > tolerance:
         return "not critical", f"at a kink the loss falls at the rate {piece.gradient:.3g} > {tolerance:.3g}"
     if not piece.feasible:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ufm.certificates import Certificate, certify
 from ufm.checks import flag, real, whole
 from ufm.decay import Decay
 from ufm.errors import InvalidProblemError, invalid
 from ufm.initial import Gaussian, Given, Start, draw, is_initialiser
-from ufm.kernels.hessian import Objective
 from ufm.losses import UserLoss
 from ufm.problems import Blocks, Problem
 from ufm.stepping import progress_bar
+
+if TYPE_CHECKING:
+    from ufm.certificates import Certificate
+    from ufm.kernels.hessian import Objective
 
 MEMORY = 20  # pairs of steps and gradients that L-BFGS keeps
 FALL = 2.0**-50  # relative decrease of the objective in one iteration below which a round ends
@@ -131,6 +133,8 @@ def minimise(
     >>> round(found.loss, 10), found.certificate.verdict  # 3 classes, each c - c^2/2 over 3 with c = 3 * 0.01
     (0.02955, 'local minimum')
     """
+    from ufm.kernels.hessian import Objective
+
     if not isinstance(problem, Problem):
         raise invalid("minimise.problem", problem, "a problem such as DUFM(classes=3, width=4, depth=3)")
     seed, most = whole("minimise.seed", seed, 0), whole("minimise.iterations", iterations)
@@ -156,7 +160,11 @@ def minimise(
     if not np.isfinite(losses[best]):
         raise InvalidProblemError(f"minimise: none of the {len(drawn)} starts reached a finite loss.")
     state = problem.unpack(thetas[best])
-    certified = certificate and not isinstance(problem.loss, UserLoss)
+    certified: Certificate | None = None
+    if certificate and not isinstance(problem.loss, UserLoss):
+        from ufm.certificates import certify
+
+        certified = certify(problem, decay, state)
     return Minimum(
         problem=problem,
         decay=decay,
@@ -167,7 +175,7 @@ def minimise(
         iterations=np.array(taken),
         best=best,
         seed=seed,
-        certificate=certify(problem, decay, state) if certified else None,
+        certificate=certified,
     )
 
 

@@ -55,7 +55,7 @@ class Distance:
     relabelling : ndarray of int, shape (K,)
         Class k of the state is class relabelling[k] of the solution.
     excess : float
-        Objective of the state over that of the solution, minus 1.
+        Objective of the state minus that of the solution.
     """
 
     solution: str
@@ -200,7 +200,7 @@ def _named(
     if distances and distances[0].distance <= tolerance:
         best = distances[0]
         reason = (
-            f"the distance is {best.distance:.2g} and the loss is {1 + best.excess:.6g} of its; rank {rank}"
+            f"the distance is {best.distance:.2g} and the loss exceeds its by {best.excess:.2g}; rank {rank}"
         )
         return best.solution, reason
     collapsed = bool((spread <= tolerance).all())
@@ -241,7 +241,7 @@ def _distance(problem: Problem, blocks: Blocks, loss: float, solution: Solution)
     K = problem.classes
     A = _matrices(problem, blocks)
     B = _matrices(problem, problem.unpack(problem.pack(solution.blocks)))
-    excess = loss / solution.loss - 1.0
+    excess = loss - solution.loss
     norms = np.linalg.norm(B, axis=(1, 2))
     if norms[-1] == 0.0:
         distance = float(np.linalg.norm(A[-1]) / np.sqrt(K))
