@@ -159,6 +159,7 @@ def test_linear_collapse_is_a_minimum_and_its_smaller_root_a_saddle(n):
     assert found.verdict == "local minimum"
     assert found.loss == pytest.approx(loss, rel=1e-14)
     assert abs(found.curvature) <= found.error  # rotations are flat
+    assert "up to flat directions" in found.reason
     strength = 3 * n**0.25 * 0.01
     from scipy.optimize import brentq
 
@@ -195,6 +196,19 @@ def test_the_error_covers_what_a_gradient_makes_of_flat_directions(noise):
     assert certify(problem, DECAY, near, tolerance=found.gradient / 2).verdict == "not critical"
     step = {name: near[name] + 1e-3 * noise * found.descent[name] for name in near}
     assert problem.value(step, DECAY) < found.loss
+
+
+@pytest.mark.parametrize("width", [3, 20])
+def test_the_zero_state_of_three_layers_has_the_decay_as_hessian_or_none(width):
+    problem = ufm.DUFM(3, width=width, depth=3, activation="identity", loss="ce")
+    zero = {name: np.zeros(shape) for name, shape in problem.shapes.items()}
+    found = certify(problem, ufm.Coupled(0.02), zero)
+    assert (found.verdict, found.loss) == ("local minimum", pytest.approx(np.log(3), rel=1e-15))
+    assert found.curvature == pytest.approx(0.02, rel=1e-12)
+    assert "beyond the error" in found.reason
+    for activation in ("identity", "relu"):
+        flat = ufm.DUFM(3, width=width, depth=3, activation=activation, loss="ce")
+        assert certify(flat, None, zero).verdict == "undecided"
 
 
 def test_many_parameters_and_few_give_the_same_lowest_eigenvalue(monkeypatch):

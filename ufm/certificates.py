@@ -516,6 +516,8 @@ def _eigenpair(
         return LinearOperator((size, size), matvec=lambda v: matvec(v.ravel()), dtype=np.float64)
 
     start = _unit(rng.standard_normal(size))
+    if not product(start).any():  # a random vector is in no proper subspace: the Hessian is 0
+        return 0.0, start, 0.0
     top = 1.01 * abs(float(eigsh(operator(product), k=1, which="LM", tol=1e-2, v0=start)[0][0]))
 
     def turned(v: np.ndarray) -> np.ndarray:
@@ -603,6 +605,11 @@ def _judge(
             "kink",
             f"{kinks} pre-activations are 0{sharp}; on their sides {curvature}, no descent was found",
         )
-    if found.residual > 1e-6 * max(found.largest, np.finfo(float).tiny):
+    if found.residual > 1e-6 * found.largest:
         return "undecided", f"{curvature} with a residual of {found.residual:.1g}: not converged"
-    return "local minimum", f"{curvature}, with an error of {error:.1g} up to flat directions"
+    if abs(found.value) <= error:
+        return (
+            "local minimum",
+            f"{curvature}, 0 up to the error {error:.1g}: of second order, up to flat directions",
+        )
+    return "local minimum", f"{curvature}, beyond the error {error:.1g} of a flat direction"
