@@ -592,6 +592,8 @@ def _judge(
     if not piece.feasible:
         return "undecided", "no multipliers of the kinks were found, and no direction of descent"
     curvature = f"the lowest curvature is {found.value:.6g}"
+    if found.largest == 0.0:
+        return "undecided", "the Hessian is 0"
     if falls:
         return "strict saddle", f"{curvature}, beyond the error {error:.1g} of a flat direction"
     if found.value < -error:
