@@ -26,12 +26,15 @@ from ufm.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from ufm import claims, metrics, plotting, solutions, theory
+    from ufm.certificates import Certificate, certify
     from ufm.reduced import SymmetricTrajectory, simulate_symmetric
     from ufm.storage import load
 
 # imported when first used: modules, and functions whose modules are not needed to describe a run
-_MODULES = ("claims", "metrics", "plotting", "solutions", "theory")
+_MODULES = ("claims", "metrics", "minimise", "plotting", "solutions", "theory")
 _FUNCTIONS = {
+    "Certificate": "ufm.certificates",
+    "certify": "ufm.certificates",
     "load": "ufm.storage",
     "SymmetricTrajectory": "ufm.reduced",
     "simulate_symmetric": "ufm.reduced",
@@ -39,17 +42,19 @@ _FUNCTIONS = {
 
 _blas.module()  # every kernel calls it; without it here the first run would wait for it
 
-# a lazy attribute would be shadowed by the module of the same name, so these two come at once
+# a lazy attribute would be shadowed by the module of the same name, so these come at once
 from ufm.compare import compare  # noqa: E402
 from ufm.environment import environment  # noqa: E402
+from ufm.minimise import minimise  # noqa: E402
 
 __all__ = [
-    "DUFM", "GD", "MSE", "UFM", "Adam", "At", "Blockwise", "Cosine", "Coupled", "CrossEntropy", "Decoupled",
-    "DivergedError", "Elementwise", "Every", "Gaussian", "Given", "IncompatibleError", "InterruptedRunError",
-    "InvalidProblemError", "LinearDefault", "LogSpaced", "Mixed", "Momentum", "NormalisedGD", "Rates", "SignGD",
-    "Signum", "SimplexETF", "Spectral", "Start", "StepDecay", "StorageError", "SymmetricTrajectory", "Trajectory",
-    "UfmError", "UserLoss", "Zeros", "claims", "compare", "environment", "load", "metrics", "plotting", "simplex_etf",
-    "simulate", "simulate_symmetric", "solutions", "theory", "walsh",
+    "DUFM", "GD", "MSE", "UFM", "Adam", "At", "Blockwise", "Certificate", "Cosine", "Coupled",
+    "CrossEntropy", "Decoupled", "DivergedError", "Elementwise", "Every", "Gaussian", "Given",
+    "IncompatibleError", "InterruptedRunError", "InvalidProblemError", "LinearDefault", "LogSpaced",
+    "Mixed", "Momentum", "NormalisedGD", "Rates", "SignGD", "Signum", "SimplexETF", "Spectral", "Start",
+    "StepDecay", "StorageError", "SymmetricTrajectory", "Trajectory", "UfmError", "UserLoss", "Zeros",
+    "certify", "claims", "compare", "environment", "load", "metrics", "minimise", "plotting",
+    "simplex_etf", "simulate", "simulate_symmetric", "solutions", "theory", "walsh",
 ]  # fmt: skip
 
 
