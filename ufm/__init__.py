@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ufm.storage import load
 
 # imported when first used: modules, and functions whose modules are not needed to describe a run
-_MODULES = ("claims", "metrics", "minimise", "plotting", "solutions", "theory")
+_MODULES = ("claims", "metrics", "plotting", "solutions", "theory")
 _FUNCTIONS = {
     "Certificate": "ufm.certificates",
     "certify": "ufm.certificates",

@@ -321,29 +321,33 @@ def integrate_symmetric(
     assert total is not None
     with collector_at_rest():
         from ufm.kernels import contract, loop, reduced, updates
+        from ufm.kernels.vectors import WIDTH
 
         update = updates.rule(run.optimizer, "float64")
         kernel = contract.compiled(reduced.run, "reduced", "float64")
     when, size = planned_steps(run.record, total), 2 * copies
     coupled, decoupled = (rate["W1"] * (1 + error) for rate in (run.coupled, run.decoupled))
     step = contract.Step(
-        hyper=np.array(run.optimizer.hyper() or (0.0,)),
+        hyper=updates.hyper_of([run.optimizer], "float64"),
+        decay=np.zeros(3 * WIDTH),  # the loop applies it
         coupled=np.full(size, coupled),
         decoupled=np.full(size, decoupled),
         has_coupled=int(coupled > 0),
-        has_decoupled=int(decoupled > 0),
+        adds_coupled=0,
+        shrinks=0,
         shrink_after=int(shrinks_after(run.decay)),
         scale_free=int(run.optimizer.scale_free),
         elementwise=1,
         table=np.array([[0, 2, copies]], np.int64),
     )
-    records = contract.Records(when, np.empty((len(when), size)), np.empty(0), np.empty(0))
+    nothing = np.empty((1, 0))
+    records = contract.Records(when, np.empty((1, len(when), size)), nothing, nothing)
     K, c, factor = setting
     numbers = np.array([c, c * factor, K - 1.0, np.finfo(np.float64).eps])
     theta = np.repeat(start, copies)
     grad, m, v, unit = (np.zeros(size) for _ in range(4))
     cursor = np.array([0, 0, contract.FINE, 0, -1, 0], np.int64)
-    rates = run.rates * (1 + error) if error else run.rates
+    rates = run.rates * (1 + error)
 
     def advance(stop: int) -> None:
         at = int(cursor[loop.AT])
@@ -366,7 +370,7 @@ def integrate_symmetric(
     except KeyboardInterrupt:
         name, reason = "interrupted", "Ctrl-C was pressed"
     at, kept = int(cursor[loop.AT]), int(cursor[loop.KEPT])
-    states, recorded = records.states[:kept], when[:kept]
+    states, recorded = records.states[0, :kept], when[:kept]
     if name == "interrupted" and (not kept or recorded[-1] != at):
         states, recorded = np.vstack([states, theta]), np.append(recorded, at)
     elif not kept:  # not even the start has finite logits: it is kept all the same

@@ -113,4 +113,7 @@ class Run:
         """Learning rate of every step, shape (steps,)."""
         if self.steps is None:
             raise ValueError("Run.steps is None; the rates of a schedule need the number of steps.")
-        return rates(self.optimizer.lr, self.steps)
+        lr = self.optimizer.lr
+        if isinstance(lr, float) and self.steps > 0:  # takes no memory, however many steps and runs there are
+            return np.broadcast_to(rates(lr, 1), whole("simulate.steps", self.steps, 0, 2**48))
+        return rates(lr, self.steps)

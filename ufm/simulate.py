@@ -20,6 +20,8 @@ from ufm.run import Run
 from ufm.stepping import CHUNK_SECONDS, collector_at_rest, progress_bar
 from ufm.trajectory import End, Status, Trajectory
 
+INTERRUPTED = "Ctrl-C was pressed"
+
 
 def simulate(
     problem: Problem,
@@ -110,10 +112,14 @@ def integrate(
     """Simulate a run that is described already; the options are those of `simulate`."""
     if run.steps is None:
         raise invalid("simulate.steps", None, "a whole number >= 0")
+    return advance(run, begin(run), None, flag("simulate.throw", throw), progress, callback)
+
+
+def begin(run: Run) -> End:
+    """State of the integrator before the first step."""
     problem, dtype, size = run.problem, run.dtype, run.problem.size
     theta = problem.pack(draw(problem, run.init, run.seed)).astype(dtype)
-    end = End(0, theta, np.zeros(size, dtype), np.zeros(size, dtype), np.zeros(0))
-    return _integrate(run, end, None, flag("simulate.throw", throw), progress, callback)
+    return End(0, theta, np.zeros(size, dtype), np.zeros(size, dtype), np.zeros(0))
 
 
 def resume(
@@ -139,24 +145,25 @@ def resume(
             f"resume.steps is {total}, but {old.optimizer.lr!r} gives other rates to the {done} steps already taken "
             f"when the run is longer; allowed: the {old.steps} steps first asked for, or rates given per step."
         )
-    return _integrate(run, trajectory.end, trajectory, throw, progress, callback)
+    return advance(run, trajectory.end, trajectory, throw, progress, callback)
 
 
-def _integrate(
+def advance(
     run: Run,
     begin: End,
     previous: Trajectory | None,
     throw: bool,
-    progress: bool | None,
-    callback: Callable[[int, Any], Any] | None,
+    progress: bool | None = None,
+    callback: Callable[[int, Any], Any] | None = None,
+    interrupted: Callable[[int], bool] = lambda step: False,
 ) -> Trajectory:
-    """Run from `begin` to the end of `run`, in chunks of compiled steps."""
+    """Run from `begin` to the end of `run`, in chunks of compiled steps; `interrupted` is Ctrl-C to another thread."""
     problem, dtype, total = run.problem, run.dtype, run.steps
     assert total is not None
     started, unit = time.perf_counter(), begin.unit.copy()
     with collector_at_rest():
         from ufm.kernels import batches, contract, doubt, extended, loop, losses, updates
-        from ufm.kernels.layout import buffers_of, chain_of, step_of
+        from ufm.kernels.layout import buffers_of, chain_of, room_for_records, step_of
 
         compiled_before = contract.compile_seconds["total"]
         head, value = losses.pair(problem.loss, dtype)
@@ -165,30 +172,27 @@ def _integrate(
         watch = contract.compiled(doubt.alarm if signs else doubt.nothing, "watch", dtype)
         plain = batches.run if run.batch is not None and run.batch < problem.samples else loop.run
         kernel = contract.compiled(plain if unit.size == 0 else extended.run, "run", dtype)
-    rates = run.rates.astype(dtype)
     planned = planned_steps(run.record, total)
-    first = begin.step if previous is None else begin.step + 1
-    when = planned[planned >= first]
+    recorded = previous is not None and begin.step in previous.steps[-1:]
+    when = planned[planned >= begin.step + recorded]
     theta, m, v = begin.theta.copy(), begin.m.copy(), begin.v.copy()
     grad = np.zeros(problem.size, dtype)
-    records = contract.Records(
-        when, np.empty((len(when), problem.size), dtype), np.empty(len(when)), np.empty(len(when))
-    )
+    records = room_for_records(1, when, problem.size, dtype)
     before = previous.stats if previous is not None else {}
     undecided = before.get("undecided_signs", 0), before.get("first_undecided_step", -1)
     cursor = np.array([begin.step, 0, contract.FINE, *undecided], np.int64)
 
-    chain, step = chain_of(problem, dtype), step_of(problem, run.optimizer, run.decay, dtype)
+    chain, step = chain_of(problem, dtype), step_of(problem, [run.optimizer], [run.decay], dtype)
     buffers = buffers_of(problem, dtype)
     exponents_from = before.get("exponents_from", -1)
 
-    def advance(records: Any, stop: int) -> None:
+    def call(records: Any, stop: int) -> None:
         start = int(cursor[loop.AT])
         order = batch_order(run, start, stop)
         with contract.interrupt_deferred():
             kernel(
                 head, value, update, watch, chain, step, records, buffers, theta, grad, m, v, unit,
-                rates[start:stop], order, start, stop, cursor,
+                run.rates[start:stop].astype(dtype), order, start, stop, cursor,
             )  # fmt: skip
 
     name, reason = "completed", f"all {total} steps were taken"
@@ -198,7 +202,7 @@ def _integrate(
         with progress_bar(progress, total, begin.step) as show:
             while True:
                 since, clock = int(cursor[loop.AT]), time.perf_counter()
-                advance(records, min(since + chunk, total))
+                call(records, min(since + chunk, total))
                 at, why = int(cursor[loop.AT]), int(cursor[loop.WHY])
                 show(at)
                 if why == contract.EXPONENTS:
@@ -211,8 +215,10 @@ def _integrate(
                     watch = contract.compiled(doubt.count, "watch", dtype)
                     continue
                 if why == contract.NOT_FINITE:
-                    name, reason = "diverged", f"logits or loss are not finite; {_rates_hint(run, at)}"
+                    name, reason = "diverged", why_diverged(run, at)
                     break
+                if interrupted(at):
+                    raise KeyboardInterrupt
                 if callback is not None and callback(at, problem.unpack(theta.copy())):
                     name, reason = "stopped", "the callback returned True"
                     break
@@ -222,11 +228,11 @@ def _integrate(
                 limit = max(1, 2**20 // (run.batch or 1))
                 chunk = int(np.clip((at - since) * CHUNK_SECONDS / seconds, 1, min(8 * chunk, limit)))
     except KeyboardInterrupt:
-        name, reason = "interrupted", "Ctrl-C was pressed"
+        name, reason = "interrupted", INTERRUPTED
 
     at, kept = int(cursor[loop.AT]), int(cursor[loop.KEPT])
     parts: list[tuple[np.ndarray, ...]] = [
-        (when[:kept], records.states[:kept], records.fit[:kept], records.penalty[:kept])
+        (when[:kept], records.states[0, :kept], records.fit[0, :kept], records.penalty[0, :kept])
     ]
     if previous is not None:
         known = np.isin(previous.steps, planned) | (previous.steps < begin.step)
@@ -235,16 +241,13 @@ def _integrate(
         )
     last = max((int(part[0][-1]) for part in parts if len(part[0])), default=-1)
     if name in ("stopped", "interrupted") and last != at:
-        extra = contract.Records(np.array([at]), np.empty((1, problem.size), dtype), np.empty(1), np.empty(1))
+        extra = room_for_records(1, np.array([at]), problem.size, dtype)
         cursor[loop.KEPT] = 0
-        advance(extra, at)
+        call(extra, at)
         if cursor[loop.KEPT] == 1:
-            parts.append(tuple(extra))
+            parts.append((extra.when, extra.states[0], extra.fit[0], extra.penalty[0]))
     if last < 0 and not parts[-1][0].size:
-        # not even the start has finite logits: it is kept all the same
-        parts.append(
-            (np.array([at]), theta[None, : problem.size].copy(), np.array([np.inf]), np.array([np.inf]))
-        )
+        parts.append(without_finite_start(at, theta[: problem.size]))
     steps_, states, fit, penalty = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     # counts and times of a resumed run are those of the whole run
     seconds = time.perf_counter() - stepping + before.get("seconds", 0.0)
@@ -283,7 +286,16 @@ def _integrate(
     return trajectory
 
 
-def _rates_hint(run: Run, at: int) -> str:
+def without_finite_start(at: int, theta: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The one record of a run that not even begins with finite logits: its start is kept all the same."""
+    return np.array([at]), theta[None].copy(), np.array([np.inf]), np.array([np.inf])
+
+
+def why_diverged(run: Run, at: int) -> str:
+    """The sentence that a diverged run's status speaks in."""
     lr = float(run.rates[max(at - 1, 0)]) if len(run.rates) else 0.0
     largest = max([0.0, *run.coupled.values(), *run.decoupled.values()])
-    return f"the last learning rate was {lr:g} and the largest lr * decay {lr * largest:g}; try smaller ones"
+    return (
+        f"logits or loss are not finite; the last learning rate was {lr:g} and the largest lr * decay "
+        f"{lr * largest:g}; try smaller ones"
+    )

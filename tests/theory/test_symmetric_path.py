@@ -389,8 +389,9 @@ def test_range_in_which_adam_without_memory_is_signgd(size, equal):
     states = []
     for optimizer in (ufm.SignGD(0.5), ufm.Adam(0.5, 0.0, 0.0, 0.0)):
         theta, grad, m, v = np.ones(3), np.array([size, -size, 0.0]), np.zeros(3), np.zeros(3)
-        hyper = np.array(optimizer.hyper() or (0.0,))
-        updates.rule(optimizer, "float64")(theta, grad, m, v, 0.5, 1, hyper, np.zeros((1, 3), np.int64))
+        hyper, no_decay = updates.hyper_of([optimizer], "float64"), 3 * [0.0]
+        decay, table = np.concatenate([updates.row([x], "float64") for x in no_decay]), np.array([[0, 3, 1]])
+        updates.rule(optimizer, "float64")(theta, grad, m, v, np.full(1, 0.5), 0, 1, hyper, decay, table)
         states.append(theta)
     assert np.array_equal(*states) == equal
 

@@ -17,15 +17,14 @@ from ufm.kernels.loop import (
     take_step,
     takes_signs,
 )
+from ufm.kernels.small_product import product
 
 
 @helper
 def record(value, chain, step, records, buffers, kept, theta, cursor):
     """Record with a forward pass over all samples."""
-    N = chain.table[0, 2]
-    forward(chain, theta, theta, chain.table[0, 0], buffers.X, N)
-    fit = value(buffers.Z, chain.segments, chain.targets, chain.parameters, scale_of(chain, theta, N))
-    return keep(step, records, kept, theta, fit, cursor)
+    forward(product, chain, theta, theta, chain.table[0, 0], buffers.X, chain.table[0, 2])
+    return keep(value, chain, step, records, buffers, kept, theta, cursor)
 
 
 @allocates
@@ -36,7 +35,7 @@ def run(
     """As `loop.run`; row t - start of `batches` holds the sorted samples of step t, filled up with -1."""
     K, N, size = chain.table[-1, 1], chain.table[0, 2], batches.shape[1]
     tail = N % size
-    X, D, _, _, work, bounds, _ = buffers
+    X, D, _, _, _, work, bounds, _ = buffers
     segments = np.zeros_like(chain.segments)
     signs = takes_signs(step)
     all_targets = np.zeros(chain.targets.shape[0] * size, theta.dtype)
@@ -55,7 +54,7 @@ def run(
         begin = logits_offset(chain, count)
         end = begin + K * count
         gather(chain, theta, columns, count, X, segments, targets)
-        forward(chain, theta, X, 0, X, count)
+        forward(product, chain, theta, X, 0, X, count)
         flag = head(
             X[begin:end].reshape((K, count)), segments, targets, chain.parameters,
             scale_of(chain, theta, count), D[begin:end].reshape((K, count)), work,
@@ -63,7 +62,7 @@ def run(
         if flag == NOT_FINITE or (flag == EXPONENTS and step.scale_free == 1):
             cursor[WHY] = flag
             return
-        backward(chain, theta, grad, X, 0, D, 0, X, D, count)
+        backward(product, chain, theta, grad, X, 0, D, 0, X, D, count)
         if chain.trained[0] == 1:
             scatter(chain, D, columns, count, grad)
         add_decay(step, theta, grad)
@@ -71,4 +70,4 @@ def run(
             found = watch(chain, step, theta, grad, X, 0, X, D, columns, count, bounds, cursor)
             if not note(found, cursor):
                 return
-        take_step(update, step, theta, grad, m, v, rates[t - start], t + 1)
+        take_step(update, step, theta, grad, m, v, rates, t - start, t + 1)

@@ -1,7 +1,8 @@
 """Forward and backward pass of the chain, on flat vectors.
 
 `X` holds the inputs of all layers one after the other: the columns of H (unless they are read where they stand),
-s(H_2), ..., and last the logits; `D` holds the derivatives by them in the same places.
+s(H_2), ..., and last the logits; `D` holds the derivatives by them in the same places. `product` multiplies the
+matrices of one run, or those of all lanes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from ufm.kernels.contract import helper, inline
-from ufm.kernels.small_product import product
 
 
 @inline
@@ -18,7 +18,7 @@ def logits_offset(chain, B):
     total = 0
     for layer in range(chain.table.shape[0] - 1):
         total += chain.table[layer, 1] * B
-    return total
+    return total * chain.lanes
 
 
 @inline
@@ -41,47 +41,48 @@ def rectify_derivative(D, X, start, count):
 
 
 @inline
-def forward(chain, theta, H, start, X, B):
+def forward(product, chain, theta, H, start, X, B):
     """Fill X above its first block from the B columns at H[start:]."""
     depth = chain.table.shape[0] - 1
-    here = chain.table[0, 1] * B
+    wide = B * chain.lanes
+    here = chain.table[0, 1] * wide
     product(theta, chain.table[1, 0], 0, H, start, 0, X, here, chain.table[1, 1], chain.table[1, 2], B)
     for layer in range(2, depth + 1):
         weights, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
-        below, here = here, here + inner * B
+        below, here = here, here + inner * wide
         if chain.relu == 1:
-            rectify(X, below, inner * B)
+            rectify(X, below, inner * wide)
         product(theta, weights, 0, X, below, 0, X, here, rows, inner, B)
     if chain.bias >= 0:
         for k in range(chain.table[depth, 1]):
-            b = theta[chain.bias + k]
-            for i in range(B):
-                X[np.uintp(here + k * B + i)] += b
+            for lane in range(chain.lanes):
+                b = theta[chain.bias + k * chain.lanes + lane]
+                for i in range(B):
+                    X[np.uintp(here + (k * B + i) * chain.lanes + lane)] += b
 
 
 @inline
-def backward(chain, theta, grad, H, start, G, out, X, D, B):
+def backward(product, chain, theta, grad, H, start, G, out, X, D, B):
     """Fill the gradients from the residual at the end of D; the derivative by H goes to G[out:]."""
     depth = chain.table.shape[0] - 1
-    here = logits_offset(chain, B)
+    here, lanes = logits_offset(chain, B), chain.lanes
     if chain.bias >= 0 and chain.trained[depth + 1] == 1:
-        j = here
         for k in range(chain.table[depth, 1]):
-            total = D.dtype.type(0.0)
-            for _ in range(B):
-                total += D[j]
-                j += 1
-            grad[chain.bias + k] = total
+            for lane in range(lanes):
+                total = D.dtype.type(0.0)
+                for i in range(B):
+                    total += D[here + (k * B + i) * lanes + lane]
+                grad[chain.bias + k * lanes + lane] = total
     for layer in range(depth, 1, -1):
         weights, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
-        below = here - inner * B
+        below = here - inner * B * lanes
         if chain.trained[layer] == 1:
             product(D, here, 0, X, below, 1, grad, weights, rows, B, inner)
         if layer <= chain.lowest:
             return
         product(theta, weights, 1, D, here, 0, D, below, inner, rows, B)
         if chain.relu == 1:
-            rectify_derivative(D, X, below, inner * B)
+            rectify_derivative(D, X, below, inner * B * lanes)
         here = below
     weights, rows, inner = chain.table[1, 0], chain.table[1, 1], chain.table[1, 2]
     if chain.trained[1] == 1:

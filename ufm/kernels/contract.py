@@ -50,8 +50,13 @@ def allocates(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Chain(NamedTuple):
-    """A problem as the kernels see it; `table` rows are H, W1 ... WL."""
+    """A problem as the kernels see it; `table` rows are H, W1 ... WL.
 
+    Entry j of the state is one number, or `lanes` adjacent ones: one for each run of an ensemble. Rows and columns
+    count entries, offsets count numbers. To a head the columns of all runs are columns of one matrix.
+    """
+
+    lanes: int
     table: np.ndarray  # int64 (L + 1, 3): offset, rows, columns
     trained: np.ndarray  # int64 (L + 2,): 1 where H, W1 ... WL, b is trained
     bias: int  # offset of b, -1 without
@@ -59,6 +64,8 @@ class Chain(NamedTuple):
     segments: np.ndarray  # int64 (K + 1,): samples of class k are segments[k] ... segments[k+1] - 1
     labels: np.ndarray  # int64 (N,)
     targets: np.ndarray  # (K, N), or (0, 0) where labels are enough
+    spans: np.ndarray  # int64 (K + 1,): segments as the head counts them, times lanes
+    goals: np.ndarray  # targets as the head reads them, (K, N lanes)
     parameters: np.ndarray  # of the loss
     scale: float  # factor of the sum over samples; 0 means 1/(samples of the batch)
     lowest: int  # layers that the backward pass leaves out: 0 if H is trained
@@ -76,33 +83,39 @@ class Buffers(NamedTuple):
 
     X: np.ndarray
     D: np.ndarray
-    Z: np.ndarray  # (K, N)
-    R: np.ndarray  # (K, N)
-    work: np.ndarray  # (3 N,)
+    Z: np.ndarray  # (K, N lanes)
+    R: np.ndarray  # (K, N lanes)
+    one: np.ndarray  # (K, N): logits of one run
+    work: np.ndarray  # (3 N lanes,)
     bounds: Bounds
     columns: np.ndarray  # int64 (N,): 0 ... N - 1
 
 
 class Step(NamedTuple):
-    """What the loop needs to take steps: hyper-parameters, decay, and the block table of the trained blocks."""
+    """What the loop needs to take steps: hyper-parameters, decay, and the block table of the trained blocks.
 
-    hyper: np.ndarray
-    coupled: np.ndarray  # per trained coordinate
+    A row is one number for each lane, filled up with repetitions to a whole vector.
+    """
+
+    hyper: np.ndarray  # rows for our rules, a user's parameters as given
+    decay: np.ndarray  # three rows per block: what the rule adds, shrinks by before the step, and after it
+    coupled: np.ndarray  # per trained number
     decoupled: np.ndarray
     has_coupled: int
-    has_decoupled: int
+    adds_coupled: int  # whether the loop adds coupled decay to the gradient; else the rule does, or there is none
+    shrinks: int  # whether the loop applies decoupled decay; else the rule does, or there is none
     shrink_after: int
     scale_free: int
     elementwise: int
-    table: np.ndarray  # int64 (trained blocks, 3)
+    table: np.ndarray  # int64 (trained blocks, 3): offset, rows (times lanes), columns
 
 
 class Records(NamedTuple):
     """Where recorded steps go."""
 
     when: np.ndarray  # int64: steps to record
-    states: np.ndarray  # (records, trained size)
-    fit: np.ndarray  # float64 (records,)
+    states: np.ndarray  # (runs, records, trained size)
+    fit: np.ndarray  # float64 (runs, records)
     penalty: np.ndarray
 
 
@@ -127,21 +140,23 @@ def signatures(dtype: str) -> Signatures:
     """Signatures at a precision, built from examples of the tuples."""
     real = REALS[dtype]
     vec, mat, ints, table = real[::1], real[:, ::1], int64[::1], int64[:, ::1]
-    some = np.zeros(1, dtype)
+    some, matrix = np.zeros(1, dtype), np.zeros((1, 1), dtype)
     index, indices = np.zeros(1, np.int64), np.zeros((1, 3), np.int64)
     scalar = np.dtype(dtype).type(0)
     # numba types a plain float as float64; scale is cast by the reader
-    chain = numba.typeof(Chain(indices, index, 0, 0, index, index, some[None], some, 0.0, 0))
+    chain = numba.typeof(
+        Chain(1, indices, index, 0, 0, index, index, matrix, index, matrix, some, 0.0, 0)
+    )
     buffers = numba.typeof(
-        Buffers(some, some, some[None], some[None], some, Bounds(np.zeros(1), some), index)
+        Buffers(some, some, matrix, matrix, matrix, some, Bounds(np.zeros(1), some), index)
     )
     bounds = numba.typeof(Bounds(np.zeros(1), some))
-    step = numba.typeof(Step(some, some, some, 0, 0, 0, 0, 0, indices))
-    records = numba.typeof(Records(index, some[None], np.zeros(1), np.zeros(1)))
+    step = numba.typeof(Step(some, some, some, some, 0, 0, 0, 0, 0, 0, indices))
+    records = numba.typeof(Records(index, matrix[None], np.zeros((1, 1)), np.zeros((1, 1))))
     assert numba.typeof(scalar) == real
     head = int64(mat, ints, mat, vec, real, mat, vec)
     value = float64(mat, ints, mat, vec, real)
-    update = types.void(vec, vec, vec, vec, real, int64, vec, table)
+    update = types.void(vec, vec, vec, vec, vec, int64, int64, vec, vec, table)
     watch = int64(chain, step, vec, vec, vec, int64, vec, vec, ints, int64, bounds, ints)
     function = types.FunctionType
     run = types.void(

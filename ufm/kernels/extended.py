@@ -16,6 +16,7 @@ from ufm.kernels.chain import forward, gather, logits_offset
 from ufm.kernels.contract import NOT_FINITE, allocates, helper
 from ufm.kernels.doubt import LINEAR, NOTHING, ZERO, gradient, input_errors, logarithm, slack_of
 from ufm.kernels.loop import AT, KEPT, MARKS, WHY, note, take_step, takes_signs
+from ufm.kernels.small_product import product
 
 DOUBLE = 2.0**-53  # unit round-off of logarithms and exponentials, whatever the precision of the run
 
@@ -137,7 +138,7 @@ def run(
             columns = columns if columns[size - 1] >= 0 else columns[: N % size]
         B = columns.size
         gather(chain, theta, columns, B, X, segments, targets)
-        forward(chain, theta, X, ZERO, X, B)
+        forward(product, chain, theta, X, ZERO, X, B)
         input_errors(chain, theta, X, B, E)
         begin, largest = logits_offset(chain, B), 0.0
         for j in range(begin, begin + K * B):
@@ -149,4 +150,4 @@ def run(
             return
         gradient(chain, theta, X, E, columns, B, *of_batch, slack, grad, exponent, doubt)
         note(common_units(step, theta, grad, exponent, doubt, m, v, unit, cursor), cursor)
-        take_step(update, step, theta, grad, m, v, rates[t - start], t + 1)
+        take_step(update, step, theta, grad, m, v, rates, t - start, t + 1)

@@ -147,6 +147,17 @@ def _tile(typingctx, height, width, x, ox, x_row, x_inner, y, oy, y_inner, y_col
     return types.void(n, n, x, n, n, n, y, n, n, n, out, n, n, n), codegen
 
 
+@intrinsic
+def _apart(typingctx):
+    """Have LLVM compile the function that this stands in once, instead of copying it to every call."""
+
+    def codegen(context, builder, signature, arguments):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
 @inline
 def _part(left, most):
     """Rows or columns of the next tile: at most `most`, without a thin one at the end."""
@@ -154,6 +165,7 @@ def _part(left, most):
 
 
 def _compiled(x, ox, tx, y, oy, ty, out, oo, rows, inner, cols):
+    _apart()
     x_row, x_inner = (LANES, rows * LANES) if tx else (inner * LANES, LANES)
     y_inner, y_col = (LANES, inner * LANES) if ty else (cols * LANES, LANES)
     out_row = cols * LANES

@@ -2,72 +2,109 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ufm.decay import per_block, shrinks_after
-from ufm.kernels.contract import Bounds, Buffers, Chain, Step
+from ufm.kernels.contract import Bounds, Buffers, Chain, Records, Step
+from ufm.kernels.lanes import aligned
 from ufm.kernels.losses import parameters
+from ufm.kernels.updates import hyper_of, in_lanes, row
 
 
-def chain_of(problem: Any, dtype: str) -> Chain:
+def chain_of(problem: Any, dtype: str, lanes: int = 1) -> Chain:
     """The problem as kernels see it."""
     weights = [name for name in problem.blocks if name != "b"]
-    table = [(problem.offsets[name], *problem.shapes[name]) for name in weights]
+    table = [(lanes * problem.offsets[name], *problem.shapes[name]) for name in weights]
     trained = [name in problem.trained for name in weights] + ["b" in problem.trained]
     targets = np.zeros((0, 0)) if problem.targets is None else problem.targets
+    targets = np.array(targets, dtype, order="C")  # a copy: the kernels' signatures are for writable arrays
+    segments = np.concatenate([[0], np.cumsum(problem.class_sizes)]).astype(np.int64)
     return Chain(
+        lanes=lanes,
         table=np.array(table, np.int64),
         trained=np.array(trained, np.int64),
-        bias=problem.offsets.get("b", -1),
+        bias=lanes * problem.offsets["b"] if "b" in problem.offsets else -1,
         relu=int(problem.activation == "relu"),
-        segments=np.concatenate([[0], np.cumsum(problem.class_sizes)]).astype(np.int64),
+        segments=segments,
         labels=np.array(problem.labels, np.int64),
-        targets=np.array(
-            targets, dtype, order="C"
-        ),  # a copy: the kernels' signatures are for writable arrays
+        targets=targets,
+        spans=lanes * segments,
+        goals=np.repeat(targets, lanes, axis=1),
         parameters=parameters(problem.loss, dtype),
         scale=float(getattr(problem.loss, "reduction", "mean") == "sum"),
         lowest=[*trained[: problem.depth], True].index(True),
     )
 
 
-def buffers_of(problem: Any, dtype: str) -> Buffers:
+def buffers_of(problem: Any, dtype: str, lanes: int = 1) -> Buffers:
     """Room for one forward and backward pass over all samples."""
     K, N = problem.classes, problem.samples
-    length = (sum(problem.widths) + K) * N
-    X, D = np.zeros(length, dtype), np.zeros(length, dtype)
+    columns = N * lanes
+    length = (sum(problem.widths) + K) * columns
+    X, D = aligned(length, dtype), aligned(length, dtype)
     hidden = max(problem.widths[1:], default=0) * N
     return Buffers(
         X=X,
         D=D,
-        Z=X[-K * N :].reshape(K, N),
-        R=D[-K * N :].reshape(K, N),
-        work=np.zeros(3 * N, dtype),
+        Z=X[-K * columns :].reshape(K, columns),
+        R=D[-K * columns :].reshape(K, columns),
+        one=np.zeros((K, N), dtype),
+        work=np.zeros(3 * columns, dtype),
         bounds=Bounds(np.zeros(3 * (problem.depth + 1) + 2 * N), np.zeros(hidden, dtype)),
         columns=np.arange(N),
     )
 
 
-def per_coordinate(problem: Any, rates: Any, dtype: str) -> np.ndarray:
-    """Rates by block name, repeated for every coordinate of the trained blocks."""
-    parts = [np.full(int(np.prod(problem.shapes[name])), rates[name]) for name in problem.trained]
+def per_coordinate(problem: Any, rates: Sequence[Any], dtype: str) -> np.ndarray:
+    """Rates by block name of each lane, repeated for every number of the trained blocks."""
+    parts = [
+        np.tile([lane[name] for lane in rates], int(np.prod(problem.shapes[name])))
+        for name in problem.trained
+    ]
     return np.concatenate(parts).astype(dtype)
 
 
-def step_of(problem: Any, optimizer: Any, decay: Any, dtype: str) -> Step:
-    """The optimizer and the decay as kernels see them."""
-    coupled, decoupled = per_block(decay, problem)
+def step_of(problem: Any, optimizers: Sequence[Any], decays: Sequence[Any], dtype: str) -> Step:
+    """The optimizer and the decay of one run, or of each lane, as kernels see them."""
+    lanes, optimizer = len(optimizers), optimizers[0]
+    pairs = [per_block(decay, problem) for decay in decays]
+    coupled, decoupled = ([pair[kind] for pair in pairs] for kind in (0, 1))
+    after = [shrinks_after(decay) for decay in decays]
+    own = in_lanes(optimizer)
+    # where signs are asked for, or exponents may be carried, the gradient has to hold the decay before the rule
+    added = own and not optimizer.scale_free
+    decay = [
+        [
+            [added * rates[name] for rates in coupled],
+            [(not late) * rates[name] for rates, late in zip(decoupled, after, strict=True)],
+            [late * rates[name] for rates, late in zip(decoupled, after, strict=True)],
+        ]
+        for name in problem.trained
+    ]
     shapes = {name: (*problem.shapes[name], 1)[:2] for name in problem.trained}
+    table = [
+        (lanes * problem.offsets[name], lanes * shapes[name][0], shapes[name][1]) for name in problem.trained
+    ]
+    has_coupled = any(any(rates.values()) for rates in coupled)
     return Step(
-        hyper=np.array(optimizer.hyper() or (0.0,), dtype),
+        hyper=hyper_of(optimizers, dtype) if own else np.array(optimizer.hyper() or (0.0,), dtype),
+        decay=np.concatenate([row(rates, dtype) for block in decay for rates in block]),
         coupled=per_coordinate(problem, coupled, dtype),
         decoupled=per_coordinate(problem, decoupled, dtype),
-        has_coupled=int(any(coupled.values())),
-        has_decoupled=int(any(decoupled.values())),
-        shrink_after=int(shrinks_after(decay)),
+        has_coupled=int(has_coupled),
+        adds_coupled=int(has_coupled and not added),
+        shrinks=int(not own and any(any(rates.values()) for rates in decoupled)),
+        shrink_after=int(after[0]),
         scale_free=int(optimizer.scale_free),
         elementwise=int(optimizer.elementwise),
-        table=np.array([(problem.offsets[name], *shapes[name]) for name in problem.trained], np.int64),
+        table=np.array(table, np.int64),
     )
+
+
+def room_for_records(runs: int, when: np.ndarray, size: int, dtype: str) -> Records:
+    """Room for the states and losses of some runs at the steps `when`."""
+    shape = runs, len(when)
+    return Records(when, np.empty((*shape, size), dtype), np.empty(shape), np.empty(shape))

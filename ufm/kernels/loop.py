@@ -1,9 +1,13 @@
-"""The time loop over all samples: gradient, record, decay, update, until the end of the chunk or an objection."""
+"""The time loop over all samples: gradient, record, decay, update, until the end of the chunk or an objection.
+
+The same loop serves one run and an ensemble, whose runs are lanes; an objection by one of them stops all.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
+from ufm.kernels import lanes, small_product
 from ufm.kernels.chain import backward, forward
 from ufm.kernels.contract import DOUBT, EXPONENTS, NOT_FINITE, helper, inline
 
@@ -18,43 +22,58 @@ def scale_of(chain, theta, columns):
 
 
 @helper
-def keep(step, records, kept, theta, fit, cursor):
-    """Write one record and return how many there are, or note in the cursor that the fit is not finite."""
-    if not (abs(fit) < np.inf):
-        cursor[WHY] = NOT_FINITE
-        return kept
-    penalty = 0.0
-    for j in range(records.states.shape[1]):
-        records.states[kept, j] = theta[j]
-        if step.has_coupled == 1:
-            penalty += 0.5 * np.float64(step.coupled[j]) * np.float64(theta[j]) ** 2
-    records.fit[kept] = fit
-    records.penalty[kept] = penalty
+def fit_of(value, chain, Z, one, lane, scale):
+    """Fit of one run."""
+    if chain.lanes == 1:
+        return value(Z, chain.segments, chain.targets, chain.parameters, scale)
+    for k in range(one.shape[0]):
+        for i in range(one.shape[1]):
+            one[k, i] = Z[k, i * chain.lanes + lane]
+    return value(one, chain.segments, chain.targets, chain.parameters, scale)
+
+
+@helper
+def keep(value, chain, step, records, buffers, kept, theta, cursor):
+    """Write one record of every run and return how many there are, or note in the cursor that a fit is not finite."""
+    scale, runs = scale_of(chain, theta, chain.table[0, 2]), chain.lanes
+    for run in range(records.states.shape[0]):
+        fit = fit_of(value, chain, buffers.Z, buffers.one, run, scale)
+        if not (abs(fit) < np.inf):
+            cursor[WHY] = NOT_FINITE
+            return kept
+        penalty = 0.0
+        for j in range(records.states.shape[2]):
+            number = theta[j * runs + run]
+            records.states[run, kept, j] = number
+            if step.has_coupled == 1:
+                penalty += 0.5 * np.float64(step.coupled[j * runs + run]) * np.float64(number) ** 2
+        records.fit[run, kept] = fit
+        records.penalty[run, kept] = penalty
     cursor[KEPT] = kept + 1
     return kept + 1
 
 
 @inline
 def shrink(step, theta, lr):
-    """Decoupled decay."""
+    """Decoupled decay, unless the rule applies it."""
     for j in range(step.decoupled.size):
         theta[j] *= 1.0 - lr * step.decoupled[j]
 
 
 @inline
-def take_step(update, step, theta, grad, m, v, lr, t):
-    """One update with its decoupled decay; the gradient belongs to the unshrunk state and holds coupled decay."""
-    if step.has_decoupled == 1 and step.shrink_after == 0:
-        shrink(step, theta, lr)
-    update(theta, grad, m, v, lr, t, step.hyper, step.table)
-    if step.has_decoupled == 1 and step.shrink_after == 1:
-        shrink(step, theta, lr)
+def take_step(update, step, theta, grad, m, v, rates, row, t):
+    """One update with its decoupled decay, at the rates from rates[row] on; `grad` belongs to the unshrunk state."""
+    if step.shrinks == 1 and step.shrink_after == 0:
+        shrink(step, theta, rates[row])
+    update(theta, grad, m, v, rates, row, t, step.hyper, step.decay, step.table)
+    if step.shrinks == 1 and step.shrink_after == 1:
+        shrink(step, theta, rates[row])
 
 
 @inline
 def add_decay(step, theta, grad):
-    """Coupled decay."""
-    if step.has_coupled == 1:
+    """Coupled decay, unless the rule adds it."""
+    if step.adds_coupled == 1:
         for j in range(grad.size):
             grad[j] += step.coupled[j] * theta[j]
 
@@ -78,44 +97,65 @@ def note(found, cursor):
     return True
 
 
-def run(
-    head, value, update, watch, chain, step, records, buffers,
-    theta, grad, m, v, unit, rates, batches, start, stop, cursor,
+@inline
+def advance(
+    product, head, value, update, watch, chain, step, records, buffers,
+    theta, grad, m, v, rates, start, stop, cursor,
 ):  # fmt: skip
     """Steps start ... stop - 1, with records at start ... stop; `cursor` says how far it came and why."""
     N, H = chain.table[0, 2], chain.table[0, 0]
-    X, D, Z, R, work, bounds, everything = buffers
+    X, D, Z, R, _, work, bounds, everything = buffers
     scale, signs = scale_of(chain, theta, N), takes_signs(step)
     kept = cursor[KEPT]
     for t in range(start, stop + 1):
         cursor[AT] = t
-        forward(chain, theta, theta, H, X, N)
-        flag = head(Z, chain.segments, chain.targets, chain.parameters, scale, R, work)
+        forward(product, chain, theta, theta, H, X, N)
+        flag = head(Z, chain.spans, chain.goals, chain.parameters, scale, R, work)
         if flag == NOT_FINITE or (flag == EXPONENTS and step.scale_free == 1 and t < stop):
             cursor[WHY] = flag
             return
         if kept < records.when.size and records.when[kept] == t:
-            fit = value(Z, chain.segments, chain.targets, chain.parameters, scale)
-            kept = keep(step, records, kept, theta, fit, cursor)
+            kept = keep(value, chain, step, records, buffers, kept, theta, cursor)
             if cursor[WHY] == NOT_FINITE:
                 return
         if t == stop:
             return
-        backward(chain, theta, grad, theta, H, grad, H, X, D, N)
+        backward(product, chain, theta, grad, theta, H, grad, H, X, D, N)
         add_decay(step, theta, grad)
         if signs:
             found = watch(chain, step, theta, grad, theta, H, X, D, everything, N, bounds, cursor)
             if not note(found, cursor):
                 return
-        take_step(update, step, theta, grad, m, v, rates[t - start], t + 1)
+        take_step(update, step, theta, grad, m, v, rates, (t - start) * chain.lanes, t + 1)
+
+
+def run(
+    head, value, update, watch, chain, step, records, buffers,
+    theta, grad, m, v, unit, rates, batches, start, stop, cursor,
+):  # fmt: skip
+    """`advance` of one run."""
+    advance(
+        small_product.product, head, value, update, watch, chain, step, records, buffers,
+        theta, grad, m, v, rates, start, stop, cursor,
+    )  # fmt: skip
+
+
+def run_lanes(
+    head, value, update, watch, chain, step, records, buffers,
+    theta, grad, m, v, unit, rates, batches, start, stop, cursor,
+):  # fmt: skip
+    """`advance` of LANES runs, whose vectors are all `aligned`; rates hold one row of LANES numbers for each step."""
+    advance(
+        lanes.product, head, value, update, watch, chain, step, records, buffers,
+        theta, grad, m, v, rates, start, stop, cursor,
+    )  # fmt: skip
 
 
 def evaluate(head, value, chain, buffers, theta, grad):
-    """Fit over all samples, and its gradient by the trained blocks."""
+    """Fit over all samples, and its gradient by the trained blocks, of one run."""
     N, H = chain.table[0, 2], chain.table[0, 0]
-    X, D, Z, R, work, _, _ = buffers
     scale = scale_of(chain, theta, N)
-    forward(chain, theta, theta, H, X, N)
-    head(Z, chain.segments, chain.targets, chain.parameters, scale, R, work)
-    backward(chain, theta, grad, theta, H, grad, H, X, D, N)
-    return value(Z, chain.segments, chain.targets, chain.parameters, scale)
+    forward(small_product.product, chain, theta, theta, H, buffers.X, N)
+    head(buffers.Z, chain.segments, chain.targets, chain.parameters, scale, buffers.R, buffers.work)
+    backward(small_product.product, chain, theta, grad, theta, H, grad, H, buffers.X, buffers.D, N)
+    return value(buffers.Z, chain.segments, chain.targets, chain.parameters, scale)

@@ -105,7 +105,7 @@ def answer(theta, kinds, j, scale, gap, share, others):
 def store(records, kept, theta, cursor):
     """Write one record."""
     for j in range(theta.size):
-        records.states[kept, j] = theta[j]
+        records.states[0, kept, j] = theta[j]
     cursor[KEPT] = kept + 1
 
 
@@ -139,7 +139,7 @@ def run(
     exponent = np.zeros(theta.size)
     disturbed = noise.shape[0] > 0
     # taken out of the tuple once: each access counts references, which costs more than the step
-    hyper, table, when = step.hyper, step.table, records.when
+    hyper, decay, table, when = step.hyper, step.decay, step.table, records.when
     coupled, decoupled = step.coupled[0], step.decoupled[0]
     scale_free, shrink_after = step.scale_free == 1, step.shrink_after == 1
     carried = cursor[CARRIED] == 1
@@ -203,7 +203,7 @@ def run(
         if decoupled > 0.0 and not shrink_after:
             for j in range(theta.size):
                 theta[j] *= kept_share
-        update(theta, grad, m, v, lr, t + 1, hyper, table)
+        update(theta, grad, m, v, rates, t - start, t + 1, hyper, decay, table)
         if decoupled > 0.0 and shrink_after:
             for j in range(theta.size):
                 theta[j] *= kept_share

@@ -22,9 +22,10 @@ def signs(
     optimizer, size = SignGD(0.0), problem.size
     head, value = losses.pair(problem.loss, dtype)
     update, watch = updates.rule(optimizer, dtype), contract.compiled(doubt.count, "watch", dtype)
-    chain, step = chain_of(problem, dtype), step_of(problem, optimizer, decay, dtype)
+    chain, step = chain_of(problem, dtype), step_of(problem, [optimizer], [decay], dtype)
     theta, grad, rates = theta.astype(dtype), np.zeros(size, dtype), np.zeros(1, dtype)
-    records = contract.Records(np.zeros(0, np.int64), np.empty((0, size), dtype), np.empty(0), np.empty(0))
+    nothing = np.empty((1, 0))
+    records = contract.Records(np.zeros(0, np.int64), np.empty((1, 0, size), dtype), nothing, nothing)
     some = len(samples) < problem.samples
     order = samples[None].astype(np.int64) if some else np.zeros((1, 0), np.int64)
     cursor = np.zeros(loop.MARKS + size, np.int64)

@@ -1,24 +1,53 @@
-"""Update rules: one scalar function per optimizer, and the loop that applies it to the flat state.
+"""Update rules: one function of numbers per optimizer, and the loop that applies it to the flat state.
 
-`g` is the gradient with coupled decay, `t` counts from 1; decoupled decay is applied by the time loop.
+`g` is the gradient with coupled decay, `t` counts from 1. The functions take vectors as well as numbers, so that one
+run and the lanes of an ensemble, each with its own rates, take the same steps. Rules that act on each coordinate by
+itself apply the decay in the same pass; for the others the time loop does.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numba
+import numpy as np
+from llvmlite import ir
+from numba import config
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from ufm.errors import invalid
 from ufm.kernels.contract import compiled, inline, user_compiled
+from ufm.kernels.vectors import WIDTH, _on_numbers, below, first, load, store, where, zeros
+
+PARAMETERS = 5  # rows of hyper-parameters that rules read; Adam keeps its two corrections in the last
+
+
+def _emit_square_root(builder, values):
+    kind = values[0].type
+    name = f"llvm.sqrt.{f'v{WIDTH}' if isinstance(kind, ir.VectorType) else ''}f64"
+    return builder.call(
+        cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), name), values
+    )
+
+
+_typed_square_root = _on_numbers(_emit_square_root)
+
+
+@intrinsic
+def _square_root(typingctx, x):
+    return _typed_square_root(x)
+
+
+square_root = np.sqrt if config.DISABLE_JIT else _square_root
 
 
 @inline
 def _sign(x):
-    return 1.0 if x > 0.0 else (-1.0 if x < 0.0 else 0.0)
+    return where(below(0.0, x), 1.0, where(below(x, 0.0), -1.0, 0.0))
 
 
 @inline
@@ -31,7 +60,7 @@ def gd_step(theta, g, lr):
 def momentum_step(theta, g, m, lr, beta, nesterov):
     """Heavy ball; Nesterov looks ahead along the new buffer."""
     m = beta * m + g
-    direction = g + beta * m if nesterov > 0.0 else m
+    direction = where(below(0.0, nesterov), g + beta * m, m)
     return theta - lr * direction, m
 
 
@@ -49,52 +78,115 @@ def signum_step(theta, g, m, lr, beta):
 
 
 @inline
-def adam_step(theta, g, m, v, lr, beta1, beta2, eps, correction1, correction2):
-    """Bias-corrected averages, eps outside the root; a coordinate without any gradient rests."""
+def adam_step(theta, g, m, v, lr, beta1, beta2, eps, factor1, factor2):
+    """Averages corrected by a factor each, eps outside the root; a coordinate without any gradient rests."""
     m = beta1 * m + (1.0 - beta1) * g
     v = beta2 * v + (1.0 - beta2) * g * g
-    root = math.sqrt(v / correction2) + eps
-    step = m / (correction1 * root) if root > 0.0 else 0.0 * root
-    return theta - lr * step, m, v
+    root = square_root(v * factor2) + eps
+    moves = below(0.0, root)
+    step = where(moves, m / where(moves, root, 1.0), 0.0 * root)
+    return theta - (lr * factor1) * step, m, v
 
 
-def gd(theta, grad, m, v, lr, t, hyper, table):
+# ------------------------------------------------------------- the same steps with one list of arguments
+
+
+@inline
+def _gd(theta, g, m, v, lr, p):
+    return gd_step(theta, g, lr), m, v
+
+
+@inline
+def _momentum(theta, g, m, v, lr, p):
+    theta, m = momentum_step(theta, g, m, lr, p[0], p[1])
+    return theta, m, v
+
+
+@inline
+def _signgd(theta, g, m, v, lr, p):
+    return signgd_step(theta, g, lr), m, v
+
+
+@inline
+def _signum(theta, g, m, v, lr, p):
+    theta, m = signum_step(theta, g, m, lr, p[0])
+    return theta, m, v
+
+
+@inline
+def _adam(theta, g, m, v, lr, p):
+    return adam_step(theta, g, m, v, lr, p[0], p[1], p[2], p[3], p[4])
+
+
+@inline
+def _everywhere(step, held, theta, grad, m, v, rates, row, hyper, decay, table):
+    """A step of every coordinate with its decay; of the buffers m and v the first `held` are in use.
+
+    A row of numbers, one for each lane, has as many as there are lanes, but WIDTH equal ones for a single run.
+    """
+    lanes, all_of_them = hyper.size // PARAMETERS, first(WIDTH)
+    for block in range(table.shape[0]):
+        begin, of_block = table[block, 0], 3 * lanes * block
+        end = begin + table[block, 1] * table[block, 2]
+        for lane in range(0, lanes, WIDTH):
+            lr = load(rates, row + lane, all_of_them) if lanes > WIDTH else zeros() + rates[row]
+            added = load(decay, of_block + lane, all_of_them)
+            before = 1.0 - lr * load(decay, of_block + lanes + lane, all_of_them)
+            after = 1.0 - lr * load(decay, of_block + 2 * lanes + lane, all_of_them)
+            p = (
+                load(hyper, lane, all_of_them),
+                load(hyper, lanes + lane, all_of_them),
+                load(hyper, 2 * lanes + lane, all_of_them),
+                load(hyper, 3 * lanes + lane, all_of_them),
+                load(hyper, 4 * lanes + lane, all_of_them),
+            )
+            for a in range(begin + lane, end, lanes):
+                there = first(end - a)
+                x = load(theta, a, there)
+                g = load(grad, a, there) + added * x
+                y = load(m, a, there) if held > 0 else lr
+                z = load(v, a, there) if held > 1 else lr
+                x, y, z = step(x * before, g, y, z, lr, p)
+                store(theta, a, there, x * after)
+                if held > 0:
+                    store(m, a, there, y)
+                if held > 1:
+                    store(v, a, there, z)
+
+
+def gd(theta, grad, m, v, rates, row, t, hyper, decay, table):
     """`gd_step` on every coordinate."""
-    for j in range(grad.size):
-        theta[j] = gd_step(theta[j], grad[j], lr)
+    _everywhere(_gd, 0, theta, grad, m, v, rates, row, hyper, decay, table)
 
 
-def momentum(theta, grad, m, v, lr, t, hyper, table):
+def momentum(theta, grad, m, v, rates, row, t, hyper, decay, table):
     """`momentum_step` on every coordinate."""
-    beta, nesterov = hyper[0], hyper[1]
-    for j in range(grad.size):
-        theta[j], m[j] = momentum_step(theta[j], grad[j], m[j], lr, beta, nesterov)
+    _everywhere(_momentum, 1, theta, grad, m, v, rates, row, hyper, decay, table)
 
 
-def signgd(theta, grad, m, v, lr, t, hyper, table):
+def signgd(theta, grad, m, v, rates, row, t, hyper, decay, table):
     """`signgd_step` on every coordinate."""
-    for j in range(grad.size):
-        theta[j] = signgd_step(theta[j], grad[j], lr)
+    _everywhere(_signgd, 0, theta, grad, m, v, rates, row, hyper, decay, table)
 
 
-def signum(theta, grad, m, v, lr, t, hyper, table):
+def signum(theta, grad, m, v, rates, row, t, hyper, decay, table):
     """`signum_step` on every coordinate."""
-    beta = hyper[0]
-    for j in range(grad.size):
-        theta[j], m[j] = signum_step(theta[j], grad[j], m[j], lr, beta)
+    _everywhere(_signum, 1, theta, grad, m, v, rates, row, hyper, decay, table)
 
 
-def adam(theta, grad, m, v, lr, t, hyper, table):
+def adam(theta, grad, m, v, rates, row, t, hyper, decay, table):
     """`adam_step` on every coordinate."""
-    beta1, beta2, eps = hyper[0], hyper[1], hyper[2]
-    correction1, correction2 = 1.0 - beta1**t, 1.0 - beta2**t
-    for j in range(grad.size):
-        theta[j], m[j], v[j] = adam_step(
-            theta[j], grad[j], m[j], v[j], lr, beta1, beta2, eps, correction1, correction2
-        )
+    lanes = hyper.size // PARAMETERS
+    for beta, factor in ((0, 3 * lanes), (lanes, 4 * lanes)):
+        for i in range(lanes):
+            if i > 0 and hyper[beta + i] == hyper[beta + i - 1]:
+                hyper[factor + i] = hyper[factor + i - 1]
+            else:
+                hyper[factor + i] = 1.0 / (1.0 - hyper[beta + i] ** t)
+    _everywhere(_adam, 2, theta, grad, m, v, rates, row, hyper, decay, table)
 
 
-def normalised_gd(theta, grad, m, v, lr, t, hyper, table):
+def normalised_gd(theta, grad, m, v, rates, row, t, hyper, decay, table):
     """Step of length lr against the gradient of all blocks together."""
     largest = 0.0
     for j in range(grad.size):
@@ -104,7 +196,7 @@ def normalised_gd(theta, grad, m, v, lr, t, hyper, table):
     total = 0.0
     for j in range(grad.size):
         total += (grad[j] / largest) ** 2  # scaled: the square of a small gradient underflows
-    factor = lr / math.sqrt(total)
+    factor = rates[row] / math.sqrt(total)
     for j in range(grad.size):
         theta[j] -= factor * (grad[j] / largest)
 
@@ -120,9 +212,16 @@ RULES: dict[str, Callable[..., Any]] = {
 
 
 def _elementwise(step: Any) -> Callable[..., Any]:
-    def update(theta, grad, m, v, lr, t, hyper, table):
+    def update(theta, grad, m, v, rates, row, t, hyper, decay, table):
         for j in range(grad.size):
-            theta[j], m[j], v[j] = step(theta[j], grad[j], m[j], v[j], lr, t, hyper)
+            theta[j], m[j], v[j] = step(theta[j], grad[j], m[j], v[j], rates[row], t, hyper)
+
+    return update
+
+
+def _blockwise(step: Any) -> Callable[..., Any]:
+    def update(theta, grad, m, v, rates, row, t, hyper, decay, table):
+        step(theta, grad, m, v, rates[row], t, hyper, table)
 
     return update
 
@@ -130,9 +229,27 @@ def _elementwise(step: Any) -> Callable[..., Any]:
 @lru_cache(maxsize=64)
 def _user_update(step: Callable[..., Any], elementwise: bool) -> Callable[..., Any]:
     """The user's function as an update of the flat state; one object per function, so that it compiles once."""
-    if not elementwise:
-        return getattr(step, "py_func", step)
-    return _elementwise(step if hasattr(step, "py_func") else numba.njit(step))
+    around = _elementwise if elementwise else _blockwise
+    return around(step if hasattr(step, "py_func") else numba.njit(step))
+
+
+def in_lanes(optimizer: Any) -> bool:
+    """Whether the rule of an optimizer reads its rates and parameters lane by lane, and applies the decay itself."""
+    return isinstance(optimizer.rule, str) and optimizer.rule != "normalised_gd"
+
+
+def row(numbers: Sequence[float], dtype: str) -> np.ndarray:
+    """One number for each lane as the rules read it: a single run's is repeated to a whole vector."""
+    return np.repeat(numbers, WIDTH if len(numbers) == 1 else 1).astype(dtype)
+
+
+def hyper_of(optimizers: Sequence[Any], dtype: str) -> np.ndarray:
+    """Rows of the hyper-parameters of each lane, with room for what a rule keeps beside them."""
+    values = np.zeros((PARAMETERS, len(optimizers)))
+    for lane, optimizer in enumerate(optimizers):
+        numbers = optimizer.hyper()
+        values[: len(numbers), lane] = numbers
+    return np.concatenate([row(numbers, dtype) for numbers in values])
 
 
 def rule(optimizer: Any, dtype: str) -> Any:

@@ -1,0 +1,396 @@
+"""Many small runs at once: sixteen of them as the lanes of one kernel, or one per thread."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
+from threading import Event
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ufm.checks import whole
+from ufm.errors import IncompatibleError, InterruptedRunError, invalid
+from ufm.losses import UserLoss
+from ufm.record import planned_steps
+from ufm.run import Run
+from ufm.simulate import INTERRUPTED, advance, begin, why_diverged, without_finite_start
+from ufm.stepping import CHUNK_SECONDS, collector_at_rest, progress_bar
+from ufm.trajectory import End, Status, Trajectory
+
+# Lanes read and write LANES numbers for each number of a run, so they win while the matrices of LANES runs stay near
+# the processor; above, one run at a time by BLAS does. Measured by `python -m tests.benchmarks.families`.
+LARGEST_IN_LANES = 1024  # entries of the largest weight matrix
+MOST_STEPS = 2**14  # between two looks at Ctrl-C; their rates, one for each step and lane, take 2 MiB
+
+
+def runs_in_lanes(run: Run) -> bool:
+    """Which of the two families of kernels a run of an ensemble is for; it depends on that run alone.
+
+    Lanes take full batches, losses of ours, and rules that act on each coordinate by itself. Methods that depend on
+    the scale of the gradient in no way stay outside: the signs that they take are watched one run at a time.
+    """
+    from ufm.kernels.updates import in_lanes
+
+    problem, optimizer = run.problem, run.optimizer
+    return (
+        in_lanes(optimizer)
+        and not optimizer.scale_free
+        and not isinstance(problem.loss, UserLoss)
+        and run.batch in (None, problem.samples)
+        and max(int(np.prod(problem.shapes[name])) for name in problem.blocks if name != "H")
+        <= LARGEST_IN_LANES
+    )
+
+
+def ensemble(
+    runs: Sequence[Run], *, workers: int | None = None, progress: bool = False
+) -> tuple[Trajectory, ...]:
+    """Simulate runs that share everything but numbers; each ends as it would alone.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        They share the shapes, loss and activation of the problem, the trained blocks, the kind of optimizer, steps,
+        record, mini-batch size and precision; seed, start, frozen values, rates, decay and hyper-parameters are
+        their own.
+    workers : int, optional
+        Threads, by default one for each usable core.
+    progress : bool
+        Show a progress bar over the steps of all runs.
+
+    Returns
+    -------
+    tuple of Trajectory
+        In the order of the runs. A run that diverges says so by its status, and the others go on.
+
+    Raises
+    ------
+    InvalidProblemError, IncompatibleError
+        For runs that cannot be simulated together.
+    InterruptedRunError
+        On Ctrl-C; `error.trajectory` is the tuple of all trajectories with their records so far, each of which can
+        be resumed.
+
+    Notes
+    -----
+    Nothing of a result depends on the number of workers or on what other runs there are. Two families of kernels
+    serve ensembles (`runs_in_lanes`); a run agrees bit for bit with itself in any ensemble, and to round-off with
+    `ufm.simulate`, which has another order of summation.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> runs = [Run(ufm.UFM(3, 4), ufm.GD(0.1), steps=20, seed=seed) for seed in range(20)]
+    >>> [trajectory.status.name for trajectory in ensemble(runs)] == ["completed"] * 20
+    True
+    """
+    from threadpoolctl import threadpool_limits
+
+    runs = _checked(runs)
+    workers = _usable_cores() if workers is None else whole("ensemble.workers", workers)
+    stop, done = Event(), np.zeros(len(runs), np.int64)
+    tasks = []
+    with collector_at_rest():
+        from ufm.kernels.lanes import LANES
+
+        for which in _blocks(runs, LANES):
+            block = [runs[i] for i in which]
+            work = _in_lanes if runs_in_lanes(block[0]) else _alone
+            tasks.append((which, partial(work, block, stop, partial(done.__setitem__, which))))
+    total = len(runs) * (runs[0].steps or 0)
+    found: list[Trajectory | None] = [None] * len(runs)
+    with (
+        ThreadPoolExecutor(min(workers, len(tasks)), "ufm") as pool,
+        threadpool_limits(1, "blas"),
+        progress_bar(progress, total, 0) as show,
+    ):
+        futures = {pool.submit(work): which for which, work in tasks}
+        try:
+            _gather(futures, lambda: show(int(done.sum())))
+        except BaseException as error:
+            stop.set()
+            if not isinstance(error, KeyboardInterrupt):
+                for future in futures:
+                    future.cancel()
+                raise
+            wait(futures)
+        show(int(done.sum()))
+        for future, which in futures.items():
+            for i, trajectory in zip(which, future.result(), strict=True):
+                found[i] = trajectory
+    trajectories = tuple(trajectory for trajectory in found if trajectory is not None)
+    if stop.is_set():
+        reached = sum(trajectory.status.name == "completed" for trajectory in trajectories)
+        raise InterruptedRunError(
+            f"the ensemble was interrupted when {reached} of {len(runs)} runs were complete; error.trajectory holds all",
+            trajectories,  # type: ignore[arg-type]
+        )
+    return trajectories
+
+
+def _gather(futures: dict[Future[Any], Any], show: Callable[[], None]) -> None:
+    """Wait for all, and raise the first exception among them at once."""
+    left = set(futures)
+    while left:
+        ready, left = wait(left, timeout=CHUNK_SECONDS, return_when=FIRST_COMPLETED)
+        for future in ready:
+            future.result()
+        show()
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _shared(run: Run) -> dict[str, Any]:
+    """What the runs of an ensemble have in common, by the name of the field."""
+    problem, optimizer = run.problem, run.optimizer
+    return {
+        "problem.blocks": {name: problem.shapes[name] for name in problem.order},
+        "problem.trained": problem.trained,
+        "problem.per_class": problem.class_sizes,
+        "problem.loss": problem.loss,
+        "problem.activation": problem.activation,
+        "optimizer": type(optimizer).__name__ if isinstance(optimizer.rule, str) else optimizer.rule,
+        "steps": run.steps,
+        "record": run.record,
+        "batch": run.batch,
+        "dtype": run.dtype,
+    }
+
+
+def _checked(runs: Any) -> tuple[Run, ...]:
+    allowed = "a sequence of at least one Run"
+    if isinstance(runs, str | bytes) or not isinstance(runs, Sequence) or len(runs) == 0:
+        raise invalid("ensemble.runs", runs, allowed)
+    for run in runs:
+        if not isinstance(run, Run):
+            raise invalid("ensemble.runs", run, allowed)
+        if run.steps is None:
+            raise invalid("Run.steps", None, "a whole number >= 0")
+    first = _shared(runs[0])
+    for i, run in enumerate(runs):
+        for name, value in _shared(run).items():
+            if value != first[name]:
+                raise IncompatibleError(
+                    f"ensemble.runs[{i}].{name} is {value!r}, that of runs[0] {first[name]!r}; allowed: runs that share it."
+                )
+    return tuple(runs)
+
+
+def _blocks(runs: Sequence[Run], lanes: int) -> list[list[int]]:
+    """Positions of the runs that are simulated together, in order: up to `lanes` that run in lanes, or one alone."""
+    blocks: list[list[int]] = []
+    open_block: list[int] = []
+    for i, run in enumerate(runs):
+        if not runs_in_lanes(run):
+            blocks.append([i])
+            continue
+        if len(open_block) in (0, lanes):
+            open_block = []
+            blocks.append(open_block)
+        open_block.append(i)
+    return blocks
+
+
+def _alone(block: Sequence[Run], stop: Event, note: Callable[[int], None]) -> list[Trajectory]:
+    """The one run of a block by the kernels for one run."""
+
+    def interrupted(at: int) -> bool:
+        note(at)
+        return stop.is_set()
+
+    (run,) = block
+    trajectory = advance(run, begin(run), None, throw=False, interrupted=interrupted)
+    note(run.steps or 0)
+    return [trajectory]
+
+
+def _in_lanes(block: Sequence[Run], stop: Event, note: Callable[[int], None]) -> list[Trajectory]:
+    """The runs of a block as lanes; a run that ends early leaves its lane, which from then on repeats another run."""
+    from ufm.environment import Provenance
+
+    lanes, clock = _Lanes(block), time.perf_counter()
+    total, chunk = block[0].steps or 0, 64
+    while lanes.running:
+        since, moment = lanes.at, time.perf_counter()
+        lanes.advance(min(since + chunk, total))
+        note(lanes.at)
+        if lanes.objection:
+            for lane in lanes.objectors():
+                lanes.leave(lane, "diverged", why_diverged(block[lane], lanes.at))
+            lanes.fill()
+        elif stop.is_set() and lanes.at < total:
+            lanes.leave_all("interrupted", INTERRUPTED)
+        elif lanes.at >= total:
+            lanes.leave_all("completed", f"all {total} steps were taken")
+        else:
+            seconds = max(time.perf_counter() - moment, 1e-6)
+            chunk = int(np.clip((lanes.at - since) * CHUNK_SECONDS / seconds, 1, min(8 * chunk, MOST_STEPS)))
+    note(total)
+    seconds = (time.perf_counter() - clock) / len(block)  # each run's share
+    trajectories = []
+    for run, left in zip(block, lanes.left, strict=True):
+        at = left.end.step
+        stats = {
+            "steps": at,
+            "seconds": seconds,
+            "steps_per_second": at / max(seconds, 1e-9),
+            "prepare_seconds": lanes.prepare_seconds,
+            "compile_seconds": lanes.compile_seconds,
+            "legs": 1,
+            "exponents_from": -1,
+            "undecided_signs": 0,
+            "first_undecided_step": -1,
+        }
+        trajectories.append(Trajectory(run, *left.records, left.status, stats, Provenance(run), left.end))
+    return trajectories
+
+
+class _Left(NamedTuple):
+    """What a run leaves behind."""
+
+    records: tuple[np.ndarray, ...]
+    status: Status
+    end: End
+
+
+class _Lanes:
+    """Runs in the lanes of one kernel; run i is in lane i as long as it goes on."""
+
+    def __init__(self, block: Sequence[Run]) -> None:
+        began, self.block = time.perf_counter(), block
+        run = block[0]
+        problem, dtype = run.problem, run.dtype
+        with collector_at_rest():
+            from ufm.kernels import contract, doubt, loop, losses, updates
+            from ufm.kernels.lanes import LANES, aligned
+            from ufm.kernels.layout import buffers_of, chain_of, room_for_records
+
+            compiled_before = contract.compile_seconds["total"]
+            self.head, self.value = losses.pair(problem.loss, dtype)
+            self.update = updates.rule(run.optimizer, dtype)
+            self.watch = contract.compiled(doubt.nothing, "watch", dtype)
+            self.kernel = contract.compiled(loop.run_lanes, "run", dtype)
+        self.compile_seconds = contract.compile_seconds["total"] - compiled_before
+        starts = [begin(run) for run in block]
+        self.theta, self.grad, self.m, self.v = (
+            aligned((length, LANES), dtype) for length in (starts[0].theta.size, *[problem.size] * 3)
+        )
+        for lane in range(LANES):
+            self.theta[:, lane] = starts[lane if lane < len(block) else 0].theta
+        self.when = planned_steps(run.record, run.steps or 0)
+        self.records = room_for_records(len(block), self.when, problem.size, dtype)
+        self.chain, self.buffers = chain_of(problem, dtype, LANES), buffers_of(problem, dtype, LANES)
+        self.cursor = np.array([0, 0, contract.FINE, 0, -1], np.int64)
+        self.running = list(range(len(block)))
+        self.left: list[Any] = [None] * len(block)
+        self.fill()
+        self.prepare_seconds = time.perf_counter() - began
+
+    @property
+    def at(self) -> int:
+        """Steps taken."""
+        return int(self.cursor[0])
+
+    @property
+    def kept(self) -> int:
+        """Records taken."""
+        return int(self.cursor[1])
+
+    @property
+    def objection(self) -> bool:
+        """Whether the kernel stopped because some run cannot go on."""
+        return bool(self.cursor[2])
+
+    def fill(self) -> None:
+        """Let every lane whose run has ended, or that never had one, repeat a run that goes on."""
+        from ufm.kernels.layout import step_of
+
+        if not self.running:
+            return
+        lanes = self.theta.shape[1]
+        held = [lane if lane in self.running else self.running[0] for lane in range(lanes)]
+        for array in (self.theta, self.m, self.v):
+            array[:] = array[:, held]
+        self.runs = [self.block[i] for i in held]
+        optimizers, decays = [run.optimizer for run in self.runs], [run.decay for run in self.runs]
+        self.step = step_of(self.block[0].problem, optimizers, decays, self.block[0].dtype)
+
+    def advance(self, stop: int) -> None:
+        """Take steps until `stop` or an objection."""
+        self.cursor[2] = 0
+        self._call(self.records, stop)
+
+    def _call(self, records: Any, stop: int) -> None:
+        start, dtype = self.at, self.theta.dtype
+        rates = np.stack([run.rates[start:stop] for run in self.runs], axis=1).astype(dtype).ravel()
+        self.kernel(
+            self.head, self.value, self.update, self.watch, self.chain, self.step, records, self.buffers,
+            self.theta.ravel(), self.grad.ravel(), self.m.ravel(), self.v.ravel(), np.zeros(0, dtype),
+            rates, np.zeros((0, 0), np.int64), start, stop, self.cursor,
+        )  # fmt: skip
+
+    def _logits(self, lane: int) -> np.ndarray:
+        K, N = self.buffers.one.shape
+        return np.ascontiguousarray(self.buffers.Z.reshape(K, N, -1)[:, :, lane])
+
+    def _fit(self, lane: int) -> float:
+        chain = self.chain
+        return float(
+            self.value(self._logits(lane), chain.segments, chain.targets, chain.parameters, self._scale)
+        )
+
+    @property
+    def _scale(self) -> Any:
+        return self.theta.dtype.type(self.chain.scale or 1.0 / self.buffers.one.shape[1])
+
+    def objectors(self) -> list[int]:
+        """The runs that cannot go on, by the very questions that the kernels ask of a run alone."""
+        from ufm.kernels.contract import NOT_FINITE
+
+        chain, recorded, found = self.chain, self.at in self.when[self.kept : self.kept + 1], []
+        for lane in self.running:
+            Z = self._logits(lane)
+            flag = self.head(
+                Z, chain.segments, chain.targets, chain.parameters, self._scale, np.empty_like(Z),
+                np.empty(3 * Z.shape[1], Z.dtype),
+            )  # fmt: skip
+            if flag == NOT_FINITE or (recorded and not np.isfinite(self._fit(lane))):
+                found.append(lane)
+        assert found
+        return found
+
+    def leave(self, lane: int, name: str, reason: str, extra: tuple[np.ndarray, ...] | None = None) -> None:
+        """Take a run out of its lane."""
+        kept, size = self.kept, self.grad.shape[0]
+        states, fit, penalty = (array[lane, :kept] for array in self.records[1:])
+        parts = (self.when[:kept], states, fit, penalty)
+        theta, m, v = (array[:, lane].copy() for array in (self.theta, self.m, self.v))
+        if extra is not None:
+            parts = tuple(np.concatenate(pair) for pair in zip(parts, extra, strict=True))
+        elif not kept:
+            parts = without_finite_start(self.at, theta[:size])
+        end = End(self.at, theta, m, v, np.zeros(0))
+        self.left[lane] = _Left(parts, Status(name, self.at, reason), end)
+        self.running.remove(lane)
+
+    def leave_all(self, name: str, reason: str) -> None:
+        """Take all runs out of their lanes, with a record of where they are."""
+        missing = self.at not in self.when[:self.kept][-1:]
+        if missing:
+            empty = type(self.records)(*(array[:0] for array in self.records))
+            self._call(empty, self.at)
+        for lane in tuple(self.running):
+            self.leave(lane, name, reason, self._record(lane) if missing else None)
+
+    def _record(self, lane: int) -> tuple[np.ndarray, ...] | None:
+        run, theta, fit = self.block[lane], self.theta[:, lane].copy(), self._fit(lane)
+        if not np.isfinite(fit):
+            return None
+        penalty = run.problem.penalty(run.problem.unpack(theta), run.decay)
+        return np.array([self.at]), theta[None, : run.problem.size], np.array([fit]), np.array([penalty])
