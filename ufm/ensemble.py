@@ -126,7 +126,7 @@ def ensemble(
     if stop.is_set():
         reached = sum(trajectory.status.name == "completed" for trajectory in trajectories)
         raise InterruptedRunError(
-            f"the ensemble was interrupted when {reached} of {len(runs)} runs were complete; error.trajectory holds all",
+            f"the ensemble was interrupted, {reached} of {len(runs)} runs were complete; error.trajectory holds all",
             trajectories,  # type: ignore[arg-type]
         )
     return trajectories
@@ -177,7 +177,8 @@ def _checked(runs: Any) -> tuple[Run, ...]:
         for name, value in _shared(run).items():
             if value != first[name]:
                 raise IncompatibleError(
-                    f"ensemble.runs[{i}].{name} is {value!r}, that of runs[0] {first[name]!r}; allowed: runs that share it."
+                    f"ensemble.runs[{i}].{name} is {value!r}, that of runs[0] {first[name]!r}; "
+                    "allowed: runs that share it."
                 )
     return tuple(runs)
 
@@ -251,10 +252,13 @@ def _in_lanes(block: Sequence[Run], stop: Event, note: Callable[[int], None]) ->
     return trajectories
 
 
+_Records = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # steps, states, fit, penalty
+
+
 class _Left(NamedTuple):
     """What a run leaves behind."""
 
-    records: tuple[np.ndarray, ...]
+    records: _Records
     status: Status
     end: End
 
@@ -331,7 +335,7 @@ class _Lanes:
         rates = np.stack([run.rates[start:stop] for run in self.runs], axis=1).astype(dtype).ravel()
         self.kernel(
             self.head, self.value, self.update, self.watch, self.chain, self.step, records, self.buffers,
-            self.theta.ravel(), self.grad.ravel(), self.m.ravel(), self.v.ravel(), np.zeros(0, dtype),
+            self.theta.ravel(), self.grad.ravel(), self.m.ravel(), self.v.ravel(), np.zeros(0),
             rates, np.zeros((0, 0), np.int64), start, stop, self.cursor,
         )  # fmt: skip
 
@@ -365,14 +369,15 @@ class _Lanes:
         assert found
         return found
 
-    def leave(self, lane: int, name: str, reason: str, extra: tuple[np.ndarray, ...] | None = None) -> None:
+    def leave(self, lane: int, name: str, reason: str, extra: _Records | None = None) -> None:
         """Take a run out of its lane."""
         kept, size = self.kept, self.grad.shape[0]
         states, fit, penalty = (array[lane, :kept] for array in self.records[1:])
-        parts = (self.when[:kept], states, fit, penalty)
+        parts: _Records = (self.when[:kept], states, fit, penalty)
         theta, m, v = (array[:, lane].copy() for array in (self.theta, self.m, self.v))
         if extra is not None:
-            parts = tuple(np.concatenate(pair) for pair in zip(parts, extra, strict=True))
+            steps, states, fit, penalty = (np.concatenate(pair) for pair in zip(parts, extra, strict=True))
+            parts = (steps, states, fit, penalty)
         elif not kept:
             parts = without_finite_start(self.at, theta[:size])
         end = End(self.at, theta, m, v, np.zeros(0))
@@ -381,14 +386,14 @@ class _Lanes:
 
     def leave_all(self, name: str, reason: str) -> None:
         """Take all runs out of their lanes, with a record of where they are."""
-        missing = self.at not in self.when[:self.kept][-1:]
+        missing = self.at not in self.when[: self.kept][-1:]
         if missing:
             empty = type(self.records)(*(array[:0] for array in self.records))
             self._call(empty, self.at)
         for lane in tuple(self.running):
             self.leave(lane, name, reason, self._record(lane) if missing else None)
 
-    def _record(self, lane: int) -> tuple[np.ndarray, ...] | None:
+    def _record(self, lane: int) -> _Records | None:
         run, theta, fit = self.block[lane], self.theta[:, lane].copy(), self._fit(lane)
         if not np.isfinite(fit):
             return None

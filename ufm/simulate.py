@@ -286,7 +286,7 @@ def advance(
     return trajectory
 
 
-def without_finite_start(at: int, theta: np.ndarray) -> tuple[np.ndarray, ...]:
+def without_finite_start(at: int, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The one record of a run that not even begins with finite logits: its start is kept all the same."""
     return np.array([at]), theta[None].copy(), np.array([np.inf]), np.array([np.inf])
 

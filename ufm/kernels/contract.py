@@ -102,7 +102,9 @@ class Step(NamedTuple):
     coupled: np.ndarray  # per trained number
     decoupled: np.ndarray
     has_coupled: int
-    adds_coupled: int  # whether the loop adds coupled decay to the gradient; else the rule does, or there is none
+    adds_coupled: (
+        int  # whether the loop adds coupled decay to the gradient; else the rule does, or there is none
+    )
     shrinks: int  # whether the loop applies decoupled decay; else the rule does, or there is none
     shrink_after: int
     scale_free: int
@@ -144,9 +146,7 @@ def signatures(dtype: str) -> Signatures:
     index, indices = np.zeros(1, np.int64), np.zeros((1, 3), np.int64)
     scalar = np.dtype(dtype).type(0)
     # numba types a plain float as float64; scale is cast by the reader
-    chain = numba.typeof(
-        Chain(1, indices, index, 0, 0, index, index, matrix, index, matrix, some, 0.0, 0)
-    )
+    chain = numba.typeof(Chain(1, indices, index, 0, 0, index, index, matrix, index, matrix, some, 0.0, 0))
     buffers = numba.typeof(
         Buffers(some, some, matrix, matrix, matrix, some, Bounds(np.zeros(1), some), index)
     )

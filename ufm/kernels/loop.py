@@ -5,11 +5,14 @@ The same loop serves one run and an ensemble, whose runs are lanes; an objection
 
 from __future__ import annotations
 
+from types import FunctionType
+
 import numpy as np
 
-from ufm.kernels import lanes, small_product
+from ufm.kernels import lanes
 from ufm.kernels.chain import backward, forward
 from ufm.kernels.contract import DOUBT, EXPONENTS, NOT_FINITE, helper, inline
+from ufm.kernels.small_product import product
 
 # entries of the cursor; from MARKS on, if it is that long, how often each coordinate's sign was undecided
 AT, KEPT, WHY, UNDECIDED, FIRST_UNDECIDED, MARKS = 0, 1, 2, 3, 4, 5
@@ -97,10 +100,9 @@ def note(found, cursor):
     return True
 
 
-@inline
-def advance(
-    product, head, value, update, watch, chain, step, records, buffers,
-    theta, grad, m, v, rates, start, stop, cursor,
+def run(
+    head, value, update, watch, chain, step, records, buffers,
+    theta, grad, m, v, unit, rates, batches, start, stop, cursor,
 ):  # fmt: skip
     """Steps start ... stop - 1, with records at start ... stop; `cursor` says how far it came and why."""
     N, H = chain.table[0, 2], chain.table[0, 0]
@@ -129,33 +131,17 @@ def advance(
         take_step(update, step, theta, grad, m, v, rates, (t - start) * chain.lanes, t + 1)
 
 
-def run(
-    head, value, update, watch, chain, step, records, buffers,
-    theta, grad, m, v, unit, rates, batches, start, stop, cursor,
-):  # fmt: skip
-    """`advance` of one run."""
-    advance(
-        small_product.product, head, value, update, watch, chain, step, records, buffers,
-        theta, grad, m, v, rates, start, stop, cursor,
-    )  # fmt: skip
-
-
-def run_lanes(
-    head, value, update, watch, chain, step, records, buffers,
-    theta, grad, m, v, unit, rates, batches, start, stop, cursor,
-):  # fmt: skip
-    """`advance` of LANES runs, whose vectors are all `aligned`; rates hold one row of LANES numbers for each step."""
-    advance(
-        lanes.product, head, value, update, watch, chain, step, records, buffers,
-        theta, grad, m, v, rates, start, stop, cursor,
-    )  # fmt: skip
-
-
 def evaluate(head, value, chain, buffers, theta, grad):
     """Fit over all samples, and its gradient by the trained blocks, of one run."""
     N, H = chain.table[0, 2], chain.table[0, 0]
     scale = scale_of(chain, theta, N)
-    forward(small_product.product, chain, theta, theta, H, buffers.X, N)
+    forward(product, chain, theta, theta, H, buffers.X, N)
     head(buffers.Z, chain.segments, chain.targets, chain.parameters, scale, buffers.R, buffers.work)
-    backward(small_product.product, chain, theta, grad, theta, H, grad, H, buffers.X, buffers.D, N)
+    backward(product, chain, theta, grad, theta, H, grad, H, buffers.X, buffers.D, N)
     return value(buffers.Z, chain.segments, chain.targets, chain.parameters, scale)
+
+
+# The same source with the product of lanes. As an argument the product would cost a small run a tenth of its time, and
+# a function around this one that both are made from would be compiled twice. `rates` hold a row for each step.
+run_lanes = FunctionType(run.__code__, {**globals(), "product": lanes.product}, "run_lanes")
+run_lanes.__qualname__ = "run_lanes"
