@@ -33,13 +33,13 @@ FINE, EXPONENTS, NOT_FINITE = 0, 1, 2  # what a head reports of the logits
 DOUBT = 3  # why a loop stopped: a sign may be undecided, and the watch that counts them is needed
 
 # Entries that nobody uses cost compile time: that for Python of what only kernels call, that for kernels of what only
-# Python calls. Losses and update rules have both.
+# Python calls. Losses and update rules have both. (An option that is not given is inherited from the caller.)
 PASSED = {"no_cpython_wrapper": True}
 CALLED = {"no_cfunc_wrapper": True}
 ENTRIES = {"watch": PASSED, "run": CALLED, "evaluate": CALLED, "reduced": CALLED}
 
 inline = numba.njit(forceinline=True, **PASSED, **CALLED, **OPTIONS)
-helper = numba.njit(**PASSED, **CALLED, **OPTIONS)
+helper = numba.njit(forceinline=False, **PASSED, **CALLED, **OPTIONS)
 allocating_helper = numba.njit(**PASSED, **CALLED, **ALLOCATING)
 
 

@@ -165,7 +165,7 @@ class Objective:
                 f"{where}.decay is {decay!r}; allowed: None or Coupled, because decoupled decay belongs to the step "
                 "and to no objective."
             )
-        self.rates = per_coordinate(problem, coupled, "float64")
+        self.rates = per_coordinate(problem, [coupled], "float64")
         self.chain, self.buffers = chain_of(problem, "float64"), buffers_of(problem, "float64")
         head, value = losses.pair(problem.loss, "float64")
         kernel = compiled(loop.evaluate, "evaluate", "float64")
