@@ -1,7 +1,4 @@
-"""Seconds from a bare interpreter to the first result, in new processes, medians of five.
-
-python -m tests.benchmarks.start_up
-"""
+"""Seconds in new processes: to the first result, and to compile or load the kernels of a case."""
 
 from __future__ import annotations
 
@@ -10,38 +7,59 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-REPEATS = 5
+from .cases import CASES, Case
+
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = "import ufm; ufm.simulate(ufm.UFM(10, 10), ufm.Momentum(0.1, 0.9), ufm.Coupled(1e-3), steps=100)"
+KERNELS = """
+from tests.benchmarks.cases import CASES
+from tests.benchmarks.systems import ours
+from ufm.kernels import contract
+ours(CASES[{name!r}])(2)
+print(contract.compile_seconds["total"])
+"""
 
 
-def seconds(code: str, folder: str) -> float:
-    """Wall time of one process."""
+def process(code: str, folder: str) -> tuple[float, str]:
+    """Wall time of one process with its kernels in `folder`, and what it printed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "UFM_CACHE_DIR": folder}
     begin = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
-    return time.perf_counter() - begin
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    )
+    return time.perf_counter() - begin, done.stdout
 
 
-def main() -> None:
+def first_results(repeats: int) -> dict[str, float]:
+    """Medians of whole processes."""
+    rows: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as warm:
-        seconds(FIRST, warm)
-        rows: dict[str, list[float]] = {}
-        for i in range(REPEATS):
-            rows.setdefault("python", []).append(seconds("pass", warm))
-            rows.setdefault("import numpy", []).append(seconds("import numpy", warm))
-            rows.setdefault("import ufm", []).append(seconds("import ufm", warm))
-            rows.setdefault("import numba", []).append(seconds("import numba", warm))
-            rows.setdefault("first simulate, warm", []).append(seconds(FIRST, warm))
-            cold = Path(warm) / f"cold{i}"
-            rows.setdefault("first simulate, cold", []).append(seconds(FIRST, str(cold)))
-    bare = median(rows["python"])
-    for name, values in rows.items():
-        print(f"{name:22s} {median(values):6.3f} s, over bare python {median(values) - bare:6.3f} s")
+        process(FIRST, warm)
+        for i in range(repeats):
+            for name, code in (("python", "pass"), ("import numpy",) * 2, ("import ufm",) * 2):
+                rows.setdefault(name, []).append(process(code, warm)[0])
+            rows.setdefault("first simulate, warm", []).append(process(FIRST, warm)[0])
+            rows.setdefault("first simulate, cold", []).append(process(FIRST, str(Path(warm) / f"{i}"))[0])
+    return {name: median(values) for name, values in rows.items()}
 
 
-if __name__ == "__main__":
-    main()
+def _kernels(case: Case) -> tuple[Any, ...]:
+    return case.rule, case.runs > 1, case.problem.depth > 1
+
+
+def compile_times(names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Seconds in which kernels are compiled (cold) and loaded (warm), once for cases that share all kernels."""
+    found, known = {}, set()
+    for name in names:
+        kernels = _kernels(CASES[name])
+        if kernels not in known:
+            known.add(kernels)
+            with tempfile.TemporaryDirectory() as folder:
+                cold, warm = (float(process(KERNELS.format(name=name), folder)[1]) for _ in range(2))
+            found[name] = {"cold": cold, "warm": warm}
+    return found

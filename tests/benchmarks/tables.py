@@ -1,0 +1,105 @@
+"""Tables of what was measured, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from .timing import ratio
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up."""
+    lines = [list(head), *map(list, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+
+    def text(cells, fill=" "):
+        return "| " + " | ".join(cell.ljust(w, fill) for cell, w in zip(cells, widths, strict=True)) + " |"
+
+    return "\n".join([text(lines[0]), text([""] * len(head), "-"), *map(text, lines[1:])])
+
+
+def number(value: float) -> str:
+    """Three digits."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def peers_of(row: Mapping[str, Any]) -> list[str]:
+    """Systems that are compared with ours."""
+    return [name for name in row["systems"] if name != "ufm"]
+
+
+def best(row: Mapping[str, Any], kind: str = "wall") -> tuple[str, float]:
+    """The fastest peer and how many times our time it needs."""
+    own = row["systems"]["ufm"][kind]
+    ratios = {name: ratio(row["systems"][name][kind], own) for name in peers_of(row)}
+    name = min(ratios, key=ratios.__getitem__)
+    return name, ratios[name]
+
+
+def share(row: Mapping[str, Any], of: str, kind: str = "wall") -> float | None:
+    """Part of our time that the products of a step would take at the rate of a bound; None if not measured."""
+    bound = row["bounds"].get(of)
+    return ratio(bound[kind], row["systems"]["ufm"][kind]) if bound else None
+
+
+def comparison(rows: Sequence[Mapping[str, Any]], kind: str = "wall") -> str:
+    """Times of a step and ratios of peers, for `kind` wall or cpu."""
+    peers = list(dict.fromkeys(name for row in rows for name in peers_of(row)))
+    head = [
+        "case",
+        "ours, us per step and run",
+        *peers,
+        "bar",
+        "moonshot",
+        "share of dgemm",
+        "of own products",
+    ]
+    lines = []
+    for row in rows:
+        own = row["systems"]["ufm"][kind]
+        cells = [
+            f"{ratio(row['systems'][name][kind], own):.2f} x" if name in row["systems"] else ""
+            for name in peers
+        ]
+        shares = [share(row, of, kind) for of in ("dgemm", "products")]
+        lines.append(
+            [
+                row["title"],
+                number(median(own) / row["runs"]),
+                *cells,
+                f"{row['bar']:g} x",
+                f"{row['moonshot']:g} x",
+            ]
+            + ["" if part is None else f"{part:.2f}" for part in shares]
+        )
+    return table(head, lines)
+
+
+def for_readme(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Time of a step and the fastest peers, by wall time."""
+    lines = []
+    for row in rows:
+        own = median(row["systems"]["ufm"]["wall"]) / row["runs"]
+        fastest = {}
+        for name in peers_of(row):
+            fastest.setdefault(name.split("-")[0], []).append(
+                ratio(row["systems"][name]["wall"], row["systems"]["ufm"]["wall"])
+            )
+        cells = [
+            f"{min(fastest[name]):.1f} x" if name in fastest else "" for name in ("jax", "torch", "numpy")
+        ]
+        lines.append([row["title"], f"{number(own)} us", *cells])
+    return table(["case", "a step of a run", "JAX", "PyTorch", "numpy"], lines)
+
+
+def compiling(found: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) -> str:
+    """Seconds to compile and to load kernels."""
+    rows = [[titles[name], f"{t['cold']:.2f} s", f"{t['warm']:.2f} s"] for name, t in found.items()]
+    return table(["kernels of", "compiled", "from the cache"], rows)
+
+
+def starting(found: Mapping[str, float]) -> str:
+    """Seconds of whole processes."""
+    return table(["process", "wall"], [[name, f"{value:.2f} s"] for name, value in found.items()])
