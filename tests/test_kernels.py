@@ -329,6 +329,26 @@ def test_heads_ask_for_exponents_only_where_residuals_are_small():
     assert head_of(CrossEntropy(smoothing=0.1), Z, (1, 1, 1))[0] == 0
 
 
+def test_heads_judge_every_column(rng):
+    """Among 21 columns, which are more than fit into two vectors."""
+    for i, (bad, flag) in itertools.product(range(21), ((np.nan, 2), (-np.inf, 2), (-301.0, 1), (-299.0, 0))):
+        Z = np.zeros((3, 21))
+        Z[1, i] = bad
+        assert head_of(CrossEntropy(), Z, (2, 18, 1))[0] == flag, (i, bad)
+
+
+@pytest.mark.parametrize(
+    "sizes", [(1, 9, 3, 20, 2), (8, 8, 8), (17, 1), (1, 1, 1, 1, 1, 1, 1, 1, 1)], ids=repr
+)
+def test_a_class_may_begin_and_end_in_any_column(sizes, rng):
+    Z = rng.standard_normal((len(sizes), sum(sizes)))
+    flag, R, _ = head_of(CrossEntropy(), Z, sizes)
+    e = np.exp(Z - Z.max(axis=0))
+    onehot = np.repeat(np.eye(len(sizes)), sizes, axis=1)
+    assert flag == 0
+    assert np.abs(R - (e / e.sum(axis=0) - onehot) / Z.shape[1]).max() <= 8 * EPS / Z.shape[1]
+
+
 # ------------------------------------------------------------------------------------- exponents carried
 
 

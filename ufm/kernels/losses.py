@@ -15,7 +15,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from ufm.kernels.contract import EXPONENTS, FINE, NOT_FINITE, compiled, helper, user_compiled
+from ufm.kernels.contract import EXPONENTS, FINE, NOT_FINITE, compiled, helper, inline, user_compiled
 from ufm.kernels.exponential import exp
 from ufm.kernels.vectors import WIDTH, below, first, load, store, where, zeros
 
@@ -29,22 +29,30 @@ ONE_HOT, SMOOTHED, SOFT, SQUARED, OWN = (
 )  # kinds of residual, for the bound of its error
 
 
+@inline
+def _exponentials(Z, R, i, m):
+    """Fill columns i, i + 1, ... of R with exp(z - max); return the largest and smallest z and the sum of each."""
+    K, B = Z.shape
+    top = load(Z, i, m)
+    low = top
+    for k in range(1, K):
+        z = load(Z, k * B + i, m)
+        top, low = where(below(top, z), z, top), where(below(z, low), z, low)
+    total = zeros()
+    for k in range(K):
+        e = exp(load(Z, k * B + i, m) - top)
+        store(R, k * B + i, m, e)
+        total = total + e
+    return top, low, total
+
+
 @helper
 def _softmax_unscaled(Z, R, work):
     """Fill R with exp(z - max) by columns, `work` with max(z), then min(z), then the sum of R of every column."""
-    K, B = Z.shape
+    B = Z.shape[1]
     for i in range(0, B, WIDTH):
         m = first(B - i)
-        top = load(Z, i, m)
-        low = top
-        for k in range(1, K):
-            z = load(Z, k * B + i, m)
-            top, low = where(below(top, z), z, top), where(below(z, low), z, low)
-        total = zeros()
-        for k in range(K):
-            e = exp(load(Z, k * B + i, m) - top)
-            store(R, k * B + i, m, e)
-            total = total + e
+        top, low, total = _exponentials(Z, R, i, m)
         store(work, i, m, top)
         store(work, B + i, m, low)
         store(work, 2 * B + i, m, total)
@@ -63,26 +71,48 @@ def _state_of_logits(work, B, threshold):
     return flag
 
 
+@inline
+def _drop_true(R, segments, k, begin, end):
+    """Set the true entries of columns begin ... end - 1 to 0, from class k on; return the class of the last."""
+    while begin < end:
+        while segments[k + 1] <= begin:
+            k += 1
+        stop = min(end, segments[k + 1])
+        for i in range(begin, stop):
+            R[k, i] = 0.0
+        begin = stop
+    return k
+
+
 def cross_entropy_head(Z, segments, targets, parameters, scale, R, work):
     """Residual softmax - onehot, its true entry as minus the sum of the others."""
     K, B = Z.shape
-    _softmax_unscaled(Z, R, work)
-    flag = _state_of_logits(work, B, parameters[1])
-    for k in range(K):
-        for i in range(segments[k], segments[k + 1]):
-            R[k, i] = 0.0
-    for i in range(0, B, WIDTH):
+    widest, strange = zeros(), zeros()  # the widest gap as a negative number; 1 if a column is not finite
+    label = 0
+    for i in range(0, B, WIDTH):  # all that is done to a column is done while it is in the first cache
         m = first(B - i)
-        total = where(m, load(work, 2 * B + i, m), 1.0)  # beyond the last column there is none to divide by
+        top, low, total = _exponentials(Z, R, i, m)
+        gap = low - top
+        widest = where(below(gap, widest), gap, widest)
+        strange = where(below(-HUGE, gap), where(below(total, HUGE), strange, 1.0), 1.0)
+        label = _drop_true(R, segments, label, i, min(i + WIDTH, B))
         factor, true = scale / total, zeros()
         for k in range(K):
             r = load(R, k * B + i, m) * factor
             store(R, k * B + i, m, r)
             true = true - r
         store(work, i, m, true)
+    store(work, B, first(B), widest)
+    store(work, 2 * B, first(B), strange)
     for k in range(K):
         for i in range(segments[k], segments[k + 1]):
             R[k, i] = work[i]
+    flag = FINE
+    for i in range(min(B, WIDTH)):
+        if work[2 * B + i] != 0.0:
+            return NOT_FINITE
+        if work[B + i] < parameters[1]:
+            flag = EXPONENTS
     return flag
 
 
