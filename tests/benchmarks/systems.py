@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from ufm.ensemble import ensemble
 from ufm.simulate import integrate
 
 from .cases import LAM, Case
@@ -35,10 +36,6 @@ SMALL = 5e6  # multiplications and additions of a step below which torch is fast
 WRITTEN_OUT = {1: 10, 256: 4}  # largest K for which sums beat XLA's product, by the number of runs
 
 
-class NotOfferedError(Exception):
-    """A peer does not serve a case; the message says why."""
-
-
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -48,10 +45,6 @@ def ours(case: Case) -> Runner:
     """One run by `simulate`, several by `ensemble`."""
     if case.runs == 1:
         return lambda steps: _stacked(case, [integrate(case.described(steps)[0])])
-    try:
-        from ufm.ensemble import ensemble
-    except ImportError:
-        raise NotOfferedError("there are no ensembles yet") from None
     return lambda steps: _stacked(case, ensemble(case.described(steps)))
 
 

@@ -103,3 +103,8 @@ def compiling(found: Mapping[str, Mapping[str, float]], titles: Mapping[str, str
 def starting(found: Mapping[str, float]) -> str:
     """Seconds of whole processes."""
     return table(["process", "wall"], [[name, f"{value:.2f} s"] for name, value in found.items()])
+
+
+def curve(rows: Sequence[Mapping[str, float]]) -> str:
+    """CPU microseconds per step and run against K."""
+    return table(list(rows[0]), [[number(value) for value in row.values()] for row in rows])

@@ -22,15 +22,15 @@ def timed(run: Callable[[int], Any], steps: int) -> tuple[float, float]:
 
 
 def steps_for(run: Callable[[int], Any], seconds: float, least: int) -> int:
-    """Number of steps, at least `least`, that takes about `seconds`."""
+    """Number of steps, at least `least`, that takes about `seconds` besides what a call costs without steps."""
     run(least)
-    few = timed(run, least)[0] * least
-    if few >= 1e6 * seconds:
+    few = timed(run, least)[1] * least
+    if few >= 20e6 * seconds:
         return least
-    run(5 * least)
-    more = timed(run, 5 * least)[0] * 5 * least
-    per_step = max((more - few) / (4 * least), 0.02 * few / least)
-    return int(np.clip(1e6 * seconds / per_step, least, 2_000_000))
+    more = 9 * least
+    run(more)
+    per_step = (min(timed(run, more)[1] for _ in range(2)) * more - few) / (more - least)
+    return int(np.clip(1e6 * seconds / max(per_step, 0.02 * few / least), least, 2_000_000))
 
 
 def interleaved(

@@ -1,0 +1,89 @@
+"""The command times what it says and writes what it found. No time is judged."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from . import tables
+from .cases import CASES, CHECK
+from .curve import FAMILIES, worst_choice
+from .start_up import ROOT
+from .systems import ours, with_numpy
+from .timing import ratio
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_step_written_by_hand_is_ours(name):
+    """Of every peer but one; an error of a step's size is 10^8 times the bound."""
+    case = replace(CASES[name], runs=min(CASES[name].runs, 3))
+    with threadpool_limits(1):  # threads of BLAS that wait for one another are slow on a busy machine
+        expected, found = ours(case)(CHECK), with_numpy(case)(CHECK)
+    for block, start in case.starts.items():
+        assert np.abs(found[block] - expected[block]).max() <= 1e-13
+        assert np.abs(found[block] - start).max() > 1e-5
+
+
+def row(title="a case", **systems):
+    times = {name: {"wall": wall, "cpu": wall} for name, wall in systems.items()}
+    return {
+        "title": title, "runs": 2, "bar": 3, "moonshot": 5, "systems": times,
+        "bounds": {"dgemm": {"wall": [1.0, 2.0], "cpu": [1.0, 1.0]}},
+    }  # fmt: skip
+
+
+def test_ratios_are_taken_within_rounds():
+    """A slow round that slows both changes no ratio."""
+    assert ratio([3.0, 60.0, 3.0], [1.0, 20.0, 1.0]) == 3
+    assert tables.best(row(ufm=[1.0, 4.0], jax=[5.0, 20.0], numpy=[4.0, 16.0])) == ("numpy", 4.0)
+    assert tables.share(row(ufm=[2.0, 4.0]), "dgemm") == 0.5
+    assert tables.share(row(ufm=[2.0, 4.0]), "products") is None
+
+
+def test_tables_are_markdown():
+    rows = [row(ufm=[2.0, 2.0], numpy=[9.0, 9.0]), row("another case", ufm=[1.0, 1.0], jax=[2.0, 2.0])]
+    for text in (tables.comparison(rows), tables.for_readme(rows)):
+        lines = text.splitlines()
+        assert len(lines) == 4
+        assert len({line.count("|") for line in lines}) == 1
+        assert len(set(map(len, lines))) == 1
+    assert "4.50 x" in tables.comparison(rows).splitlines()[2]
+    assert "| 1 us " in tables.for_readme(rows)  # two runs share two microseconds
+
+
+def test_the_worst_choice_is_the_one_reported():
+    fair, wrong = (
+        {"K": 4, "ensemble": 1.0, "lanes": 1.0, "BLAS": 3.0},
+        {"K": 9, "ensemble": 3.0, "lanes": 2.0, "BLAS": 3.0},
+    )
+    assert worst_choice([fair, wrong]) == (1.5, 9)
+    assert list(FAMILIES) == ["ensemble", "lanes", "BLAS"]
+
+
+def test_command(tmp_path):
+    arguments = [
+        "--quick",
+        "--cases",
+        "one-4",
+        "--peers",
+        "numpy",
+        "--parts",
+        "cases",
+        "--out",
+        str(tmp_path),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", *arguments],
+        cwd=ROOT, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert CASES["one-4"].title in done.stdout
+    (case,) = json.loads((tmp_path / "results.json").read_text())["cases"]
+    assert set(case["systems"]) == {"ufm", "numpy"}
+    assert len(case["systems"]["ufm"]["wall"]) == 3
+    assert tables.for_readme([case]) in (tmp_path / "tables.md").read_text()
