@@ -59,7 +59,7 @@ def measured(case: Case, peers: Sequence[str], seconds: float, repeats: int) -> 
     limits = {"dgemm": bounds.square_products}
     if case.runs == 1:
         limits["products"] = bounds.products_of(case)
-    times = interleaved({**runners, **limits}, seconds, repeats, CHECK)
+    times = interleaved({**runners, **limits}, seconds, repeats)
     per_product = case.flops / (2 * bounds.SQUARE**3)
     for kind in ("wall", "cpu"):  # as long as the products of a step take at this rate
         times["dgemm"][kind] = [per_product * value for value in times["dgemm"][kind]]
@@ -102,6 +102,11 @@ def _parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def write(results: dict[str, Any], folder: Path) -> None:
+    """What is measured so far."""
+    (folder / "results.json").write_text(json.dumps(results, indent=1, default=str) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Measure, print and write."""
     options = _parsed()
@@ -110,13 +115,14 @@ def main() -> None:
     results = settings()
     print(f"{cores()} cores, load {results['load']}, {results['peers']}", flush=True)
     texts = []
+    options.out.mkdir(parents=True, exist_ok=True)
     if "cases" in options.parts:
         rows = results["cases"] = []
         for name in options.cases:
             row = measured(CASES[name], options.peers, seconds, repeats)
             rows.append(row)
-            left_out = "".join(f"; {peer} left out: {why}" for peer, why in row["missing"].items())
-            print(f"{time.perf_counter() - begin:4.0f} s  {row['title']}{left_out}", flush=True)
+            write(results, options.out)  # a run that is cut short leaves what it has
+            print(f"{time.perf_counter() - begin:4.0f} s  {tables.line(row)}", flush=True)
         texts.append("For the README:\n\n" + tables.for_readme(rows))
         texts += [f"By {kind} time:\n\n" + tables.comparison(rows, kind) for kind in ("wall", "cpu")]
     if "compile" in options.parts:
@@ -125,7 +131,6 @@ def main() -> None:
         results["start_up"] = start_up.first_results(1 if options.quick else 3)
         texts.append(tables.compiling(results["compile"], {name: case.title for name, case in CASES.items()}))
         texts.append(tables.starting(results["start_up"]))
-    options.out.mkdir(parents=True, exist_ok=True)
     if "curve" in options.parts:
         results["curve"] = measure_curve(CURVE[::4] if options.quick else CURVE, seconds / 2, repeats)
         write_curve(results["curve"], options.out / "curve.csv")
@@ -135,9 +140,7 @@ def main() -> None:
         texts.append(
             f"The chosen family needs at most {worst:.2f} times the time of the other (K = {where})."
         )
-    (options.out / "results.json").write_text(
-        json.dumps(results, indent=1, default=str) + "\n", encoding="utf-8"
-    )
+    write(results, options.out)
     (options.out / "tables.md").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
     print("\n" + "\n\n".join(texts))
     print(f"\n{time.perf_counter() - begin:.0f} s; written to {options.out}")

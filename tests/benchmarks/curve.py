@@ -22,7 +22,6 @@ from .timing import interleaved
 CURVE = (4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 64, 96, 128, 192, 256)
 RUNS = 32  # of an ensemble: two batches of lanes
 
-
 # largest weight matrix that goes into lanes: as chosen, and so that one family serves every size
 FAMILIES = {"ensemble": ensemble.LARGEST_IN_LANES, "lanes": 2**62, "BLAS": 0}
 
@@ -51,11 +50,8 @@ def measure_curve(sizes: Sequence[int], seconds: float, repeats: int) -> list[di
             systems = {"one run": ours(one), "dgemm": bounds.square_products, "exp": bounds.exponentials_of}
             many = ours(Case("", one.problem, RUNS, 0, 0))
             systems |= {name: forced(many, largest) for name, largest in FAMILIES.items()}
-            least = 64 if K < 100 else 8
-            times = {
-                name: median(found["cpu"])
-                for name, found in interleaved(systems, seconds, repeats, least).items()
-            }
+            found = interleaved(systems, seconds, repeats)
+            times = {name: median(time["cpu"]) for name, time in found.items()}
             times["dgemm"] *= one.flops / (2 * bounds.SQUARE**3)
             times["exp"] *= K * K / bounds.NUMBERS
             for name in FAMILIES:

@@ -44,6 +44,16 @@ def share(row: Mapping[str, Any], of: str, kind: str = "wall") -> float | None:
     return ratio(bound[kind], row["systems"]["ufm"][kind]) if bound else None
 
 
+def line(row: Mapping[str, Any]) -> str:
+    """One row in short: our time of a step and run, and ratios by wall and by CPU time."""
+    own = row["systems"]["ufm"]
+    parts = [f"{row['title']}: {number(median(own['wall']) / row['runs'])} us"]
+    for name in peers_of(row):
+        wall, cpu = (ratio(row["systems"][name][kind], own[kind]) for kind in ("wall", "cpu"))
+        parts.append(f"{name} {wall:.2f} x (CPU {cpu:.2f} x)")
+    return ", ".join(parts + [f"{name} left out: {why}" for name, why in row["missing"].items()])
+
+
 def comparison(rows: Sequence[Mapping[str, Any]], kind: str = "wall") -> str:
     """Times of a step and ratios of peers, for `kind` wall or cpu."""
     peers = list(dict.fromkeys(name for row in rows for name in peers_of(row)))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 PAUSE = 0.05  # seconds until the threads of the system before have stopped waiting for work
+LEAST, MOST = 4, 2_000_000  # steps
 
 
 def timed(run: Callable[[int], Any], steps: int) -> tuple[float, float]:
@@ -21,23 +22,24 @@ def timed(run: Callable[[int], Any], steps: int) -> tuple[float, float]:
     return wall / steps * 1e6, cpu / steps * 1e6
 
 
-def steps_for(run: Callable[[int], Any], seconds: float, least: int) -> int:
-    """Number of steps, at least `least`, that takes about `seconds` besides what a call costs without steps."""
-    run(least)
-    few = timed(run, least)[1] * least
-    if few >= 20e6 * seconds:
-        return least
-    more = 9 * least
-    run(more)
-    per_step = (min(timed(run, more)[1] for _ in range(2)) * more - few) / (more - least)
-    return int(np.clip(1e6 * seconds / max(per_step, 0.02 * few / least), least, 2_000_000))
+def steps_for(run: Callable[[int], Any], seconds: float) -> int:
+    """Number of steps that takes `seconds` of CPU time, and ten times what a call costs without steps."""
+    run(1)
+    call, steps = timed(run, 1)[1], LEAST
+    wanted = max(1e6 * seconds, 10 * call)
+    while True:
+        run(steps)
+        spent = timed(run, steps)[1] * steps - call
+        if spent >= 0.1 * wanted or steps >= MOST:
+            return int(np.clip(wanted * steps / max(spent, 1.0), LEAST, MOST))
+        steps *= 16
 
 
 def interleaved(
-    systems: Mapping[str, Callable[[int], Any]], seconds: float, repeats: int, least: int
+    systems: Mapping[str, Callable[[int], Any]], seconds: float, repeats: int
 ) -> dict[str, dict[str, Any]]:
     """Times of every system: `steps`, and `wall` and `cpu` with a number for each repeat."""
-    steps = {name: steps_for(run, seconds, least) for name, run in systems.items()}
+    steps = {name: steps_for(run, seconds) for name, run in systems.items()}
     for name, run in systems.items():
         run(steps[name])  # compiled for this number
     found: dict[str, dict[str, Any]] = {
