@@ -57,6 +57,10 @@ def measure_curve(sizes: Sequence[int], seconds: float, repeats: int) -> list[di
             for name in FAMILIES:
                 times[name] /= RUNS
             rows.append({"K": K, **times})
+            print(
+                f"K = {K}: " + ", ".join(f"{name} {value:.3g} us" for name, value in times.items()),
+                flush=True,
+            )
     return rows
 
 
