@@ -106,8 +106,9 @@ def for_readme(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def compiling(found: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) -> str:
     """Seconds to compile and to load kernels."""
-    rows = [[titles[name], f"{t['cold']:.2f} s", f"{t['warm']:.2f} s"] for name, t in found.items()]
-    return table(["kernels of", "compiled", "from the cache"], rows)
+    kinds = ("cold", "cold, cpu", "warm", "warm, cpu")
+    rows = [[titles[name], *(f"{times[kind]:.2f} s" for kind in kinds)] for name, times in found.items()]
+    return table(["kernels of", "compiled", "CPU of the call", "from the cache", "CPU of the call"], rows)
 
 
 def starting(found: Mapping[str, float]) -> str:
