@@ -248,7 +248,10 @@ def _in_lanes(block: Sequence[Run], stop: Event, note: Callable[[int], None]) ->
             "undecided_signs": 0,
             "first_undecided_step": -1,
         }
-        trajectories.append(Trajectory(run, *left.records, left.status, stats, Provenance(run), left.end))
+        steps, states, fit, penalty = left.records
+        trajectories.append(
+            Trajectory(run, steps, states, fit, penalty, left.status, stats, Provenance(run), left.end)
+        )
     return trajectories
 
 
@@ -332,7 +335,9 @@ class _Lanes:
 
     def _call(self, records: Any, stop: int) -> None:
         start, dtype = self.at, self.theta.dtype
-        rates = np.stack([run.rates[start:stop] for run in self.runs], axis=1).astype(dtype).ravel()
+        constant = all(run.rates.strides == (0,) for run in self.runs)
+        needed = slice(start, min(stop, start + 1) if constant else stop)
+        rates = np.stack([run.rates[needed] for run in self.runs], axis=1).astype(dtype).ravel()
         self.kernel(
             self.head, self.value, self.update, self.watch, self.chain, self.step, records, self.buffers,
             self.theta.ravel(), self.grad.ravel(), self.m.ravel(), self.v.ravel(), np.zeros(0),

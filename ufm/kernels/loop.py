@@ -104,7 +104,10 @@ def run(
     head, value, update, watch, chain, step, records, buffers,
     theta, grad, m, v, unit, rates, batches, start, stop, cursor,
 ):  # fmt: skip
-    """Steps start ... stop - 1, with records at start ... stop; `cursor` says how far it came and why."""
+    """Steps start ... stop - 1, with records at start ... stop; `cursor` says how far it came and why.
+
+    `rates` holds a row of one number for each lane, or such a row for each step.
+    """
     N, H = chain.table[0, 2], chain.table[0, 0]
     X, D, Z, R, _, work, bounds, everything = buffers
     scale, signs = scale_of(chain, theta, N), takes_signs(step)
@@ -128,7 +131,8 @@ def run(
             found = watch(chain, step, theta, grad, theta, H, X, D, everything, N, bounds, cursor)
             if not note(found, cursor):
                 return
-        take_step(update, step, theta, grad, m, v, rates, (t - start) * chain.lanes, t + 1)
+        row = (t - start) * chain.lanes if rates.size > chain.lanes else 0
+        take_step(update, step, theta, grad, m, v, rates, row, t + 1)
 
 
 def evaluate(head, value, chain, buffers, theta, grad):
@@ -142,6 +146,6 @@ def evaluate(head, value, chain, buffers, theta, grad):
 
 
 # The same source with the product of lanes. As an argument the product would cost a small run a tenth of its time, and
-# a function around this one that both are made from would be compiled twice. `rates` hold a row for each step.
+# a function inside that both are made from would be compiled twice.
 run_lanes = FunctionType(run.__code__, {**globals(), "product": lanes.product}, "run_lanes")
 run_lanes.__qualname__ = "run_lanes"
