@@ -119,6 +119,21 @@ def _adam(theta, g, m, v, lr, p):
 
 
 @inline
+def _at(a, there, step, held, theta, grad, m, v, lr, p, added, before, after):
+    """The part of `_everywhere` from one number on."""
+    x = load(theta, a, there)
+    g = load(grad, a, there) + added * x
+    y = load(m, a, there) if held > 0 else lr
+    z = load(v, a, there) if held > 1 else lr
+    x, y, z = step(x * before, g, y, z, lr, p)
+    store(theta, a, there, x * after)
+    if held > 0:
+        store(m, a, there, y)
+    if held > 1:
+        store(v, a, there, z)
+
+
+@inline
 def _everywhere(step, held, theta, grad, m, v, rates, row, hyper, decay, table):
     """A step of every coordinate with its decay; of the buffers m and v the first `held` are in use.
 
@@ -140,18 +155,11 @@ def _everywhere(step, held, theta, grad, m, v, rates, row, hyper, decay, table):
                 load(hyper, 3 * lanes + lane, all_of_them),
                 load(hyper, 4 * lanes + lane, all_of_them),
             )
-            for a in range(begin + lane, end, lanes):
-                there = first(end - a)
-                x = load(theta, a, there)
-                g = load(grad, a, there) + added * x
-                y = load(m, a, there) if held > 0 else lr
-                z = load(v, a, there) if held > 1 else lr
-                x, y, z = step(x * before, g, y, z, lr, p)
-                store(theta, a, there, x * after)
-                if held > 0:
-                    store(m, a, there, y)
-                if held > 1:
-                    store(v, a, there, z)
+            whole = end - (end - begin) % WIDTH
+            for a in range(begin + lane, whole, lanes):
+                _at(a, all_of_them, step, held, theta, grad, m, v, lr, p, added, before, after)
+            if whole < end:
+                _at(whole, first(end - whole), step, held, theta, grad, m, v, lr, p, added, before, after)
 
 
 def gd(theta, grad, m, v, rates, row, t, hyper, decay, table):
