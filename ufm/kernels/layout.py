@@ -90,7 +90,7 @@ def step_of(problem: Any, optimizers: Sequence[Any], decays: Sequence[Any], dtyp
     ]
     has_coupled = any(any(rates.values()) for rates in coupled)
     return Step(
-        hyper=hyper_of(optimizers, dtype) if own else np.array(optimizer.hyper() or (0.0,), dtype),
+        hyper=hyper_of(optimizers, dtype),
         decay=np.concatenate([row(rates, dtype) for block in decay for rates in block]),
         coupled=per_coordinate(problem, coupled, dtype),
         decoupled=per_coordinate(problem, decoupled, dtype),

@@ -252,7 +252,9 @@ def row(numbers: Sequence[float], dtype: str) -> np.ndarray:
 
 
 def hyper_of(optimizers: Sequence[Any], dtype: str) -> np.ndarray:
-    """Rows of the hyper-parameters of each lane, with room for what a rule keeps beside them."""
+    """Rows of the hyper-parameters of each lane, with room for what a rule keeps beside them; a user's as given."""
+    if not in_lanes(optimizers[0]):
+        return np.array(optimizers[0].hyper() or (0.0,), dtype)
     values = np.zeros((PARAMETERS, len(optimizers)))
     for lane, optimizer in enumerate(optimizers):
         numbers = optimizer.hyper()
