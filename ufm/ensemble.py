@@ -21,17 +21,18 @@ from ufm.simulate import INTERRUPTED, advance, begin, why_diverged, without_fini
 from ufm.stepping import CHUNK_SECONDS, collector_at_rest, progress_bar
 from ufm.trajectory import End, Status, Trajectory
 
-# Lanes read and write LANES numbers for each number of a run, so they win while the matrices of LANES runs stay near
-# the processor; above, one run at a time by BLAS does. Measured by `python -m tests.benchmarks.families`.
-LARGEST_IN_LANES = 1024  # entries of the largest weight matrix
+# Lanes win while the states of LANES runs stay near the processor. Microseconds of processor time per step and run, in
+# lanes and alone (AVX-512, 2 MiB of second cache): K = d = 10, n = 1 0.5 and 2.6; 24 2.7 and 6.8; 32 7.1 and 12; 48 21
+# and 22; 64 (8192 numbers) 48 and 49; K = 10, d = 64, n = 10 15 and 22; n = 50 (32640 numbers) 162 and 66.
+LARGEST_IN_LANES = 8192  # numbers of the state of a run: LANES of them take 1 MiB
 MOST_STEPS = 2**14  # between two looks at Ctrl-C; their rates, one for each step and lane, take 2 MiB
 
 
 def runs_in_lanes(run: Run) -> bool:
     """Which of the two families of kernels a run of an ensemble is for; it depends on that run alone.
 
-    Lanes take full batches, losses of ours, and rules that act on each coordinate by itself. Methods that depend on
-    the scale of the gradient in no way stay outside: the signs that they take are watched one run at a time.
+    Lanes take full batches, losses of ours, and rules that act on each coordinate by itself. Methods that do not
+    depend on the gradient's scale stay outside: the signs that they take are watched one run at a time.
     """
     from ufm.kernels.updates import in_lanes
 
@@ -41,8 +42,7 @@ def runs_in_lanes(run: Run) -> bool:
         and not optimizer.scale_free
         and not isinstance(problem.loss, UserLoss)
         and run.batch in (None, problem.samples)
-        and max(int(np.prod(problem.shapes[name])) for name in problem.blocks if name != "H")
-        <= LARGEST_IN_LANES
+        and sum(int(np.prod(shape)) for shape in problem.shapes.values()) <= LARGEST_IN_LANES
     )
 
 
