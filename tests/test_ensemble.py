@@ -99,6 +99,7 @@ def test_a_run_has_the_same_bits_in_any_ensemble(rule):
         assert_same_bits(found, whole[5 + i])
 
 
+@pytest.mark.slow
 def test_float32_runs_are_the_runs_alone():
     runs = some_runs(3, dtype="float32")
     assert all(runs_in_lanes(run) for run in runs)
