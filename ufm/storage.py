@@ -4,6 +4,8 @@ The file is an uncompressed zip of ``.npy`` members that `numpy.load` opens with
 ``header`` is a JSON text: format, schema, a checksum over everything, and a body with the run's table, its
 status, its stats and its provenance. The other members are arrays: those of the trajectory, those of the
 integrator's end, and the array-valued fields of the description (``content.<digest>``).
+
+`write_archive` and `read_archive` are the same for any kind of body and arrays; the shards of a sweep use them, too.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,9 +35,21 @@ from ufm.trajectory import End, Status, Trajectory
 FORMAT = "ufm trajectory"
 SCHEMA = 1
 
-_NEXT = "simulate the run again, or load another copy"
+
+@dataclass(frozen=True)
+class Archive:
+    """A kind of file: its name and schema in the header, what writes it, and what to do about a damaged one."""
+
+    format: str
+    schema: int
+    writer: str
+    remedy: str
+
+
+TRAJECTORY = Archive(FORMAT, SCHEMA, "Trajectory.save", "simulate the run again, or load another copy")
 _RECORDS = ("steps", "states", "fit", "penalty")
 _END = ("theta", "m", "v", "unit")
+_ARRAYS = {*_RECORDS, *(f"end.{name}" for name in _END)}
 _STATUSES = ("completed", "diverged", "stopped", "interrupted")
 # What numpy, zipfile and json raise for bytes that are not what they should be.
 _DAMAGE = (
@@ -77,14 +92,30 @@ def save(trajectory: Trajectory, path: str | Path) -> Path:
         If the file cannot be written, or the trajectory holds something that a file cannot.
     """
     path = path_of("save.path", path)
-    header, arrays = _packed(trajectory)
+    write_archive(path, TRAJECTORY, *_packed(trajectory))
+    return path
+
+
+def write_archive(
+    path: Path, kind: Archive, body: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Write arrays of real numbers and a body of plain values to a file, whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written, or an array holds anything but real numbers.
+    """
+    for name, array in arrays.items():
+        if array.dtype.kind not in "iuf":
+            raise StorageError(f"{path}: {name} has dtype {array.dtype}; allowed: real numbers.")
+    header = {"format": kind.format, "schema": kind.schema, "checksum": _checksum(body, arrays), "body": body}
     with _replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in {"header": np.array(header), **arrays}.items():
-            # A fixed date makes equal trajectories equal files.
+        for name, array in {"header": np.array(json.dumps(header)), **arrays}.items():
+            # A fixed date makes equal contents equal files.
             member = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
             with archive.open(member, "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, array, allow_pickle=False)
-    return path
 
 
 def write_atomically(path: str | Path, data: bytes) -> Path:
@@ -114,8 +145,8 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
     return path
 
 
-def _packed(trajectory: Trajectory) -> tuple[str, dict[str, np.ndarray]]:
-    """Header and arrays of the file."""
+def _packed(trajectory: Trajectory) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Body and arrays of the file."""
     content: dict[str, np.ndarray] = {}
     table, _ = describe(trajectory.run, content)
     status, end = trajectory.status, trajectory.end
@@ -129,11 +160,7 @@ def _packed(trajectory: Trajectory) -> tuple[str, dict[str, np.ndarray]]:
     arrays = {name: np.asarray(getattr(trajectory, name)) for name in _RECORDS}
     arrays |= {f"end.{name}": np.asarray(getattr(end, name)) for name in _END}
     arrays |= {f"content.{digest}": array for digest, array in sorted(content.items())}
-    for name, array in arrays.items():
-        if array.dtype.kind not in "iuf":
-            raise StorageError(f"Trajectory.{name} has dtype {array.dtype}; allowed: real numbers.")
-    header = {"format": FORMAT, "schema": SCHEMA, "checksum": _checksum(body, arrays), "body": body}
-    return json.dumps(header), arrays
+    return body, arrays
 
 
 def _jsonable(value: Any, where: str) -> Any:
@@ -242,18 +269,24 @@ def load(
         If a part is needed but not given, given but not needed, or not the one the file was made with.
     """
     path = path_of("load.path", path)
-    body, arrays = _read(path)
+    body, arrays = read_archive(path, TRAJECTORY)
+    if {name for name in arrays if not name.startswith("content.")} != _ARRAYS:
+        raise StorageError(f"{path} does not hold the arrays of a trajectory; next: {TRAJECTORY.remedy}.")
     given = {"problem": problem, "optimizer": optimizer, "init": init, "record": record}
     try:
         run = _run(body, arrays, given)
     except IncompatibleError as error:
         raise IncompatibleError(f"{path}: {error}") from None
     except InvalidProblemError as error:
-        raise StorageError(f"{path} describes a run that is not allowed: {error} Next: {_NEXT}.") from None
+        raise StorageError(
+            f"{path} describes a run that is not allowed: {error} Next: {TRAJECTORY.remedy}."
+        ) from None
     try:
         return _trajectory(run, body, arrays)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise StorageError(f"{path} does not fit together: {_sentence(error)}; next: {_NEXT}.") from error
+        raise StorageError(
+            f"{path} does not fit together: {_sentence(error)}; next: {TRAJECTORY.remedy}."
+        ) from error
 
 
 def _run(body: Mapping[str, Any], arrays: Mapping[str, np.ndarray], given: Mapping[str, Any]) -> Run:
@@ -307,18 +340,24 @@ def _check_shapes(run: Run, arrays: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"{name} has dtype {arrays[name].dtype} instead of {dtype}")
 
 
-def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, np.ndarray]]:
-    """The header's body and the arrays of a file, verified."""
-    allowed = "a file written by Trajectory.save"
+def read_archive(path: Path, kind: Archive) -> tuple[Mapping[str, Any], dict[str, np.ndarray]]:
+    """Body and arrays of a file that `write_archive` wrote, verified.
+
+    Raises
+    ------
+    StorageError
+        If the file is missing, damaged, not of this kind or of a newer schema.
+    """
+    allowed = f"a file written by {kind.writer}"
     regular_file(path, allowed)
     try:
         with zipfile.ZipFile(path) as archive:
-            header = _header(path, archive)
+            header = _header(path, archive, kind)
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             if len(set(names)) < len(names):
                 raise ValueError("a member is there twice")
             arrays = {name: _member(archive, name) for name in names if name != "header"}
-        return _verified(path, header, arrays), arrays
+        return _verified(path, header, arrays, kind), arrays
     except StorageError:
         raise
     except OSError as error:
@@ -326,24 +365,24 @@ def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, np.ndarray]]:
             f"{path} cannot be read ({error.strerror or error}); allowed: {allowed}."
         ) from None
     except _DAMAGE as error:
-        text = f"{path} is damaged or not a file of this package ({_sentence(error)}); next: {_NEXT}."
+        text = f"{path} is damaged or not a file of this package ({_sentence(error)}); next: {kind.remedy}."
         raise StorageError(text) from error
 
 
-def _header(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
+def _header(path: Path, archive: zipfile.ZipFile, kind: Archive = TRAJECTORY) -> dict[str, Any]:
     """The header, if this program can read the rest."""
-    foreign = f"{path} was not written by Trajectory.save; allowed: a file that was."
+    foreign = f"{path} was not written by {kind.writer}; allowed: a file that was."
     if "header.npy" not in archive.namelist():
         raise StorageError(foreign)
     header = json.loads(str(_member(archive, "header")))
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
+    if not isinstance(header, dict) or header.get("format") != kind.format:
         raise StorageError(foreign)
     schema = header.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise ValueError(f"its schema is {schema!r}")
-    if schema > SCHEMA:
+    if schema > kind.schema:
         raise StorageError(
-            f"{path} has schema {schema}; allowed: up to {SCHEMA} in this version; next: install a newer ufm."
+            f"{path} has schema {schema}; allowed: up to {kind.schema} in this version; next: install a newer ufm."
         )
     return header
 
@@ -356,16 +395,19 @@ def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     return array
 
 
-def _verified(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
-    """The header's body, if all members are there and the checksum is right."""
+def _verified(
+    path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], kind: Archive
+) -> Mapping[str, Any]:
+    """The header's body, if it is there and the checksum over it and the arrays is right."""
     body = header.get("body")
-    names = {name for name in arrays if not name.startswith("content.")}
-    if not isinstance(body, dict) or names != {*_RECORDS, *(f"end.{name}" for name in _END)}:
-        raise StorageError(f"{path} does not hold the arrays of a trajectory; next: {_NEXT}.")
+    if not isinstance(body, dict):
+        raise StorageError(f"{path} does not hold the arrays with their description; next: {kind.remedy}.")
     if any(array.dtype.kind not in "iuf" for array in arrays.values()):
-        raise StorageError(f"{path} holds arrays that are not real numbers; next: {_NEXT}.")
+        raise StorageError(f"{path} holds arrays that are not real numbers; next: {kind.remedy}.")
     if header.get("checksum") != _checksum(body, arrays):
-        raise StorageError(f"{path} was changed after it was written (its checksum differs); next: {_NEXT}.")
+        raise StorageError(
+            f"{path} was changed after it was written (its checksum differs); next: {kind.remedy}."
+        )
     return body
 
 
