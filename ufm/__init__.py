@@ -11,6 +11,7 @@ from ufm.errors import (
     IncompatibleError,
     InterruptedRunError,
     InvalidProblemError,
+    LostWorkerError,
     StorageError,
     UfmError,
 )
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ufm.certificates import Certificate, certify
     from ufm.reduced import SymmetricTrajectory, simulate_symmetric
     from ufm.storage import load
+    from ufm.sweeps import Zipped, sweep
 
 # imported when first used: modules, and functions whose modules are not needed to describe a run
 _MODULES = ("claims", "metrics", "plotting", "solutions", "theory")
@@ -38,6 +40,8 @@ _FUNCTIONS = {
     "load": "ufm.storage",
     "SymmetricTrajectory": "ufm.reduced",
     "simulate_symmetric": "ufm.reduced",
+    "Zipped": "ufm.sweeps",
+    "sweep": "ufm.sweeps",
 }
 
 _blas.module()  # every kernel calls it; without it here the first run would wait for it
@@ -51,10 +55,11 @@ __all__ = [
     "DUFM", "GD", "MSE", "UFM", "Adam", "At", "Blockwise", "Certificate", "Cosine", "Coupled",
     "CrossEntropy", "Decoupled", "DivergedError", "Elementwise", "Every", "Gaussian", "Given",
     "IncompatibleError", "InterruptedRunError", "InvalidProblemError", "LinearDefault", "LogSpaced",
-    "Mixed", "Momentum", "NormalisedGD", "Rates", "SignGD", "Signum", "SimplexETF", "Spectral", "Start",
-    "StepDecay", "StorageError", "SymmetricTrajectory", "Trajectory", "UfmError", "UserLoss", "Zeros",
-    "certify", "claims", "compare", "environment", "load", "metrics", "minimise", "plotting",
-    "simplex_etf", "simulate", "simulate_symmetric", "solutions", "theory", "walsh",
+    "LostWorkerError", "Mixed", "Momentum", "NormalisedGD", "Rates", "SignGD", "Signum", "SimplexETF",
+    "Spectral", "Start", "StepDecay", "StorageError", "SymmetricTrajectory", "Trajectory", "UfmError",
+    "UserLoss", "Zeros", "Zipped", "certify", "claims", "compare", "environment", "load", "metrics",
+    "minimise", "plotting", "simplex_etf", "simulate", "simulate_symmetric", "solutions", "sweep",
+    "theory", "walsh",
 ]  # fmt: skip
 
 

@@ -28,6 +28,10 @@ class StorageError(UfmError, OSError):
     """A file cannot be read, is not ours, or cannot be written."""
 
 
+class LostWorkerError(UfmError, RuntimeError):
+    """A worker of an executor died before it had finished."""
+
+
 class _RunEndedError(UfmError):
     """A run that ended early; `trajectory` holds everything recorded until then."""
 

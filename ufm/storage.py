@@ -348,16 +348,35 @@ def read_archive(path: Path, kind: Archive) -> tuple[Mapping[str, Any], dict[str
     StorageError
         If the file is missing, damaged, not of this kind or of a newer schema.
     """
+    with _opened(path, kind) as archive:
+        header = _header(path, archive, kind)
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        if len(set(names)) < len(names):
+            raise ValueError("a member is there twice")
+        arrays = {name: _member(archive, name) for name in names if name != "header"}
+        return _verified(path, header, arrays, kind), arrays
+
+
+def read_member(path: Path, kind: Archive, name: str) -> np.ndarray:
+    """One array of a file that was verified before; only the zip's own checksum of it is looked at.
+
+    Raises
+    ------
+    StorageError
+        If the file or the array in it is missing or damaged.
+    """
+    with _opened(path, kind) as archive:
+        return _member(archive, name)
+
+
+@contextmanager
+def _opened(path: Path, kind: Archive) -> Iterator[zipfile.ZipFile]:
+    """Open a file; whatever reading it raises is answered with one sentence."""
     allowed = f"a file written by {kind.writer}"
     regular_file(path, allowed)
     try:
         with zipfile.ZipFile(path) as archive:
-            header = _header(path, archive, kind)
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-            if len(set(names)) < len(names):
-                raise ValueError("a member is there twice")
-            arrays = {name: _member(archive, name) for name in names if name != "header"}
-        return _verified(path, header, arrays, kind), arrays
+            yield archive
     except StorageError:
         raise
     except OSError as error:

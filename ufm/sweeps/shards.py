@@ -1,0 +1,161 @@
+"""Shards: cells that are integrated together by one worker, and the function that a worker calls."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from ufm.record import planned_steps
+from ufm.run import Run
+from ufm.sweeps.grid import Grid
+from ufm.sweeps.measures import Kept
+from ufm.trajectory import Trajectory
+
+LANES = 16  # runs that the ensemble integrates side by side
+MOST_CELLS = 1024
+STATE_BYTES = 2**27  # recorded states that one worker holds at a time
+SECONDS = 20.0  # what is lost when a worker dies, and how long Ctrl-C waits, by the rough count below
+OPERATIONS_PER_SECOND = 1e10
+PIECES = (
+    32  # into how many shards a group falls if it is large enough, so that workers end at about the same time
+)
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Some cells of a grid and what is kept of their runs: all that a worker is sent.
+
+    Parameters
+    ----------
+    grid : Grid
+        The whole sweep.
+    cells : ndarray of int, shape (cells,)
+        Cells whose runs can be integrated together.
+    kept : Kept
+        What is kept of them.
+    """
+
+    grid: Grid
+    cells: np.ndarray
+    kept: Kept
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs, built anew."""
+        return self.grid.runs(self.cells)
+
+    @property
+    def records(self) -> int:
+        """Number of records of each run."""
+        return len(recorded(self.grid.run(self.grid.at(int(self.cells[0])))))
+
+
+def recorded(run: Run) -> np.ndarray:
+    """Steps that a run records if it takes all of its steps."""
+    assert run.steps is not None
+    return planned_steps(run.record, run.steps)
+
+
+def shards(grid: Grid, kept: Kept) -> list[Shard]:
+    """Split a grid; the same grid gives the same shards, whatever computes them.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> grid = Grid.of(dict(problem=ufm.UFM(3, 4), optimizer=ufm.GD, lr=[0.1, 0.2], decay=None, init=ufm.Gaussian(),
+    ...                     steps=5, seed=range(40), record=ufm.Every(1), batch=None, dtype="float64"))
+    >>> [len(shard.cells) for shard in shards(grid, Kept((), ()))]
+    [16, 16, 16, 16, 16]
+    """
+    found = []
+    for cells in grid.groups():
+        size = shard_size(grid.run(grid.at(int(cells[0]))), len(cells))
+        found += [Shard(grid, cells[start : start + size], kept) for start in range(0, len(cells), size)]
+    return found
+
+
+def shard_size(run: Run, cells: int) -> int:
+    """Cells of a shard: bounded in memory and time, whole ensembles where possible, and enough shards to share."""
+    bytes_per_run = 8 * run.problem.size * len(recorded(run))
+    largest = min(MOST_CELLS, STATE_BYTES // max(1, bytes_per_run), int(SECONDS / max(seconds(run), 1e-12)))
+    if largest <= LANES:
+        return max(1, largest)
+    share = -(-cells // PIECES)
+    return min(-(-share // LANES) * LANES, largest // LANES * LANES)
+
+
+def seconds(run: Run) -> float:
+    """Rough time of a run from its matrix products alone."""
+    sizes = (*run.problem.widths, run.problem.classes)
+    weights = sum(rows * columns for columns, rows in pairwise(sizes))
+    samples = run.batch or run.problem.samples
+    return (run.steps or 0) * (6.0 * weights * samples + 20.0 * run.problem.size) / OPERATIONS_PER_SECOND
+
+
+def simulate_together(runs: Sequence[Run]) -> Iterator[Trajectory]:
+    """Integrate runs that share everything but rates, decay, start and seed."""
+    from ufm.simulate import integrate
+
+    for run in runs:
+        yield integrate(run, throw=False)
+
+
+def compute(shard: Shard) -> Arrays:
+    """Integrate the runs of a shard and keep what it asks for; what an executor calls in its workers.
+
+    Parameters
+    ----------
+    shard : Shard
+        The cells.
+
+    Returns
+    -------
+    dict of str to ndarray, shapes (cells, ...)
+        See `Kept.empty`; equal to the bit wherever and with whatever else it is computed on one machine.
+
+    Raises
+    ------
+    UfmError
+        For a run that is not allowed, naming it.
+    KeyboardInterrupt
+        If Ctrl-C stopped one of the runs.
+    """
+    with _blas_threads:
+        runs = shard.runs
+        arrays = shard.kept.empty(len(runs), shard.records)
+        for row, trajectory in enumerate(simulate_together(runs)):
+            if trajectory.status.name == "interrupted":
+                raise KeyboardInterrupt
+            shard.kept.put(arrays, row, trajectory)
+        return arrays
+
+
+class _OneBlasThread:
+    """BLAS at one thread while anybody in this process is inside: two threads may round a product differently."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        import scipy.linalg  # noqa: F401 - brings a BLAS of its own
+        from threadpoolctl import threadpool_limits
+
+        with self._lock:
+            if self._inside == 0:
+                self._limits = threadpool_limits(1, "blas")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limits.restore_original_limits()
+
+
+_blas_threads = _OneBlasThread()
