@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +66,19 @@ def from_first_sample(H: np.ndarray) -> np.ndarray:
     return H
 
 
+_shared = threading.local()
+
+
+@contextmanager
+def shared_geometry() -> Iterator[None]:
+    """Metrics of one and the same array inside compute its geometry once; its labels and entries must not change."""
+    _shared.found = {}
+    try:
+        yield
+    finally:
+        del _shared.found
+
+
 def geometry(H: np.ndarray, classes: Classes, centre: str = "classes") -> Geometry:
     """Centred class means and deviations of features (..., width, N), at unit scale.
 
@@ -75,6 +91,16 @@ def geometry(H: np.ndarray, classes: Classes, centre: str = "classes") -> Geomet
     centre : {"classes", "samples"}
         What is subtracted from the class means: their unweighted mean, or the mean of all samples.
     """
+    found = getattr(_shared, "found", None)
+    if found is None:
+        return _geometry(H, classes, centre)
+    key = id(H), centre
+    if key not in found:
+        found[key] = H, _geometry(H, classes, centre)  # H is kept, so that no other array gets its id
+    return found[key][1]
+
+
+def _geometry(H: np.ndarray, classes: Classes, centre: str) -> Geometry:
     features = classes.sorted(from_first_sample(H))
     means = classes.means(features)
     features -= classes.spread(means)

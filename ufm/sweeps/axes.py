@@ -118,7 +118,7 @@ def _values(name: str, given: Any) -> Sequence[Any]:
         raise invalid(f"sweep.{name}", given, "a list of values inside Zipped")
     if isinstance(given, range):
         return given
-    return tuple(_plain(value) for value in (given.values() if isinstance(given, dict) else given))
+    return tuple(plain(value) for value in (given.values() if isinstance(given, dict) else given))
 
 
 def _labels(name: str, given: Any) -> np.ndarray:
@@ -134,14 +134,14 @@ def _labels(name: str, given: Any) -> np.ndarray:
     return np.array([str(label) for label in labels])
 
 
-def _plain(value: Any) -> Any:
-    """Numpy's numbers as Python's."""
+def plain(value: Any) -> Any:
+    """Return a numpy number as a Python number, and anything else as it is."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _label(value: Any) -> bool | int | float | str:
     """A number or a text as it is, a class by its name, another object as the code that makes it."""
-    value = _plain(value)
+    value = plain(value)
     if isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, type):

@@ -101,7 +101,7 @@ class Layout:
             "title": f"sweep of {self.grid.size} runs over {', '.join(self.dims) or 'nothing'}",
             "fixed": json.dumps({name: repr(value) for name, value in self.grid.fixed.items()}),
             "scale": "dimensionless",
-            "environment": json.dumps(dict(environment())),
+            "environment": json.dumps({k: v for k, v in environment().items() if k != "numba cache"}),
         }
         return data
 

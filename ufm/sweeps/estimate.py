@@ -101,19 +101,19 @@ def _time_of_run(shard: Shard) -> float:
         while True:
             short = [replace(run, steps=steps, record=LogSpaced(max(2, shard.records))) for run in runs]
             begin = time.perf_counter()
-            trajectories = list(simulate_together(short))
+            trajectories = simulate_together(short)
             spent = time.perf_counter() - begin
             if steps >= total or spent > PROBE_SECONDS / 4:
                 break
             steps = min(total, 4 * steps)
     except UfmError:
         return seconds(runs[0])  # a schedule or a record that only fits the whole run
-    arrays = shard.kept.empty(1, len(trajectories[0]))
-    shard.kept.put(arrays, 0, trajectories[0])  # once to warm up
+    arrays = shard.kept.empty(len(trajectories), len(trajectories[0]))
+    shard.kept.put(arrays, trajectories[:1])  # once to warm up
     begin = time.perf_counter()
-    shard.kept.put(arrays, 0, trajectories[0])
+    shard.kept.put(arrays, trajectories)
     metrics = (time.perf_counter() - begin) * shard.records / len(trajectories[0])
-    return spent / len(runs) * (total / max(1, steps)) + metrics
+    return (spent * total / max(1, steps) + metrics) / len(runs)
 
 
 def _duration(value: float) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ufm.checks import real
+from ufm.checks import real, whole
 from ufm.decay import Coupled, Decay, Decoupled, Mixed
 from ufm.errors import IncompatibleError, InvalidProblemError, invalid
 from ufm.run import Run
-from ufm.sweeps.axes import Axis, axis_of, is_axis
+from ufm.sweeps.axes import Axis, axis_of, is_axis, plain
 
 PARTS = ("problem", "optimizer", "decay", "init")
 PLAIN = ("steps", "seed", "record", "batch", "dtype")
@@ -63,8 +63,11 @@ class Grid:
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Grid:
         """Build the grid of a sweep's arguments: lists become axes in the order of the arguments."""
+        if is_axis("record", given["record"]):
+            raise invalid("sweep.record", given["record"], "one object for all runs, such as LogSpaced(100)")
         axes = tuple(axis_of(name, value) for name, value in given.items() if is_axis(name, value))
-        grid = cls({name: value for name, value in given.items() if not is_axis(name, value)}, axes)
+        fixed = {name: plain(value) for name, value in given.items() if not is_axis(name, value)}
+        grid = cls(fixed, axes)
         grid._check()
         return grid
 
@@ -199,7 +202,9 @@ class Grid:
         named = [field for axis in self.axes for field in axis.values]
         for field in {name for name in named if named.count(name) > 1 or name in self.fixed}:
             raise IncompatibleError(f"sweep.{field} is given twice; allowed: once.")
-        for names in (("problem", "decay", "init", "batch", "dtype"), ("optimizer", "steps"), ("seed",)):
+        for seed in self._options("seed"):
+            whole("sweep.seed", seed, 0)
+        for names in (("problem", "decay", "init", "batch", "dtype"), ("optimizer", "steps")):
             for at in self.varying(names):
                 run = self.run(at)
                 if run.steps is None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ufm import metrics as room
 from ufm.errors import IncompatibleError, InvalidProblemError, invalid
+from ufm.sweeps.windows import over_windows
 from ufm.trajectory import Trajectory
 
 STATUSES = ("completed", "diverged")
@@ -45,14 +46,20 @@ class Measure:
     function: Callable[[Trajectory], Any]
     formula: str
 
-    def of(self, trajectory: Trajectory) -> np.ndarray:
+    @property
+    def by_record(self) -> bool:
+        """Whether it reads nothing but the states of records one by one, so that any records can be put together."""
+        function = self.function.func if isinstance(self.function, partial) else self.function
+        return getattr(function, "__module__", "").startswith("ufm.metrics.")
+
+    def of(self, trajectory: Any) -> np.ndarray:
         """Values at the records, shape (records,)."""
         values = np.asarray(self.function(trajectory))
         if values.shape != (len(trajectory),) or values.dtype.kind not in "biuf":
             raise invalid(
-                f"sweep.metrics: {self.name} of a run",
+                f"sweep.metrics: {self.name} of {len(trajectory)} records",
                 f"an array of shape {values.shape} and dtype {values.dtype}",
-                f"a number for each of the {len(trajectory)} records",
+                "one number for each record",
             )
         return values.astype(np.float64)
 
@@ -214,16 +221,20 @@ class Kept:
             found |= {name: np.full((cells, len(self.claims)), np.nan) for name in JUDGED}
         return found
 
-    def put(self, arrays: Mapping[str, np.ndarray], row: int, trajectory: Trajectory) -> None:
-        """Write what is kept of one run into row `row`."""
-        for measure in self.measures:
-            arrays[measure.name][row, : len(trajectory)] = measure.of(trajectory)
-        status = trajectory.status
-        arrays["status"][row] = STATUSES.index(status.name)
-        arrays["final_step"][row] = status.step
-        arrays["undecided_signs"][row] = trajectory.stats["undecided_signs"]
-        if self.claims:
-            self._judge(arrays, row, trajectory)
+    def put(self, arrays: Mapping[str, np.ndarray], trajectories: Sequence[Trajectory]) -> None:
+        """Write what is kept of runs of one problem into the rows of `arrays`."""
+        together = [measure for measure in self.measures if measure.by_record]
+        values = over_windows(together, trajectories)
+        for row, trajectory in enumerate(trajectories):
+            for measure in self.measures:
+                known = values[measure.name][row] if measure.by_record else measure.of(trajectory)
+                arrays[measure.name][row, : len(trajectory)] = known
+            status = trajectory.status
+            arrays["status"][row] = STATUSES.index(status.name)
+            arrays["final_step"][row] = status.step
+            arrays["undecided_signs"][row] = trajectory.stats["undecided_signs"]
+            if self.claims:
+                self._judge(arrays, row, trajectory)
 
     def _judge(self, arrays: Mapping[str, np.ndarray], row: int, trajectory: Trajectory) -> None:
         from ufm.claims import registry

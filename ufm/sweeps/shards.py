@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -98,12 +98,20 @@ def seconds(run: Run) -> float:
     return (run.steps or 0) * (6.0 * weights * samples + 20.0 * run.problem.size) / OPERATIONS_PER_SECOND
 
 
-def simulate_together(runs: Sequence[Run]) -> Iterator[Trajectory]:
-    """Integrate runs that share everything but rates, decay, start and seed."""
+def simulate_together(runs: Sequence[Run]) -> Sequence[Trajectory]:
+    """Integrate runs that share everything but rates, decay, start and seed.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If Ctrl-C stopped one of them.
+    """
     from ufm.simulate import integrate
 
-    for run in runs:
-        yield integrate(run, throw=False)
+    found = [integrate(run, throw=False) for run in runs]
+    if any(trajectory.status.name == "interrupted" for trajectory in found):
+        raise KeyboardInterrupt
+    return found
 
 
 def compute(shard: Shard) -> Arrays:
@@ -122,17 +130,12 @@ def compute(shard: Shard) -> Arrays:
     Raises
     ------
     UfmError
-        For a run that is not allowed, naming it.
-    KeyboardInterrupt
-        If Ctrl-C stopped one of the runs.
+        For a run or a metric that is not allowed.
     """
     with _blas_threads:
-        runs = shard.runs
-        arrays = shard.kept.empty(len(runs), shard.records)
-        for row, trajectory in enumerate(simulate_together(runs)):
-            if trajectory.status.name == "interrupted":
-                raise KeyboardInterrupt
-            shard.kept.put(arrays, row, trajectory)
+        trajectories = simulate_together(shard.runs)
+        arrays = shard.kept.empty(len(trajectories), shard.records)
+        shard.kept.put(arrays, trajectories)
         return arrays
 
 
