@@ -47,7 +47,9 @@ def angle_deviation(rows: np.ndarray, convention: str) -> np.ndarray:
     K = rows.shape[-2]
     rows = scaled(rows, ROW)
     rows = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
-    deviation = (rows @ np.swapaxes(rows, -1, -2))[..., ~np.eye(K, dtype=bool)] + 1.0 / max(K - 1, 1)
+    cosines = (rows @ np.swapaxes(rows, -1, -2))[..., ~np.eye(K, dtype=bool)]
+    # in C order, so that the order of a record's sum does not depend on how many records there are
+    deviation = np.ascontiguousarray(cosines) + 1.0 / max(K - 1, 1)
     terms = deviation if convention == "paper" else np.abs(deviation)
     return terms.sum(axis=-1) / np.float64(K * (K - 1))
 

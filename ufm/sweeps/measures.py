@@ -75,8 +75,8 @@ class Measure:
         options: Mapping[str, Any] = {}
         if isinstance(function, partial) and not function.args:
             function, options = function.func, function.keywords
-        if self.name in LOSSES:
-            return {"name": self.name}
+        if isinstance(function, _Loss):
+            return {"name": self.name, "loss": function.name}
         if getattr(function, "__module__", "").partition(".")[0] != "ufm":
             raise IncompatibleError(
                 f"sweep.metrics: {self.name} is a function of your own, which a folder cannot hold; allowed: metrics "

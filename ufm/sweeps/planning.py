@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ufm.errors import invalid
 from ufm.initial import Gaussian
 from ufm.record import LogSpaced
+from ufm.sweeps.axes import Zipped
 from ufm.sweeps.folder import Folder, Names
 from ufm.sweeps.grid import Grid
 from ufm.sweeps.measures import RESERVED, Kept, claim_names, measures
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
     from ufm.sweeps.estimate import Estimate
 
+# Arguments that may be left out, as among the fields of a `Zipped`.
+_OPTIONAL: Mapping[str, Any] = {
+    "optimizer": None, "decay": None, "steps": None, "init": Gaussian(0.1), "seed": 0, "batch": None,
+    "dtype": "float64",
+}  # fmt: skip
 IN_MEMORY = 2**30  # bytes of results above which a sweep with a folder leaves them there
 
 
@@ -112,10 +118,10 @@ def _bar(progress: bool | None, total: int, done: int) -> Iterator[Callable[[int
 
 def plan(
     problem: Any,
-    optimizer: Any,
+    optimizer: Any = None,
     decay: Any = None,
     *,
-    steps: Any,
+    steps: Any = None,
     init: Any = Gaussian(0.1),
     seed: Any = 0,
     record: Any = LogSpaced(100),
@@ -141,6 +147,10 @@ def plan(
     """
     given = {"problem": problem, "optimizer": optimizer, "decay": decay, "init": init, **fields}
     given |= {"record": record, "batch": batch, "dtype": dtype, "steps": steps, "seed": seed}
+    zipped = {field for value in fields.values() if isinstance(value, Zipped) for field, _ in value.fields}
+    for name in zipped & given.keys() & _OPTIONAL.keys():
+        if isinstance(given[name], type(_OPTIONAL[name])) and given[name] == _OPTIONAL[name]:
+            del given[name]
     grid = Grid.of(given)
     kept = Kept(measures(metrics), claim_names(claims))
     _check_names(grid, kept)
@@ -164,10 +174,10 @@ def _check_names(grid: Grid, kept: Kept) -> None:
 
 def sweep(
     problem: Any,
-    optimizer: Any,
+    optimizer: Any = None,
     decay: Any = None,
     *,
-    steps: Any,
+    steps: Any = None,
     init: Any = Gaussian(0.1),
     seed: Any = 0,
     record: Any = LogSpaced(100),
@@ -190,7 +200,8 @@ def sweep(
     Parameters
     ----------
     problem, optimizer, decay, init
-        As for `ufm.simulate`, or several of them, or classes whose fields are among `fields`.
+        As for `ufm.simulate`, or several of them, or classes whose fields are among `fields`. What `Zipped` holds is
+        left out.
     steps, seed, batch, dtype
         As for `ufm.simulate`, or several of them.
     record : Every, LogSpaced or At
