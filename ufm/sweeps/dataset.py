@@ -101,7 +101,7 @@ class Layout:
             "title": f"sweep of {self.grid.size} runs over {', '.join(self.dims) or 'nothing'}",
             "fixed": json.dumps({name: repr(value) for name, value in self.grid.fixed.items()}),
             "scale": "dimensionless",
-            "environment": json.dumps({k: v for k, v in environment().items() if k != "numba cache"}),
+            "environment": json.dumps(_environment()),
         }
         return data
 
@@ -123,6 +123,17 @@ class Layout:
         formulas = {measure.name: measure.formula for measure in self.kept.measures}
         text = {"long_name": formulas.get(name) or _MEANINGS[name]}
         return text if name in _TEXTS else {**text, "units": "1"}
+
+
+def _environment() -> dict[str, Any]:
+    """Versions and machine; not threads, which workers do not take from this process, and no folder."""
+    found: dict[str, Any] = dict(environment())
+    for name in ("numba cache", "thread variables", "usable cores"):
+        del found[name]
+    found["blas"] = [
+        {key: value for key, value in blas.items() if key != "threads"} for blas in found["blas"]
+    ]
+    return found
 
 
 def in_memory(layout: Layout, full: Mapping[str, np.ndarray]) -> xarray.Dataset:

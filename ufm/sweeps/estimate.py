@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ufm.errors import UfmError
 from ufm.record import LogSpaced
 from ufm.sweeps.grid import Grid
-from ufm.sweeps.shards import LANES, Shard, seconds, simulate_together
+from ufm.sweeps.shards import LANES, Shard, one_blas_thread, seconds
 
 if TYPE_CHECKING:
     from ufm.sweeps.folder import Folder
@@ -60,13 +60,15 @@ def estimate(grid: Grid, shards: Sequence[Shard], folder: Folder | None, workers
     """Estimate from the shards of a grid; see `Estimate`."""
     left = [shard for shard in shards if folder is None or not folder.file(shard).exists()]
     one = {shard: shard.kept.empty(1, shard.records) for shard in shards}
+    with one_blas_thread:
+        time_left = _total(left)
     return Estimate(
         cells=grid.size,
         shards=len(shards),
         finished=len(shards) - len(left),
         bytes=sum(len(s.cells) * sum(array.nbytes for array in one[s].values()) for s in shards),
         worker_bytes=max(8 * len(s.cells) * s.records * s.runs[0].problem.size for s in shards),
-        seconds=_total(left) / min(workers, max(1, len(left))),
+        seconds=time_left / min(workers, max(1, len(left))),
         workers=workers,
     )
 
@@ -94,6 +96,8 @@ def _total(shards: Sequence[Shard]) -> float:
 
 def _time_of_run(shard: Shard) -> float:
     """Seconds of one run of a shard, its metrics included, from fewer steps of a few of its runs."""
+    from ufm.ensemble import ensemble
+
     runs = shard.runs[:LANES]
     total = runs[0].steps or 0
     steps, spent = min(total, 16), 0.0
@@ -101,7 +105,7 @@ def _time_of_run(shard: Shard) -> float:
         while True:
             short = [replace(run, steps=steps, record=LogSpaced(max(2, shard.records))) for run in runs]
             begin = time.perf_counter()
-            trajectories = simulate_together(short)
+            trajectories = ensemble(short, workers=1)
             spent = time.perf_counter() - begin
             if steps >= total or spent > PROBE_SECONDS / 4:
                 break

@@ -232,8 +232,9 @@ def sweep(
     xarray.Dataset
         Metrics with the dimensions of the axes and ``record``, nan after the end of a run that diverged; ``status``,
         ``final_step``, ``undecided_signs`` of every run; with claims ``verdict``, ``error``, ``bound``, ``ratio`` and
-        ``control`` over ``claim``. ``step`` is the recorded step; everything is dimensionless. Values are, to the
-        bit, those of `ufm.simulate` with one BLAS thread, whatever computes them. Results of more than 1 GiB are
+        ``control`` over ``claim``. ``step`` is the recorded step; everything is dimensionless. On one machine the bits
+        depend neither on the executor nor on which other runs there are; they are those of `ufm.ensemble.ensemble`,
+        equal to `ufm.simulate` up to the order of its sums. Results of more than 1 GiB are
         read from the folder `out`, if there is one, when they are indexed. ``.to_netcdf("FILE.nc")`` exports it
         (extra ``io``).
 

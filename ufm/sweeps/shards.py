@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,7 +12,6 @@ from ufm.record import planned_steps
 from ufm.run import Run
 from ufm.sweeps.grid import Grid
 from ufm.sweeps.measures import Kept
-from ufm.trajectory import Trajectory
 
 LANES = 16  # runs that the ensemble integrates side by side
 MOST_CELLS = 1024
@@ -98,22 +96,6 @@ def seconds(run: Run) -> float:
     return (run.steps or 0) * (6.0 * weights * samples + 20.0 * run.problem.size) / OPERATIONS_PER_SECOND
 
 
-def simulate_together(runs: Sequence[Run]) -> Sequence[Trajectory]:
-    """Integrate runs that share everything but rates, decay, start and seed.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        If Ctrl-C stopped one of them.
-    """
-    from ufm.simulate import integrate
-
-    found = [integrate(run, throw=False) for run in runs]
-    if any(trajectory.status.name == "interrupted" for trajectory in found):
-        raise KeyboardInterrupt
-    return found
-
-
 def compute(shard: Shard) -> Arrays:
     """Integrate the runs of a shard and keep what it asks for; what an executor calls in its workers.
 
@@ -125,15 +107,17 @@ def compute(shard: Shard) -> Arrays:
     Returns
     -------
     dict of str to ndarray, shapes (cells, ...)
-        See `Kept.empty`; equal to the bit wherever and with whatever else it is computed on one machine.
+        See `Kept.empty`; equal to the bit on one machine, wherever and with whatever else it is computed.
 
     Raises
     ------
     UfmError
         For a run or a metric that is not allowed.
     """
-    with _blas_threads:
-        trajectories = simulate_together(shard.runs)
+    from ufm.ensemble import ensemble
+
+    with one_blas_thread:
+        trajectories = ensemble(shard.runs, workers=1)
         arrays = shard.kept.empty(len(trajectories), shard.records)
         shard.kept.put(arrays, trajectories)
         return arrays
@@ -161,4 +145,4 @@ class _OneBlasThread:
                 self._limits.restore_original_limits()
 
 
-_blas_threads = _OneBlasThread()
+one_blas_thread = _OneBlasThread()
