@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,20 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("file", type=Path, help="TOML file")
     run.add_argument("--out", type=Path, help="file to save to (by default FILE with the ending .npz)")
     run.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+    sweep = command(
+        "sweep",
+        _sweep,
+        "Simulate the runs that a TOML file describes, a list being an axis; a sweep that was stopped continues.",
+        "ufm sweep grid.toml --out grid --dry-run",
+    )
+    sweep.add_argument("file", type=Path, help="TOML file")
+    sweep.add_argument("--out", type=Path, help="folder for the results (by default FILE without its ending)")
+    workers = sweep.add_mutually_exclusive_group()
+    workers.add_argument("--workers", type=int, help="threads (by default one per core)")
+    workers.add_argument("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster instead of threads")
+    sweep.add_argument("--resume", action="store_true", help="continue in a folder that exists")
+    sweep.add_argument("--dry-run", action="store_true", help="only say what it would take")
 
     compare = command(
         "compare",
@@ -221,6 +236,67 @@ def _run(options: argparse.Namespace) -> int:
     if out.exists() and out.samefile(options.file):
         raise StorageError(f"{out} is the file that describes the run; allowed: another file with --out.")
     return _finish(_simulate(run), out)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from ufm.sweeps.toml import plan_from_toml
+
+    planned = plan_from_toml(options.file)
+    out = options.out or options.file.with_suffix("")
+    if options.dry_run:
+        print(planned.estimate(workers=options.workers, out=out if out.is_dir() else None))
+        return _OK
+    if out.is_dir() and any(out.iterdir()) and not options.resume:
+        raise StorageError(
+            f"{out} is not empty; allowed: another folder with --out, or --resume to continue there."
+        )
+    with _executor(options.dask) as executor:
+        data = planned.run(executor=executor, workers=options.workers, out=out, progress=_progress())
+    print(_summary(data))
+    if planned.fits_in_memory:
+        from ufm.storage import write_atomically
+
+        write_atomically(out / "sweep.nc", bytes(data.to_netcdf(engine="scipy")))
+        print(f"saved to {out / 'sweep.nc'}")
+    else:
+        print(f"saved in {out}; ufm.sweep with the same arguments and out={str(out)!r} reads it")
+    return _OK
+
+
+@contextmanager
+def _executor(address: str | None) -> Iterator[Any]:
+    """Executor of the Dask cluster at an address; None without one."""
+    if address is None:
+        yield None
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise IncompatibleError(
+            "--dask needs the package 'distributed'; next: pip install 'ufm[cluster]'."
+        ) from None
+    try:
+        client = Client(address)
+    except (OSError, ValueError) as error:
+        raise StorageError(
+            f"there is no Dask scheduler at {address} ({type(error).__name__}); allowed: the address of one."
+        ) from None
+    with client:
+        yield client.get_executor()
+
+
+def _summary(data: Any) -> str:
+    """Sizes of the axes, how the runs ended, and verdicts by claim."""
+    import numpy as np
+
+    sizes = " x ".join(f"{size} {name}" for name, size in data.sizes.items())
+    names, counts = np.unique(data["status"].values, return_counts=True)
+    lines = [sizes, ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True))]
+    for claim in data.get("claim", ()):
+        verdicts, counts = np.unique(data["verdict"].sel(claim=claim).values, return_counts=True)
+        found = ", ".join(f"{verdict} {count}" for verdict, count in zip(verdicts, counts, strict=True))
+        lines.append(f"{claim.item()}: {found}")
+    return "\n".join(lines)
 
 
 def _compare(options: argparse.Namespace) -> int:

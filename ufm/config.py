@@ -76,6 +76,11 @@ _NUMBER_OR_TABLE = ("lr", "coupled", "decoupled", "loss")
 _ARRAYS = ("values", "targets")
 
 
+def classes_of(field: str) -> tuple[type, ...]:
+    """Return the classes that may stand in a field such as ``problem`` or ``lr``."""
+    return _SLOTS[field]
+
+
 def to_table(
     obj: Any, arrays: MutableMapping[str, np.ndarray] | None = None, where: str = ""
 ) -> dict[str, Any]:
@@ -471,6 +476,32 @@ def _toml_value(value: Any) -> str:
     return repr(value)
 
 
+def read_toml(path: str | Path, allowed: str) -> dict[str, Any]:
+    """Read a TOML file, or say in one sentence why it is none.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    allowed : str
+        What it should be, as the end of a sentence.
+    """
+    path = path_of("read_toml.path", path)
+    regular_file(path, allowed)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidProblemError(f"{path} is not TOML: it is not UTF-8 text (byte {error.start}).") from None
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read ({error.strerror}); allowed: {allowed}.") from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidProblemError(f"{path} is not TOML: {error}.") from None
+    except RecursionError:
+        raise InvalidProblemError(f"{path} is nested too deeply.") from None
+
+
 def run_from_toml(path: str | Path) -> Run:
     """Read a run from a TOML file.
 
@@ -491,21 +522,7 @@ def run_from_toml(path: str | Path) -> Run:
     InvalidProblemError, IncompatibleError
         If it is not TOML, or a key or value in it is not allowed; the message names the field.
     """
-    path = path_of("run_from_toml.path", path)
-    allowed = "a TOML file that describes a run"
-    regular_file(path, allowed)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidProblemError(f"{path} is not TOML: it is not UTF-8 text (byte {error.start}).") from None
-    except OSError as error:
-        raise StorageError(f"{path} cannot be read ({error.strerror}); allowed: {allowed}.") from None
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidProblemError(f"{path} is not TOML: {error}.") from None
-    except RecursionError:
-        raise InvalidProblemError(f"{path} is nested too deeply.") from None
+    table = read_toml(path, "a TOML file that describes a run")
     try:
         return run_from_table(table)
     except (InvalidProblemError, IncompatibleError) as error:

@@ -11,6 +11,7 @@ folder      finished shards on disk, named by the hash of all that decides their
 dataset     results as a labelled `xarray.Dataset`, in memory or read from the folder when indexed
 estimate    what a sweep would cost
 planning    `sweep` and `plan`, which put these together
+toml        the same arguments as a file, for the command ``ufm sweep``
 """
 
 from __future__ import annotations

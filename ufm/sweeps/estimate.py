@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ufm.errors import UfmError
 from ufm.record import LogSpaced
+from ufm.run import Run
 from ufm.sweeps.grid import Grid
 from ufm.sweeps.shards import LANES, Shard, one_blas_thread, seconds
 
@@ -67,7 +68,7 @@ def estimate(grid: Grid, shards: Sequence[Shard], folder: Folder | None, workers
         shards=len(shards),
         finished=len(shards) - len(left),
         bytes=sum(len(s.cells) * sum(array.nbytes for array in one[s].values()) for s in shards),
-        worker_bytes=max(8 * len(s.cells) * s.records * s.runs[0].problem.size for s in shards),
+        worker_bytes=max(8 * len(s.cells) * s.records * s.first.problem.size for s in shards),
         seconds=time_left / min(workers, max(1, len(left))),
         workers=workers,
     )
@@ -77,15 +78,15 @@ def _total(shards: Sequence[Shard]) -> float:
     """Time of these shards one after the other: the largest kinds are timed, the others follow the rough count."""
     kinds: dict[object, list[Shard]] = {}
     for shard in shards:
-        run = shard.runs[0]
+        run = shard.first
         kinds.setdefault((run.problem, type(run.optimizer), run.steps), []).append(shard)
     by_size = sorted(
-        kinds.values(), key=lambda kind: -sum(len(shard.cells) for shard in kind) * seconds(kind[0].runs[0])
+        kinds.values(), key=lambda kind: -sum(len(shard.cells) for shard in kind) * seconds(kind[0].first)
     )
     timed = counted = rest = 0.0
     for number, kind in enumerate(by_size):
         runs = sum(len(shard.cells) for shard in kind)
-        rough = runs * seconds(kind[0].runs[0])
+        rough = runs * seconds(kind[0].first)
         if number < MOST_PROBES:
             timed += runs * _time_of_run(kind[0])
             counted += rough
@@ -100,18 +101,22 @@ def _time_of_run(shard: Shard) -> float:
 
     runs = shard.runs[:LANES]
     total = runs[0].steps or 0
-    steps, spent = min(total, 16), 0.0
+    steps = min(total, 16)
+
+    def short(steps: int) -> list[Run]:
+        return [replace(run, steps=steps, record=LogSpaced(max(2, shard.records))) for run in runs]
+
     try:
+        ensemble(short(steps), workers=1)  # whatever has to be compiled
         while True:
-            short = [replace(run, steps=steps, record=LogSpaced(max(2, shard.records))) for run in runs]
             begin = time.perf_counter()
-            trajectories = ensemble(short, workers=1)
+            trajectories = ensemble(short(steps), workers=1)
             spent = time.perf_counter() - begin
             if steps >= total or spent > PROBE_SECONDS / 4:
                 break
             steps = min(total, 4 * steps)
     except UfmError:
-        return seconds(runs[0])  # a schedule or a record that only fits the whole run
+        return seconds(runs[0])  # a schedule that only fits the whole run
     arrays = shard.kept.empty(len(trajectories), len(trajectories[0]))
     shard.kept.put(arrays, trajectories[:1])  # once to warm up
     begin = time.perf_counter()

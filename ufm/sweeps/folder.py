@@ -67,8 +67,7 @@ class Names:
     def of(self, shard: Shard) -> str:
         """Name of a shard's file."""
         key = hashlib.sha256(self._common.encode())
-        for cell in shard.cells:
-            at = self._grid.at(int(cell))
+        for at in self._grid.positions(shard.cells):
             parts = [self._digest(part, at) for part in PARTS]
             plain = [self._grid.value(field, at) for field in PLAIN if field != "record"]
             key.update(f"{' '.join(parts)} {plain!r}\n".encode())

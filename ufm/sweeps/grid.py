@@ -72,8 +72,8 @@ class Grid:
         return grid
 
     def __getstate__(self) -> dict[str, Any]:
-        """The fields alone: what was built from them is built again."""
-        return {"fixed": self.fixed, "axes": self.axes}
+        """Values alone: what was built from them is built again, and a worker needs no labels."""
+        return {"fixed": self.fixed, "axes": tuple(replace(axis, labels={}) for axis in self.axes)}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,9 +90,13 @@ class Grid:
         """The axis along which each field varies."""
         return {field: i for i, axis in enumerate(self.axes) for field in axis.values}
 
-    def at(self, cell: int) -> At:
-        """Position of a cell on every axis."""
-        return tuple(int(i) for i in np.unravel_index(cell, self.shape)) if self.axes else ()
+    def positions(self, cells: Sequence[int] | np.ndarray) -> list[At]:
+        """Positions of cells on every axis."""
+        if not self.axes:
+            return [()] * len(cells)
+        return list(
+            zip(*(at.tolist() for at in np.unravel_index(np.asarray(cells), self.shape)), strict=True)
+        )
 
     def value(self, field: str, at: At) -> Any:
         """Value of a field at a position."""
@@ -108,7 +112,7 @@ class Grid:
 
     def runs(self, cells: Sequence[int] | np.ndarray) -> list[Run]:
         """Runs of these cells."""
-        return [self.run(self.at(int(cell))) for cell in cells]
+        return [self.run(at) for at in self.positions(cells)]
 
     def part(self, name: str, at: At) -> Any:
         """Problem, optimizer, decay or initialiser at a position; built once for all cells that share it."""

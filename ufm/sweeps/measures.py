@@ -223,12 +223,13 @@ class Kept:
 
     def put(self, arrays: Mapping[str, np.ndarray], trajectories: Sequence[Trajectory]) -> None:
         """Write what is kept of runs of one problem into the rows of `arrays`."""
-        together = [measure for measure in self.measures if measure.by_record]
-        values = over_windows(together, trajectories)
+        values = over_windows([measure for measure in self.measures if measure.by_record], trajectories)
+        for measure in self.measures:
+            if not measure.by_record:
+                values[measure.name] = [measure.of(trajectory) for trajectory in trajectories]
+            for row, known in enumerate(values[measure.name]):
+                arrays[measure.name][row, : len(known)] = known
         for row, trajectory in enumerate(trajectories):
-            for measure in self.measures:
-                known = values[measure.name][row] if measure.by_record else measure.of(trajectory)
-                arrays[measure.name][row, : len(trajectory)] = known
             status = trajectory.status
             arrays["status"][row] = STATUSES.index(status.name)
             arrays["final_step"][row] = status.step

@@ -23,6 +23,7 @@ from ufm.sweeps.workers import computed, count
 if TYPE_CHECKING:
     import xarray
 
+    from ufm.sweeps.dataset import Layout
     from ufm.sweeps.estimate import Estimate
 
 # Arguments that may be left out, as among the fields of a `Zipped`.
@@ -53,6 +54,18 @@ class Plan:
         """Cells that are integrated together; they do not depend on what computes them."""
         return tuple(shards(self.grid, self.kept))
 
+    @property
+    def fits_in_memory(self) -> bool:
+        """Whether all that is kept is held in memory, even if there is a folder to leave it in."""
+        return self.layout.bytes <= IN_MEMORY
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Shapes of what is kept."""
+        from ufm.sweeps.dataset import Layout
+
+        return Layout(self.grid, self.kept)
+
     def estimate(self, *, workers: int | None = None, out: str | Path | None = None) -> Estimate:
         """Cells, shards, bytes and time of the sweep, from a short probe of each kind of run; `print` shows them."""
         from ufm.sweeps.estimate import estimate
@@ -68,10 +81,10 @@ class Plan:
         progress: bool | None = None,
     ) -> xarray.Dataset:
         """Compute what is not finished yet and return the dataset; the arguments are those of `sweep`."""
-        from ufm.sweeps.dataset import Layout, in_memory, on_disk, put
+        from ufm.sweeps.dataset import in_memory, on_disk, put
 
-        layout, folder = Layout(self.grid, self.kept), self._folder(out)
-        lazy = folder is not None and layout.bytes > IN_MEMORY
+        layout, folder = self.layout, self._folder(out)
+        lazy = folder is not None and not self.fits_in_memory
         full = self.kept.empty(0 if lazy else self.grid.size, layout.records)
 
         def keep(shard: Shard, arrays: Arrays) -> None:

@@ -44,14 +44,19 @@ class Shard:
     kept: Kept
 
     @property
+    def first(self) -> Run:
+        """One of the runs, as an example."""
+        return self.grid.runs(self.cells[:1])[0]
+
+    @property
     def runs(self) -> list[Run]:
-        """The runs, built anew."""
+        """All runs, built anew."""
         return self.grid.runs(self.cells)
 
     @property
     def records(self) -> int:
         """Number of records of each run."""
-        return len(recorded(self.grid.run(self.grid.at(int(self.cells[0])))))
+        return len(recorded(self.first))
 
 
 def recorded(run: Run) -> np.ndarray:
@@ -73,7 +78,7 @@ def shards(grid: Grid, kept: Kept) -> list[Shard]:
     """
     found = []
     for cells in grid.groups():
-        size = shard_size(grid.run(grid.at(int(cells[0]))), len(cells))
+        size = shard_size(grid.runs(cells[:1])[0], len(cells))
         found += [Shard(grid, cells[start : start + size], kept) for start in range(0, len(cells), size)]
     return found
 
