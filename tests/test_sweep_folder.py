@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import warnings
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import ufm
 from ufm import storage
 from ufm.errors import IncompatibleError, InvalidProblemError, LostWorkerError, StorageError
 from ufm.sweeps import folder, plan, planning, workers
+from ufm.sweeps.shards import compute
 
 SMALL = ufm.UFM(classes=3, width=4)
 OPTIONS = {
@@ -202,7 +204,7 @@ def test_changed_arguments_have_other_files():
 def test_changed_sources_have_other_files(monkeypatch):
     planned = plan(**OPTIONS)
     before = folder.Names(planned.grid, planned.kept).of(planned.shards[0])
-    monkeypatch.setattr(folder, "stamp", lambda: "other sources")
+    monkeypatch.setattr(folder, "software", lambda: {"sources": "others"})
     assert folder.Names(planned.grid, planned.kept).of(planned.shards[0]) != before
 
 
@@ -295,6 +297,12 @@ def test_results_that_do_not_fit_are_read_from_the_folder(tmp_path, expected, mo
     assert lazy.load().identical(expected)
 
 
+def test_results_that_fit_nowhere_are_refused_at_once(monkeypatch):
+    monkeypatch.setattr(planning, "physical_bytes", lambda: 100)
+    with pytest.raises(InvalidProblemError, match="or out=.* which leaves them on disk"):
+        ufm.sweep(**OPTIONS)
+
+
 def test_lazy_results_of_different_lengths(tmp_path, monkeypatch):
     options = {**OPTIONS, "steps": [5, 9]}
     whole = ufm.sweep(**options)
@@ -331,6 +339,13 @@ def test_processes_give_the_same_bits(expected):
             ufm.sweep(**OPTIONS, executor=pool, workers=2)
         with pytest.raises(IncompatibleError, match="cannot be sent to another process"):
             ufm.sweep(**{**OPTIONS, "metrics": {"a": lambda run: run.loss}}, executor=pool)
+
+
+def test_a_worker_with_other_software_is_refused():
+    shard = plan(**OPTIONS).shards[0]
+    other = replace(shard, software={**shard.software, "numpy": "1.0"})
+    with pytest.raises(IncompatibleError, match=r"a worker has numpy .*; allowed: 1.0"):
+        compute(other)
 
 
 class Dying(Executor):

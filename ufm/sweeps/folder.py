@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,11 @@ import numpy as np
 
 from ufm.checks import path_of
 from ufm.config import to_table
-from ufm.environment import version
 from ufm.errors import IncompatibleError, StorageError
-from ufm.kernels.cache import stamp
 from ufm.storage import Archive, read_archive, write_archive
 from ufm.sweeps.grid import PARTS, PLAIN, Grid
 from ufm.sweeps.measures import Kept
-from ufm.sweeps.shards import Arrays, Shard
+from ufm.sweeps.shards import Arrays, Shard, software
 
 try:
     import fcntl
@@ -30,12 +27,6 @@ except ImportError:  # a system without it has no lock against a second sweep
     fcntl = None  # type: ignore[assignment]
 
 SHARD = Archive("ufm sweep shard", 1, "ufm.sweep", "run the sweep again, which computes it anew")
-_LIBRARIES = ("numpy", "scipy")
-
-
-def software() -> dict[str, str]:
-    """What decides the bits of a result besides its description: the sources and what compiles and computes."""
-    return {"ufm": version(), "sources": stamp(), **{name: metadata.version(name) for name in _LIBRARIES}}
 
 
 class Names:

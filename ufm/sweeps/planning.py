@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
@@ -85,6 +86,12 @@ class Plan:
 
         layout, folder = self.layout, self._folder(out)
         lazy = folder is not None and not self.fits_in_memory
+        if not lazy and layout.bytes > physical_bytes():
+            raise invalid(
+                "sweep: GiB of results",
+                layout.bytes >> 30,
+                f"the {physical_bytes() >> 30} of this machine, or out=... which leaves them on disk",
+            )
         full = self.kept.empty(0 if lazy else self.grid.size, layout.records)
 
         def keep(shard: Shard, arrays: Arrays) -> None:
@@ -115,6 +122,14 @@ class Plan:
 
     def _folder(self, out: str | Path | None) -> Folder | None:
         return None if out is None else Folder(out, Names(self.grid, self.kept))
+
+
+def physical_bytes() -> int:
+    """Memory of this machine, where the system says it."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 2**62
 
 
 @contextmanager

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
 from itertools import pairwise
 
 import numpy as np
 
+from ufm.environment import version
+from ufm.errors import IncompatibleError
+from ufm.kernels.cache import stamp
 from ufm.record import planned_steps
 from ufm.run import Run
 from ufm.sweeps.grid import Grid
@@ -21,6 +27,8 @@ OPERATIONS_PER_SECOND = 1e10
 PIECES = (
     32  # into how many shards a group falls if it is large enough, so that workers end at about the same time
 )
+
+_LIBRARIES = ("numpy", "scipy")
 
 Arrays = dict[str, np.ndarray]
 
@@ -37,11 +45,14 @@ class Shard:
         Cells whose runs can be integrated together.
     kept : Kept
         What is kept of them.
+    software : mapping of str to str
+        What the sweep was planned with; a worker with other sources or libraries would give other bits.
     """
 
     grid: Grid
     cells: np.ndarray
     kept: Kept
+    software: Mapping[str, str]
 
     @property
     def first(self) -> Run:
@@ -65,6 +76,16 @@ def recorded(run: Run) -> np.ndarray:
     return planned_steps(run.record, run.steps)
 
 
+@lru_cache(maxsize=1)
+def software() -> Mapping[str, str]:
+    """What decides the bits of a result besides its description: sources, what compiles them, and libraries."""
+    return {
+        "ufm": version(),
+        "sources and numba": stamp(),
+        **{name: metadata.version(name) for name in _LIBRARIES},
+    }
+
+
 def shards(grid: Grid, kept: Kept) -> list[Shard]:
     """Split a grid; the same grid gives the same shards, whatever computes them.
 
@@ -79,7 +100,9 @@ def shards(grid: Grid, kept: Kept) -> list[Shard]:
     found = []
     for cells in grid.groups():
         size = shard_size(grid.runs(cells[:1])[0], len(cells))
-        found += [Shard(grid, cells[start : start + size], kept) for start in range(0, len(cells), size)]
+        found += [
+            Shard(grid, cells[start : start + size], kept, software()) for start in range(0, len(cells), size)
+        ]
     return found
 
 
@@ -116,11 +139,17 @@ def compute(shard: Shard) -> Arrays:
 
     Raises
     ------
+    IncompatibleError
+        If this process has other sources or libraries than the one that planned the sweep.
     UfmError
         For a run or a metric that is not allowed.
     """
     from ufm.ensemble import ensemble
 
+    here = software()
+    for name, planned in shard.software.items():
+        if here.get(name) != planned:
+            raise IncompatibleError(f"a worker has {name} {here.get(name)}; allowed: {planned}, as here.")
     with one_blas_thread:
         trajectories = ensemble(shard.runs, workers=1)
         arrays = shard.kept.empty(len(trajectories), shard.records)
