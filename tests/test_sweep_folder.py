@@ -299,7 +299,7 @@ def test_results_that_do_not_fit_are_read_from_the_folder(tmp_path, expected, mo
 
 def test_results_that_fit_nowhere_are_refused_at_once(monkeypatch):
     monkeypatch.setattr(planning, "physical_bytes", lambda: 100)
-    with pytest.raises(InvalidProblemError, match="or out=.* which leaves them on disk"):
+    with pytest.raises(InvalidProblemError, match=r"or out=.* which leaves them on disk"):
         ufm.sweep(**OPTIONS)
 
 
