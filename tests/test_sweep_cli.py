@@ -125,6 +125,15 @@ def test_a_file_that_is_none_gets_one_sentence(tmp_path):
         plan_from_toml(tmp_path / "bad.toml")
 
 
+def test_ctrl_c_says_how_to_continue(file, capsys, monkeypatch):
+    def interrupt(shard):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ufm.sweeps.workers.compute", interrupt)
+    assert main(["sweep", str(file)]) == 130
+    assert "--resume' continues" in capsys.readouterr().err
+
+
 def test_dask_without_the_package_or_a_scheduler_gets_one_sentence(file, capsys):
     assert main(["sweep", str(file), "--dask", "tcp://127.0.0.1:1"]) == 2
     error = capsys.readouterr().err

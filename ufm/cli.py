@@ -250,8 +250,13 @@ def _sweep(options: argparse.Namespace) -> int:
         raise StorageError(
             f"{out} is not empty; allowed: another folder with --out, or --resume to continue there."
         )
-    with _executor(options.dask) as executor:
-        data = planned.run(executor=executor, workers=options.workers, out=out, progress=_progress())
+    try:
+        with _executor(options.dask) as executor:
+            data = planned.run(executor=executor, workers=options.workers, out=out, progress=_progress())
+    except KeyboardInterrupt:
+        again = f"'ufm sweep {options.file} --out {out} --resume' continues."
+        print(f"ufm: interrupted; {again}", file=sys.stderr)
+        return _INTERRUPTED
     print(_summary(data))
     if planned.fits_in_memory:
         from ufm.storage import write_atomically

@@ -139,6 +139,11 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def shown(value: Any) -> str:
+    """Return the repr of a value in one line and without memory addresses, which change from process to process."""
+    return re.sub(r" at 0x[0-9a-fA-F]+|\s*\n\s*", " ", repr(value))
+
+
 def _label(value: Any) -> bool | int | float | str:
     """A number or a text as it is, a class by its name, another object as the code that makes it."""
     value = plain(value)
@@ -146,5 +151,5 @@ def _label(value: Any) -> bool | int | float | str:
         return value
     if isinstance(value, type):
         return value.__name__
-    text = re.sub(r" at 0x[0-9a-fA-F]+|\s*\n\s*", " ", getattr(value, "__name__", None) or repr(value))
+    text = getattr(value, "__name__", None) or shown(value)
     return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 3]}..."

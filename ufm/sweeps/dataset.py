@@ -15,6 +15,7 @@ from xarray.core import indexing
 
 from ufm.environment import environment
 from ufm.storage import read_member
+from ufm.sweeps.axes import shown
 from ufm.sweeps.folder import SHARD, Folder
 from ufm.sweeps.grid import Grid
 from ufm.sweeps.measures import PER_RUN, STATUSES, VERDICTS, Kept
@@ -99,7 +100,7 @@ class Layout:
         )
         data.attrs = {
             "title": f"sweep of {self.grid.size} runs over {', '.join(self.dims) or 'nothing'}",
-            "fixed": json.dumps({name: repr(value) for name, value in self.grid.fixed.items()}),
+            "fixed": json.dumps({name: shown(value) for name, value in self.grid.fixed.items()}),
             "scale": "dimensionless",
             "environment": json.dumps(_environment()),
         }
@@ -109,7 +110,8 @@ class Layout:
         found: dict[str, Any] = {}
         for axis in self.grid.axes:
             for field, labels in axis.labels.items():
-                found[dimension(field)] = (dimension(axis.name), labels)
+                units = {"units": "1"} if labels.dtype.kind in "if" else {}
+                found[dimension(field)] = (dimension(axis.name), labels, units)
         dims: tuple[str, ...] = ("record",)
         if self.steps.ndim > 1:
             axis = next(axis for axis in self.grid.axes if "steps" in axis.values)
@@ -139,7 +141,7 @@ def _environment() -> dict[str, Any]:
 def in_memory(layout: Layout, full: Mapping[str, np.ndarray]) -> xarray.Dataset:
     """Dataset of the arrays of the whole grid, of shapes (cells, ...)."""
     return layout.dataset(
-        {name: _shown(name, array.reshape(layout.shape_of(name))) for name, array in full.items()}
+        {name: _decoded(name, array.reshape(layout.shape_of(name))) for name, array in full.items()}
     )
 
 
@@ -170,7 +172,7 @@ class _Variable(BackendArray):
     def __init__(self, layout: Layout, name: str, files: Sequence[Path], places: np.ndarray) -> None:
         self._layout, self._name, self._files, self._places = layout, name, files, places
         self.shape = layout.shape_of(name)
-        self.dtype = _shown(name, layout.kept.empty(1, 1)[name]).dtype
+        self.dtype = _decoded(name, layout.kept.empty(1, 1)[name]).dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._at)
@@ -183,7 +185,7 @@ class _Variable(BackendArray):
         cells = np.ravel_multi_index(np.broadcast_arrays(*grid), shape) if shape else np.zeros((), np.int64)
         found = self._gather(cells.ravel())[(slice(None), *key[len(shape) :])]
         lengths = [len(c) for c in chosen if np.ndim(c)]
-        return _shown(self._name, found.reshape(*lengths, *found.shape[1:]))
+        return _decoded(self._name, found.reshape(*lengths, *found.shape[1:]))
 
     def _gather(self, cells: np.ndarray) -> np.ndarray:
         """Values of these cells, shape (cells, ...)."""
@@ -196,6 +198,6 @@ class _Variable(BackendArray):
         return full
 
 
-def _shown(name: str, values: np.ndarray) -> np.ndarray:
+def _decoded(name: str, values: np.ndarray) -> np.ndarray:
     """Codes as the texts that they stand for."""
     return np.array(_TEXTS[name])[values] if name in _TEXTS else values

@@ -93,32 +93,33 @@ class Plan:
                 f"the {physical_bytes() >> 30} of this machine, or out=... which leaves them on disk",
             )
         full = self.kept.empty(0 if lazy else self.grid.size, layout.records)
-
-        def keep(shard: Shard, arrays: Arrays) -> None:
-            if not lazy:
-                put(full, shard, arrays)
-
         with folder.locked() if folder else nullcontext():
-            left = []
-            for shard in self.shards:
-                arrays = folder.read(shard) if folder else None
-                if arrays is None:
-                    left.append(shard)
-                else:
-                    keep(shard, arrays)
-            kept = (
-                f"finished ones are in {folder.path}, where the same sweep continues"
-                if folder
-                else "none is kept"
-            )
-            done = self.grid.size - sum(len(shard.cells) for shard in left)
-            with _bar(progress, self.grid.size, done) as advance:
-                for shard, arrays in computed(left, executor, workers, kept):
-                    if folder:
-                        folder.write(shard, arrays)
-                    keep(shard, arrays)
-                    advance(len(shard.cells))
+            for shard, arrays in self._results(folder, executor, workers, progress):
+                if not lazy:
+                    put(full, shard, arrays)
         return on_disk(layout, self.shards, folder) if lazy and folder else in_memory(layout, full)
+
+    def _results(
+        self, folder: Folder | None, executor: Executor | None, workers: int | None, progress: bool | None
+    ) -> Iterator[tuple[Shard, Arrays]]:
+        """Every shard with its results: what the folder has, then what is computed and at once kept there."""
+        left = []
+        for shard in self.shards:
+            arrays = folder.read(shard) if folder else None
+            if arrays is None:
+                left.append(shard)
+            else:
+                yield shard, arrays
+        kept = "none is kept"
+        if folder:
+            kept = f"finished ones are in {folder.path}, where the same sweep continues"
+        done = self.grid.size - sum(len(shard.cells) for shard in left)
+        with _bar(progress, self.grid.size, done) as advance:
+            for shard, arrays in computed(left, executor, workers, kept):
+                if folder:
+                    folder.write(shard, arrays)
+                advance(len(shard.cells))
+                yield shard, arrays
 
     def _folder(self, out: str | Path | None) -> Folder | None:
         return None if out is None else Folder(out, Names(self.grid, self.kept))
