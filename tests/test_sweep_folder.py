@@ -3,6 +3,8 @@
 import errno
 import multiprocessing
 import os
+import signal
+import threading
 import warnings
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import replace
@@ -386,8 +388,9 @@ def test_the_progress_bar_counts_runs(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_dask_cluster_gives_the_same_bits(tmp_path, expected):
+def test_a_dask_cluster_gives_the_same_bits_even_when_it_loses_a_worker(tmp_path, expected):
     distributed = pytest.importorskip("distributed", reason="needs the extra 'cluster'")
+    longer = {**OPTIONS, "optimizer": ufm.Signum, "beta": [0.0, 0.9], "seed": range(16), "steps": 3000}
     with (
         warnings.catch_warnings(),
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
@@ -395,4 +398,10 @@ def test_a_dask_cluster_gives_the_same_bits(tmp_path, expected):
     ):
         warnings.simplefilter("ignore")  # of other packages at their start
         assert ufm.sweep(**OPTIONS, executor=client.get_executor(), out=tmp_path).identical(expected)
-    assert len(names(tmp_path)) == SHARDS
+        assert len(names(tmp_path)) == SHARDS
+        victim, *_ = client.run(os.getpid).values()
+        timer = threading.Timer(1.0, lambda: os.kill(victim, signal.SIGKILL))
+        timer.start()
+        data = ufm.sweep(**longer, executor=client.get_executor())
+        timer.join()
+    assert data.identical(ufm.sweep(**longer))

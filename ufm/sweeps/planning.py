@@ -276,6 +276,17 @@ def sweep(
     LostWorkerError
         If a worker of the executor died; finished shards stay.
 
+    Notes
+    -----
+    On a cluster (a folder `out` is written by the process that calls, not by the workers)::
+
+        from dask.distributed import Client
+
+        with Client("tcp://scheduler:8786") as client:
+            data = ufm.sweep(problem, ufm.Adam, lr=[0.1, 0.01], steps=10_000, executor=client.get_executor())
+
+    Workers have to have the same sources and libraries, which is checked.
+
     Examples
     --------
     >>> import ufm
