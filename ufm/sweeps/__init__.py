@@ -5,6 +5,7 @@ From what the user writes to what comes back, one module each:
 axes        lists, dicts and `Zipped` become named axes with labels
 grid        fixed values and axes become cells, each a `ufm.run.Run`; which cells can be integrated together
 measures    what is kept of a run: metrics, losses, status, verdicts of claims
+windows     metrics over the records of many runs at a time
 shards      cells computed together; `compute` is what an executor calls in its workers
 workers     threads or any `concurrent.futures.Executor`; results as they come
 folder      finished shards on disk, named by the hash of all that decides their numbers
