@@ -1,16 +1,28 @@
-"""A trajectory held against every claim that applies to it: error, bound, verdict, or why none applies."""
+"""A trajectory held against every claim that applies to it: error, bound, verdict, or why none applies.
+
+A deep one is also held against the solutions of its objective in closed form: which it has reached, who is lower.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ufm.claims import Claim, Prediction, registry
-from ufm.errors import InvalidProblemError, invalid
+from ufm.errors import IncompatibleError, InvalidProblemError, invalid
 from ufm.run import Run
 from ufm.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from ufm.metrics import Classification
+    from ufm.solutions import Solution
+
+MOST_CLASSES = 16  # above, the best relabelling of the classes would take longer than the other rows together
+RESOLVED = 1e-12  # relative: to this, closed forms and the objective of their matrices agree
 
 
 @dataclass(frozen=True)
@@ -53,13 +65,90 @@ class Row:
 
 
 @dataclass(frozen=True)
+class KnownSolution:
+    """A solution in closed form beside the end of a run.
+
+    Parameters
+    ----------
+    name : str
+        Which one.
+    loss : float
+        Its objective, decay included.
+    difference : float
+        Final objective of the run minus `loss`.
+    distance : float
+        Between the two states, up to symmetries, see `ufm.metrics.classify_solution`; nan above 16 classes, where no
+        relabelling is sought.
+    rank : int
+        Of its class means before the last activation.
+    """
+
+    name: str
+    loss: float
+    difference: float
+    distance: float
+    rank: int
+
+    @property
+    def lower(self) -> str:
+        """Who has the smaller objective: "run", "solution", or "" where they agree to 1e-12."""
+        if abs(self.difference) <= RESOLVED * self.loss:
+            return ""
+        return "run" if self.difference < 0 else "solution"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The last record of a deep run, and the solutions of its objective in closed form.
+
+    Parameters
+    ----------
+    classification : Classification
+        Which solution the state is, with the evidence, from `ufm.metrics.classify_solution`.
+    rows : tuple of KnownSolution
+        Lowest loss first; a state that two formulas give is listed once.
+    """
+
+    classification: Classification
+    rows: tuple[KnownSolution, ...]
+
+    @property
+    def name(self) -> str:
+        """What was reached: the name of a solution, "zero", "DNC" or "rank r"."""
+        return self.classification.name
+
+    def __getitem__(self, name: str) -> KnownSolution:
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(f"{name}; solutions are {', '.join(row.name for row in self.rows)}")
+
+    def __iter__(self) -> Iterator[KnownSolution]:
+        return iter(self.rows)
+
+    def __str__(self) -> str:
+        width = max(len("solution"), *(len(row.name) for row in self.rows))
+        lines = [f"{'solution':{width}s}  {'loss':>11s}  {'run - loss':>10s}  lower     distance  rank"]
+        for row in self.rows:
+            distance = f"{row.distance:8.2g}" if np.isfinite(row.distance) else f"{'':8s}"
+            mark = "  <- reached" if row.name == self.name else ""
+            lines.append(
+                f"{row.name:{width}s}  {row.loss:11.7g}  {row.difference:+10.2e}  {row.lower:8s}  {distance}"
+                f"  {row.rank:4d}{mark}"
+            )
+        return "\n".join([*lines, f"the run ends at loss {self.classification.loss:.7g}, {self.classification}"])
+
+
+@dataclass(frozen=True)
 class Report:
     """Judgement of a run by every claim about runs.
 
-    ``report["zhao2026.thm3.2"]`` is one `Row`; `ok` is False as soon as one claim fails.
+    ``report["zhao2026.thm3.2"]`` is one `Row`; `ok` is False as soon as one claim fails. `ending` says which solution
+    a run of two layers or more has reached; None where no closed form is known, as with decoupled decay.
     """
 
     rows: tuple[Row, ...]
+    ending: Ending | None = None
 
     @property
     def ok(self) -> bool:
@@ -92,7 +181,7 @@ class Report:
                 for value in (row.error, row.bound, row.control)
             )
             lines.append(f"{row.name:{width}s}  {row.verdict:14s}  {numbers}  {row.reason}")
-        return "\n".join(lines)
+        return "\n".join(lines if self.ending is None else [*lines, "", str(self.ending)])
 
 
 def judge(claim: Claim, run: Run) -> Row:
@@ -140,6 +229,37 @@ def _share_judged(prediction: Prediction, run: Run) -> str:
     return "" if count == total else f"; {count} of {total} records were judged"
 
 
+def _ending(trajectory: Trajectory) -> Ending | None:
+    """The solutions in closed form of a deep run's objective, beside its last record; None where there are none."""
+    problem, decay = trajectory.problem, trajectory.run.decay
+    if problem.depth == 1 or not len(trajectory) or trajectory.status.name == "diverged":
+        return None
+    from ufm.metrics import classify_solution
+    from ufm.solutions import dnc, linear_optimum, low_rank, srg, zero
+
+    known: list[Solution] = []
+    for build in (dnc, srg, partial(srg, variant="identity"), low_rank, linear_optimum, zero):
+        try:
+            found = build(problem, decay)
+        except (InvalidProblemError, IncompatibleError):  # the problem has no such solution
+            continue
+        if not any(
+            (found.rank, True) == (other.rank, abs(found.loss - other.loss) <= RESOLVED * other.loss)
+            for other in known
+        ):
+            known.append(found)
+    if not known:
+        return None
+    sought = known if problem.classes <= MOST_CLASSES else []
+    reached = classify_solution(trajectory, solutions=sought)
+    distances = {found.solution: found.distance for found in reached.distances}
+    rows = [
+        KnownSolution(one.name, one.loss, reached.loss - one.loss, distances.get(one.name, np.nan), one.rank)
+        for one in known
+    ]
+    return Ending(reached, tuple(sorted(rows, key=lambda row: row.loss)))
+
+
 def compare(trajectory: Trajectory) -> Report:
     """Find which claims apply to a run, and for each whether it holds, how exactly, or why it does not apply.
 
@@ -151,7 +271,8 @@ def compare(trajectory: Trajectory) -> Report:
     Returns
     -------
     Report
-        One row for each claim about runs; errors are judged against an error model, not a relative tolerance.
+        One row for each claim about runs; errors are judged against an error model, not a relative tolerance. For
+        two layers or more also the `Ending`: solutions in closed form, the one reached, whose loss is lower.
 
     Raises
     ------
@@ -164,8 +285,14 @@ def compare(trajectory: Trajectory) -> Report:
     >>> run = ufm.simulate(ufm.UFM(classes=3, width=4), ufm.GD(0.1), ufm.Coupled(0.01), steps=200)
     >>> ufm.compare(run)["zhao2026.thm3.2"].verdict
     'holds'
+    >>> problem, decay = ufm.DUFM(classes=2, width=4, depth=2), ufm.Coupled(0.01)
+    >>> run = ufm.simulate(problem, ufm.GD(0.5), decay, steps=5000, init=ufm.Gaussian(0.5))
+    >>> ending = ufm.compare(run).ending
+    >>> ending.name, ending["DNC"].difference < 1e-10, ending["zero"].lower
+    ('DNC', True, 'run')
     """
     if not isinstance(trajectory, Trajectory):
         raise invalid("compare.trajectory", trajectory, "a Trajectory, as simulate and load return it")
     run = trajectory.judged()
-    return Report(tuple(judge(claim, run) for claim in registry().values() if claim.applies is not None))
+    rows = tuple(judge(claim, run) for claim in registry().values() if claim.applies is not None)
+    return Report(rows, _ending(trajectory))
