@@ -25,8 +25,8 @@ from ufm.solutions import Solution, dnc, low_rank, srg
 
 CLASSES, WIDTH, PER_CLASS = 10, 25, 2
 LAM = 0.008
-START: Any = ufm.Start(ufm.Gaussian((2 / WIDTH) ** 0.5), H=ufm.Gaussian(WIDTH**-0.5))
-STEPS, QUICK_STEPS = 5000, 300
+GAINS = {"relu": 2.0, "identity": 1.0}  # a layer's weights start at the variance gain/width, H at 1/width
+QUICKER = 40  # times fewer steps
 SEEDS, QUICK_SEEDS = 16, 1
 DEPTHS = (2, 3, 4)
 MODELS = {
@@ -36,12 +36,12 @@ MODELS = {
     "MSE, linear": ("mse", "identity"),
 }
 QUICK_MODELS = ("MSE, ReLU", "CE, linear")
-OPTIMIZERS: dict[str, Any] = {
-    "GD": ufm.GD(ufm.Cosine(1.0)),
-    "momentum": ufm.Momentum(ufm.Cosine(0.1), 0.9),
-    "SignGD": ufm.SignGD(ufm.Cosine(0.0025)),
-    "Signum": ufm.Signum(ufm.Cosine(0.0025), 0.9),
-    "Adam": ufm.Adam(ufm.Cosine(0.005)),
+OPTIMIZERS: dict[str, tuple[Any, int]] = {  # with the number of steps
+    "GD": (ufm.GD(ufm.Cosine(1.0)), 10_000),
+    "momentum": (ufm.Momentum(ufm.Cosine(0.1), 0.9), 10_000),
+    "SignGD": (ufm.SignGD(ufm.Cosine(0.004)), 5000),
+    "Signum": (ufm.Signum(ufm.Cosine(0.004), 0.9), 5000),
+    "Adam": (ufm.Adam(ufm.Cosine(0.008)), 5000),
 }
 DECAYS = ("coupled", "decoupled")
 TOLERANCE = 0.05  # distance at which a state counts as a solution
@@ -54,7 +54,7 @@ NAMES = {"low rank": "opposed pairs", "SRG, kneser": "SRG"}
 def compute(quick: bool) -> xarray.Dataset:
     """The end of every run: what was reached, objective, ranks, DNC1 to DNC3 and NC0 of the last layer."""
     models = QUICK_MODELS if quick else tuple(MODELS)
-    seeds, steps = (QUICK_SEEDS, QUICK_STEPS) if quick else (SEEDS, STEPS)
+    seeds, fewer = (QUICK_SEEDS, QUICKER) if quick else (SEEDS, 1)
     shape = {
         "model": models, "depth": DEPTHS, "optimizer": tuple(OPTIMIZERS), "decay": DECAYS,
         "seed": tuple(range(seeds)),
@@ -66,18 +66,19 @@ def compute(quick: bool) -> xarray.Dataset:
     for (i, model), (j, depth) in product(enumerate(models), enumerate(DEPTHS)):
         loss, activation = MODELS[model]
         problem = ufm.DUFM(CLASSES, WIDTH, depth, PER_CLASS, activation=activation, loss=loss)
-        solutions = _solutions(problem)
+        solutions, start = _solutions(problem), _start(activation)
         known[i, j] = [solutions[n].loss if n in solutions else 0.0 for n in KNOWN if n != "zero"]
-        for k, optimizer in enumerate(OPTIMIZERS.values()):
+        for k, (name, (optimizer, all_steps)) in enumerate(OPTIMIZERS.items()):
+            steps = all_steps // fewer
             runs = [
-                Run(problem, optimizer, decay, START, steps, seed, ufm.At([0, steps // 20]))
-                for decay in (ufm.Coupled(LAM), ufm.Decoupled(_shrink(optimizer, steps)))
+                Run(problem, optimizer, decay, start, steps, seed, ufm.At([0, steps // 20]))
+                for decay in (ufm.Coupled(LAM), ufm.Decoupled(_shrink(name)))
                 for seed in range(seeds)
             ]
             for at, trajectory in enumerate(ensemble(runs)):
                 place = (i, j, k, *divmod(at, seeds))
-                for name, value in _end(trajectory, solutions).items():
-                    found[name][place] = value
+                for quantity, value in _end(trajectory, solutions).items():
+                    found[quantity][place] = value
     data = xarray.Dataset(
         {
             **{name: (tuple(shape), values) for name, values in found.items()},
@@ -98,26 +99,31 @@ def compute(quick: bool) -> xarray.Dataset:
         "caption": _caption(data),
         "source": "simulation by this package; closed forms of ufm.solutions, states named by ufm.metrics",
         "settings": (
-            f"K = {CLASSES}, n = {PER_CLASS}, width {WIDTH}, start {START!r}, {steps} steps, seeds 0 to {seeds - 1}; "
+            f"K = {CLASSES}, n = {PER_CLASS}, width {WIDTH}, coupled decay {LAM:g}, seeds 0 to {seeds - 1}; "
             + "; ".join(
-                f"{optimizer!r}, decoupled decay {_shrink(optimizer, steps):g}"
-                for optimizer in OPTIMIZERS.values()
+                f"{optimizer!r}, {steps // fewer} steps, decoupled decay {_shrink(name):g}"
+                for name, (optimizer, steps) in OPTIMIZERS.items()
             )
-            + f"; coupled decay {LAM:g} throughout; a solution is reached within the distance {TOLERANCE:g}; "
-            "dnc1 to dnc3 are those of the last hidden layer, -1 where all class means are 0; nc0_law: 0 the law does "
-            "not apply, 1 it holds, 2 inconclusive, 3 it fails"
+            + f"; start {', '.join(f'{name} {_start(name)!r}' for name in GAINS)}; a solution is reached within the "
+            f"distance {TOLERANCE:g}; dnc1 to dnc3 are those of the last hidden layer, -1 where all class means are 0; "
+            "nc0_law: 0 the law does not apply, 1 it holds, 2 inconclusive, 3 it fails"
         ),
     }
     return data
 
 
-def _shrink(optimizer: Any, steps: int) -> float:
-    """Decoupled rate at which all optimizers shrink the state by the same factor over the run; LAM for GD.
+def _start(activation: str) -> Any:
+    """Start at which signals keep their size from layer to layer."""
+    return ufm.Start(ufm.Gaussian((GAINS[activation] / WIDTH) ** 0.5), H=ufm.Gaussian(WIDTH**-0.5))
+
+
+def _shrink(name: str) -> float:
+    """Decoupled rate at which all optimizers shrink the state by the same factor over a whole run; LAM for GD.
 
     For momentum that is LAM/(1 - beta), at which its fixed points are the critical points of the objective.
     """
-    paths = [rates(one.lr, steps).sum() for one in (OPTIMIZERS["GD"], optimizer)]
-    return float(LAM * paths[0] / paths[1])
+    own, GD = (float(rates(one.lr, steps).sum()) for one, steps in (OPTIMIZERS[name], OPTIMIZERS["GD"]))
+    return LAM * GD / own
 
 
 def _solutions(problem: ufm.DUFM) -> dict[str, Solution]:
@@ -142,7 +148,9 @@ def _end(trajectory: ufm.Trajectory, solutions: dict[str, Solution]) -> dict[str
         tolerance=TOLERANCE,
     )
     row = judge(registry()[LAW], trajectory.judged())
-    metrics = {name: float(np.nan_to_num(getattr(state, name)[-1], nan=-1.0)) for name in ("dnc1", "dnc2", "dnc3")}
+    metrics = {
+        name: float(np.nan_to_num(getattr(state, name)[-1], nan=-1.0)) for name in ("dnc1", "dnc2", "dnc3")
+    }
     return {
         "ratio": state.loss / solutions["DNC"].loss,
         "rank": state.rank,
@@ -212,7 +220,9 @@ def draw(data: xarray.Dataset) -> Figure:
         grid[-1, 2 * j + 1].set_xlabel("F / F of DNC")
     seen = data["counts"].sum([d for d in data["counts"].dims if d != "solution"]).values > 0
     patches = [
-        Patch(color=_colour(name), label=NAMES.get(name, name)) for name, any_ in zip(REACHED, seen, strict=True) if any_
+        Patch(color=_colour(name), label=NAMES.get(name, name))
+        for name, once in zip(REACHED, seen, strict=True)
+        if once or name in data["closed_form"]
     ]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=7)
     return figure
@@ -253,7 +263,7 @@ def _points(ax: Axes, one: xarray.Dataset) -> None:
     for place, values, codes in zip(_places(len(ratios) // 2), ratios, reached, strict=True):
         jitter = np.linspace(-0.3, 0.3, len(values)) if len(values) > 1 else 0.0
         colours = [_colour(REACHED[code]) for code in codes]
-        ax.scatter(values, place + jitter, s=7, c=colours, edgecolors="black", linewidths=0.15)
+        ax.scatter(values, place + jitter, s=8, c=colours, edgecolors="black", linewidths=0.2)
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(FixedLocator([0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0]))
     ax.xaxis.set_minor_locator(NullLocator())

@@ -44,7 +44,8 @@ def ends(problem, state, lr, steps, seeds) -> list[tuple[str, float, float]]:
     solutions = solutions_of(problem)
     started = solutions[state]
     runs = [
-        Run(problem, ufm.GD(lr), DECAY, with_noise(started, seed), steps, record=ufm.At([0])) for seed in seeds
+        Run(problem, ufm.GD(lr), DECAY, with_noise(started, seed), steps, record=ufm.At([0]))
+        for seed in seeds
     ]
     found = []
     for trajectory in ensemble(runs):

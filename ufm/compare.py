@@ -136,7 +136,9 @@ class Ending:
                 f"{row.name:{width}s}  {row.loss:11.7g}  {row.difference:+10.2e}  {row.lower:8s}  {distance}"
                 f"  {row.rank:4d}{mark}"
             )
-        return "\n".join([*lines, f"the run ends at loss {self.classification.loss:.7g}, {self.classification}"])
+        return "\n".join(
+            [*lines, f"the run ends at loss {self.classification.loss:.7g}, {self.classification}"]
+        )
 
 
 @dataclass(frozen=True)
