@@ -137,3 +137,24 @@ def test_three_layers(state) -> None:
         assert all(name != state and excess < 0 for name, excess, _ in found)
     else:
         assert all(name == state and 0 <= excess < 1e-5 for name, excess, _ in found)
+
+
+@pytest.mark.slow
+def test_sign_descent_stalls_at_kinks_that_are_no_critical_points() -> None:
+    """Coordinate by coordinate nothing descends there, but a direction does, and gradient descent takes it."""
+    problem, decay = ufm.DUFM(classes=10, width=25, depth=3, per_class=2), ufm.Coupled(0.008)
+    start = ufm.Start(ufm.Gaussian((2 / 25) ** 0.5), H=ufm.Gaussian(0.2))
+    collapse = dnc(problem, decay).loss
+    for optimizer, stalls in (
+        (ufm.SignGD(ufm.Cosine(0.004)), True),
+        (ufm.Signum(ufm.Cosine(0.004), 0.9), False),
+    ):
+        run = ufm.simulate(problem, optimizer, decay, steps=5000, init=start, record=ufm.At([0]))
+        end = run.state(1)
+        assert (run.loss[-1] > 1.01 * collapse) == stalls
+        if stalls:
+            found = certify(problem, decay, end, kink=1e-3, tolerance=1e-4)
+            assert found.verdict == "not critical"
+            assert found.gradient > 1e-3
+            on = ufm.simulate(problem, ufm.GD(ufm.Cosine(0.5)), decay, steps=3000, init=ufm.Given(**end))
+            assert on.loss[-1] < run.loss[-1] - 0.005 * collapse

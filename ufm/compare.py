@@ -5,7 +5,7 @@ A deep one is also held against the solutions of its objective in closed form: w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -240,13 +240,16 @@ def _ending(trajectory: Trajectory) -> Ending | None:
     from ufm.solutions import dnc, linear_optimum, low_rank, srg, zero
 
     known: list[Solution] = []
-    for build in (dnc, srg, partial(srg, variant="identity"), low_rank, linear_optimum, zero):
+    builders: tuple[Callable[..., Solution], ...] = (
+        dnc, srg, partial(srg, variant="identity"), low_rank, linear_optimum, zero,
+    )  # fmt: skip
+    for build in builders:
         try:
             found = build(problem, decay)
         except (InvalidProblemError, IncompatibleError):  # the problem has no such solution
             continue
         if not any(
-            (found.rank, True) == (other.rank, abs(found.loss - other.loss) <= RESOLVED * other.loss)
+            found.rank == other.rank and abs(found.loss - other.loss) <= RESOLVED * other.loss
             for other in known
         ):
             known.append(found)
