@@ -185,10 +185,11 @@ def _caption(data: xarray.Dataset) -> str:
     return (
         f"Ends of {data['ratio'].size} runs on the DUFM with K = {CLASSES}, n = {PER_CLASS}, width {WIDTH}: bars count "
         "the solutions reached, points are the objective F over that of deep neural collapse (DNC), one for each seed; "
-        f"vertical lines are the closed forms. F holds the coupled decay {LAM:g} for every run. Coupled decay makes F "
-        "what all these optimizers minimise; a decoupled run minimises F only under GD and, at the rate lambda/(1 - "
-        "beta) chosen here, momentum: the sign and adaptive methods have other fixed points, and their F is a mere "
-        "yardstick. Their decoupled rate shrinks the state by the same factor over the run as GD's. Reached under "
+        f"vertical lines are the closed forms. F holds the coupled decay {LAM:g} for every run. In general a decoupled "
+        "run minimises no fixed objective. Under GD, and under momentum at the rate lambda/(1 - beta) chosen here, its "
+        "fixed points are still the critical points of F; the sign and adaptive methods have others, F is a mere "
+        "yardstick for them, and frames at any scale count as DNC. Their decoupled rate shrinks the state by the same "
+        "factor over the run as that of GD. Reached under "
         f"coupled decay, {coupled}. Median F, decoupled over coupled: GD and momentum {float(GD.min()):.3f} to "
         f"{float(GD.max()):.3f}, sign and adaptive methods {float(adaptive.min()):.2f} to {float(adaptive.max()):.2f}. "
         f"The row-sum law of NC0 was judged in {int((law > 0).sum())} runs (cross-entropy, GD and momentum) and holds "
@@ -265,7 +266,7 @@ def _points(ax: Axes, one: xarray.Dataset) -> None:
         colours = [_colour(REACHED[code]) for code in codes]
         ax.scatter(values, place + jitter, s=8, c=colours, edgecolors="black", linewidths=0.2)
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator([0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0]))
+    ax.xaxis.set_major_locator(FixedLocator([0.7, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter("{x:g}")
     ax.tick_params(axis="y", length=0)
