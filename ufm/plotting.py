@@ -20,14 +20,16 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 __all__ = [
-    "COLOURS", "LABELS", "alpha_axis", "demo_figure", "dots_and_line", "error_strip", "floor_curve",
-    "heatmap", "legend_below", "level", "log_axis", "metric_curves", "nc0_curve", "phases", "place_marks",
-    "ring", "sequence", "signed_curve", "style",
+    "COLOURS", "LABELS", "alpha_axis", "demo_figure", "dots_and_line", "error_bars", "error_strip",
+    "floor_curve", "heatmap", "legend_below", "level", "log_axis", "metric_curves", "nc0_curve", "phases",
+    "place_marks", "ring", "sequence", "signed_curve", "signed_matrix", "spread_curve", "style",
+    "subscript",
 ]  # fmt: skip
 
 COLOURS: Mapping[str, str] = {
@@ -571,6 +573,17 @@ def sequence(count: int) -> list[str]:
     return [to_hex(colormaps["viridis"](x)) for x in np.linspace(0.0, 0.8, count)]
 
 
+def subscript(number: int) -> str:
+    """Digits of a whole number >= 0 as an index.
+
+    Examples
+    --------
+    >>> "M" + subscript(10)
+    'M₁₀'
+    """
+    return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+
+
 def ring(ax: Axes, x: float, y: float) -> Line2D:
     """Mark a point by a black ring."""
     [mark] = ax.plot([x], [y], "o", markerfacecolor="none", color="black", markersize=6.0, zorder=4)
@@ -618,3 +631,106 @@ def level(ax: Axes, value: float, start: float, stop: float, colour: str, label:
     """Mark an expected final value by a dotted line over the last steps, drawn on top."""
     [line] = ax.plot([start, stop], [value, value], ":", color=colour, linewidth=1.2, label=label, zorder=4)
     return line
+
+
+def spread_curve(
+    ax: Axes,
+    steps: np.ndarray,
+    runs: np.ndarray,
+    *,
+    colour: str = SIMULATION,
+    label: str = "mean and 1 sd of the runs",
+    dots: int = 40,
+) -> list[Artist]:
+    """Draw the mean over runs as dots and one standard deviation about it as a band.
+
+    On a logarithmic ordinate, which must be set before, both are those of the logarithms; values that are not
+    positive are left out.
+
+    Parameters
+    ----------
+    ax : Axes
+        Drawn on.
+    steps : ndarray, shape (records,)
+        Recorded steps.
+    runs : ndarray, shape (runs, records)
+        Values, at least two runs.
+    colour : str
+        Of dots and band.
+    label : str
+        Name of the dots in a legend.
+    dots : int
+        About how many records are shown as dots; the band has them all.
+
+    Returns
+    -------
+    list of Artist
+        Dots, band.
+    """
+    logarithmic = ax.get_yscale() == "log"
+    values = np.log10(_positive(runs)) if logarithmic else np.asarray(runs, dtype=float)
+    shown = ~np.isnan(values).any(axis=0)
+    x, values = np.asarray(steps)[shown], values[:, shown]
+    mean, spread = values.mean(axis=0), values.std(axis=0, ddof=1)
+    middle, low, high = (
+        10.0**curve if logarithmic else curve for curve in (mean, mean - spread, mean + spread)
+    )
+    band = ax.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0, zorder=1)
+    some = _some(len(x), dots)
+    [points] = ax.plot(x[some], middle[some], "o", color=colour, markeredgewidth=0, markersize=3.0, label=label)
+    return [points, band]
+
+
+def error_bars(
+    ax: Axes, x: np.ndarray, values: np.ndarray, errors: np.ndarray, *, colour: str, label: str, marker: str = "o"
+) -> Artist:
+    """Draw simulated values as markers with error bars.
+
+    Parameters
+    ----------
+    ax : Axes
+        Drawn on.
+    x, values : ndarray, shape (points,)
+        Abscissa and values.
+    errors : ndarray, shape (points,) or (2, points)
+        Lengths of the bars, or those below and above.
+    colour, label, marker : str
+        Look, and name in a legend.
+
+    Returns
+    -------
+    Artist
+        Markers with their bars.
+    """
+    return ax.errorbar(
+        x, values, errors, fmt=marker, color=colour, markerfacecolor="none", markersize=4.0, elinewidth=0.9,
+        capsize=1.8, capthick=0.7, label=label, zorder=3,
+    )  # fmt: skip
+
+
+def signed_matrix(ax: Axes, values: np.ndarray, title: str = "") -> AxesImage:
+    """Draw a matrix in units of its largest entry, blue below zero, white at it and red above, without ticks.
+
+    Parameters
+    ----------
+    ax : Axes
+        Drawn on.
+    values : ndarray, shape (rows, columns)
+        Finite, not all zero.
+    title : str
+        Above the matrix.
+
+    Returns
+    -------
+    AxesImage
+        The cells, from -1 to 1.
+    """
+    image = ax.imshow(
+        values / np.abs(values).max(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest", aspect="auto"
+    )
+    ax.set_title(title)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(True)
+    return image
