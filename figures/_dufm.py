@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 import ufm
+from ufm import plotting
 from ufm.ensemble import ensemble
 from ufm.run import Run
 from ufm.trajectory import Trajectory
@@ -46,3 +49,16 @@ def ordered_units(M: np.ndarray) -> np.ndarray:
     signs = np.where(np.abs(alive) > ALIVE * size.max(), np.sign(alive), 0.0)
     order = np.lexsort((*np.round(alive.T[::-1], 2), *signs.T[::-1]))[::-1]
     return np.concatenate([alive[order], np.zeros((len(M) - len(alive), M.shape[1]))])
+
+
+def runs_by_rank(ax: Axes, ranks: np.ndarray, ratio: np.ndarray, shown: tuple[float, float]) -> None:
+    """Draw the loss ratio of every run beside its rank, the best one ringed; runs above the panel are counted."""
+    places = ranks + 0.3 * np.sin(2.4 * np.arange(len(ranks)))
+    ax.plot(places, ratio, "o", color=plotting.SIMULATION, markersize=2.4, markeredgewidth=0, label="runs")
+    best = int(np.argmin(ratio))
+    plotting.ring(ax, float(places[best]), float(ratio[best]))
+    ax.set_ylim(*shown)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    above = int((ratio > shown[1]).sum())
+    if above:
+        ax.text(0.02, 0.98, f"{above} runs above", transform=ax.transAxes, va="top", fontsize=6.5)

@@ -1,4 +1,4 @@
-"""Where low-rank states of the ReLU DUFM win and who finds them: loss ratio, rank against decay, P(DNC) against width."""
+"""Low-rank states of the ReLU DUFM: loss over that of DNC, rank found against decay, share of DNC against width."""
 
 from __future__ import annotations
 
@@ -77,9 +77,7 @@ def _ratios() -> dict[str, tuple[tuple[str, str], np.ndarray]]:
             collapsed, state = dnc(problem, decay), srg(problem, decay)
             values = [problem.value(one.blocks, decay) for one in (state, collapsed)]
             found["kneser"][i, j] = state.loss / collapsed.loss
-            found["best"][i, j] = (
-                graph.loss(r, DECAY, [DECAY] * depth, variant="best") / collapsed.loss
-            )
+            found["best"][i, j] = graph.loss(r, DECAY, [DECAY] * depth, variant="best") / collapsed.loss
             found["explicit"][i, j] = values[0] / values[1]
     return {name: (axes, values) for name, values in found.items()}
 
@@ -98,8 +96,8 @@ def _caption(data: xarray.Dataset, steps: int) -> str:
     best = float(data["width_loss"].min() / data["dnc_loss"])
     return (
         f"(a) Loss of the SRG over that of neural collapse, K = r(r-1)/2, all decays {DECAY:g}, n = 1: closed form of "
-        "the Kneser variant (solid) and of the best last two layers found (dashed), and explicit Kneser states evaluated "
-        "by the simulator (markers); beyond these r collapse itself shrinks to zero for L = 5. "
+        "the Kneser variant (solid) and of the best last two layers known (dashed), and explicit Kneser states by the "
+        "simulator (markers); beyond these r collapse itself shrinks to zero for L = 5. "
         f"(b) Rank of the class means M_3 (before the ReLU, singular values above a hundredth of the largest) at "
         f"L = {DEPTH}, width {RANK_WIDTH} over the decay: mean and standard error. The paper's caption gives K = 10 or "
         f"K = 15, two readings differ, so both are shown. (c) Share of runs in which M_3 has rank K = {CLASSES}, that "
@@ -133,9 +131,7 @@ def _draw_ratios(ax: Axes, data: xarray.Dataset) -> None:
         one, shade = data.sel(depth=depth), plotting.COLOURS[colour]
         ax.plot(r, one["kneser"].values, "-", color=shade, linewidth=0.9)
         ax.plot(r, one["best"].values, "--", color=shade, linewidth=0.9)
-        ax.plot(
-            r, one["explicit"].values, marker, color=shade, markerfacecolor="none", label=f"L = {depth}"
-        )
+        ax.plot(r, one["explicit"].values, marker, color=shade, markerfacecolor="none", label=f"L = {depth}")
     ax.plot([], [], "-", color=plotting.PREDICTION, linewidth=0.9, label="Kneser")
     ax.plot([], [], "--", color=plotting.PREDICTION, linewidth=0.9, label="best design")
     ax.set_ylim(0.47, 1.1)

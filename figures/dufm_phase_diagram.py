@@ -15,7 +15,7 @@ from ufm.theory import deep_cross_entropy as entropy
 from ufm.theory import strongly_regular_graph as graph
 
 LOSSES = ("mse", "ce")
-PHASES = ("zero", "DNC", "one graph", "graphs and DNC", "opposed pairs")
+PHASES = ("zero", "DNC", "one graph", "several blocks", "opposed pairs")
 SHADES = ("#d9d9d9", "#56B4E9", "#D55E00", "#E69F00", "#009E73")
 DEPTHS = {"mse": (3, 4, 6), "ce": (2, 3, 6)}  # of the panels over K
 CLASSES, ALL_DEPTHS = np.arange(2, 46), np.arange(1, 9)
@@ -89,7 +89,7 @@ def _squared_error(K: int, depth: int, decay: np.ndarray) -> tuple[np.ndarray, n
     phase = np.select(
         [least[K] >= 0.5 - SAME, number == 0, (number == 1) & (inside == K)],
         [PHASES.index("zero"), PHASES.index("DNC"), PHASES.index("one graph")],
-        PHASES.index("graphs and DNC"),
+        PHASES.index("several blocks"),
     )
     return phase.astype(np.int32), least[K] / (K * alone[1])
 
@@ -142,12 +142,12 @@ def _caption(data: xarray.Dataset) -> str:
     return (
         "The closed-form solution of least loss, all decays lambda, n = 1. Top, squared error with ReLU: zero, neural "
         "collapse (DNC), one graph state (SRG and its variants: edges, Kneser, best design) on all classes, or the "
-        "best division of the classes into graphs and collapsed ones; each state at its best scales with output a "
+        "best division into several blocks, graphs and collapsed classes; each state at its best scales with output a "
         "multiple of the targets. At L <= 2 there are no graph states, and DNC is optimal (recalled). Bottom, "
         "cross-entropy with linear layers: zero, DNC, or classes opposed in pairs (odd K: one class left over). Black "
-        "line: where DNC and zero have the same loss; graphs and pairs outlive it. Fourth column: over depth at "
-        f"K = {FIXED_CLASSES}. Only these families are compared: for K = 3, 4, 5 at L = 4 gradient descent finds states "
-        "below DNC (figure dufm_small_k), deep cross-entropy has states of rank 2, and mixtures are left out. Least "
+        "line: where DNC and zero have the same loss; graphs and pairs outlive it. Fourth column: over depth, "
+        f"K = {FIXED_CLASSES}. Only these families are compared: gradient descent finds states below DNC for K = 3, 4, "
+        "5 at L = 4 (figure dufm_small_k), and deep cross-entropy has states of rank 2 and mixtures, left out. Least "
         f"loss over the better of DNC and zero shown: squared error {least['mse']:.3f}, cross-entropy "
         f"{least['ce']:.3f}."
     )

@@ -76,7 +76,8 @@ def _caption(data: xarray.Dataset) -> str:
         f"{PROBLEM.widths[0]}, all decays {DECAY.rate:g}, learning rate {LR:g}, {RUNS} runs: mean over the runs (dots) "
         "and one standard deviation (bands and bars; of the logarithms for DNC1). (a) Loss with the closed forms of "
         f"neural collapse, {high:.6f}, and of the SRG, {low:.6f}; each run is a thin line. (b) DNC1 of every layer's "
-        "input s(H_l), trace of the within-class over that of the between-class covariance. (c, d) Singular "
+        "input s(H_l), trace of the within-class over that of the between-class covariance; where it levels off, steps "
+        "of fixed size straddle kinks of the ReLU (the level falls with the learning rate). (c, d) Singular "
         "values of the class means before the ReLU at the end, and those of the two closed forms. The paper states "
         "K, L, decay, learning rate, width and number of runs; it leaves open n, start and steps, which are here "
         f"n = {PROBLEM.per_class}, {START}, {int(data['step'][-1])} steps. Losses at the end {end.min():.5f} to "
@@ -113,8 +114,7 @@ def _losses(ax: Axes, data: xarray.Dataset) -> None:
     for name, (colour, dash) in SOLUTIONS.items():
         value = data["exact_loss"].sel(solution=name).item()
         ax.axhline(value, color=plotting.COLOURS[colour], linestyle=dash, linewidth=1.0, label=name)
-    low, zero = data["exact_loss"].min().item(), 0.5
-    ax.set_ylim(0.9 * low, 1.1 * zero)
+    ax.set_ylim(0.9 * data["exact_loss"].min().item(), 2.0 * data["exact_loss"].max().item())
     ax.set_ylabel(plotting.LABELS["loss"])
     ax.set_title("(a) objective", loc="left")
     ax.legend(fontsize=6.5, loc="upper right")
@@ -138,7 +138,13 @@ def _spectra(ax: Axes, one: xarray.Dataset) -> None:
     for name, (colour, dash) in SOLUTIONS.items():
         exact = one["exact_singular"].sel(solution=name).values
         ax.step(
-            index, exact, where="mid", linestyle=dash, color=plotting.COLOURS[colour], linewidth=1.0, label=name
+            index,
+            exact,
+            where="mid",
+            linestyle=dash,
+            color=plotting.COLOURS[colour],
+            linewidth=1.0,
+            label=name,
         )
     plotting.error_bars(
         ax,

@@ -677,12 +677,21 @@ def spread_curve(
     )
     band = ax.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0, zorder=1)
     some = _some(len(x), dots)
-    [points] = ax.plot(x[some], middle[some], "o", color=colour, markeredgewidth=0, markersize=3.0, label=label)
+    [points] = ax.plot(
+        x[some], middle[some], "o", color=colour, markeredgewidth=0, markersize=3.0, label=label
+    )
     return [points, band]
 
 
 def error_bars(
-    ax: Axes, x: np.ndarray, values: np.ndarray, errors: np.ndarray, *, colour: str, label: str, marker: str = "o"
+    ax: Axes,
+    x: np.ndarray,
+    values: np.ndarray,
+    errors: np.ndarray,
+    *,
+    colour: str,
+    label: str,
+    marker: str = "o",
 ) -> Artist:
     """Draw simulated values as markers with error bars.
 
