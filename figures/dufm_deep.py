@@ -17,7 +17,8 @@ from ufm.solutions import dnc
 from ufm.theory import strongly_regular_graph as graph
 
 PROBLEM = ufm.DUFM(classes=15, width=20, depth=7)
-DECAY, LR = ufm.Coupled(0.001), 0.5
+RATE, LR = 0.001, 0.5
+DECAY = ufm.Coupled(RATE)
 VERTICES = 6
 STEPS, QUICK_STEPS = 30_000, 6_000
 SEEDS, QUICK_SEEDS = 64, 16
@@ -36,7 +37,7 @@ def compute(quick: bool) -> xarray.Dataset:
     order = leaves_list(linkage(means[LAYERS[-1] - 1].T, "average", optimal_ordering=True))
     shown = [means[layer - 1][:, order] for layer in LAYERS]
     singular = [layer_spectra(PROBLEM, state, stage=stage)[LAYERS[-1] - 1] for stage in ("pre", "post")]
-    rates = (DECAY.rate, [DECAY.rate] * PROBLEM.depth)
+    weights = [RATE] * PROBLEM.depth
     data = xarray.Dataset(
         {
             "loss": ("seed", losses),
@@ -46,7 +47,7 @@ def compute(quick: bool) -> xarray.Dataset:
             "singular": (("stage", "index"), np.stack(singular)),
             "exact_loss": (
                 "variant",
-                [graph.loss(VERTICES, *rates, variant=variant) for variant in VARIANTS],
+                [graph.loss(VERTICES, RATE, weights, variant=variant) for variant in VARIANTS],
             ),
             "dnc_loss": ((), dnc(PROBLEM, DECAY).loss),
         },
@@ -80,9 +81,9 @@ def _caption(data: xarray.Dataset, steps: int) -> str:
         "matrix of M_6, classes in an order that puts similar ones side by side, each in units of its largest entry; "
         "singular values of M_6 and of s(M_6); loss of every run over that of collapse, by the rank of M_6 (runs above "
         "the panel are counted). The paper states K and L and leaves open n, width, decay, start and steps; here "
-        f"n = 1, width {PROBLEM.widths[0]}, all decays {DECAY.rate:g}, learning rate {LR:g}, {START}, {steps} steps. "
-        f"Loss over that of neural collapse: best run {ratio[best]:.4f}, with ranks {ranks} of M_1 to M_{PROBLEM.depth}; SRG with "
-        f"r = {VERTICES}: Kneser {kneser:.4f}, best design {design:.4f}."
+        f"n = 1, width {PROBLEM.widths[0]}, all decays {RATE:g}, learning rate {LR:g}, {START}, {steps} steps. "
+        f"Loss over that of neural collapse: best run {ratio[best]:.4f}, with ranks {ranks} of M_1 to "
+        f"M_{PROBLEM.depth}; SRG with r = {VERTICES}: Kneser {kneser:.4f}, best design {design:.4f}."
     )
 
 
@@ -103,7 +104,7 @@ def draw(data: xarray.Dataset) -> Figure:
     _spectra(axes[3], data, name)
     _runs(axes[4], data, name)
     figure.suptitle(
-        f"K = {data.sizes['place']}, L = {data.sizes['layer']}, width {PROBLEM.widths[0]}, λ = {DECAY.rate:g}: best "
+        f"K = {data.sizes['place']}, L = {data.sizes['layer']}, width {PROBLEM.widths[0]}, λ = {RATE:g}: best "
         f"of {data.sizes['seed']} runs, and all of them",
         fontsize=9,
     )

@@ -70,15 +70,16 @@ def _squared_error(K: int, depth: int, decay: np.ndarray) -> tuple[np.ndarray, n
     Blocks decouple, so the least loss of m of the K classes follows from that of fewer: the last block is one class
     by itself (collapsed, or zero), or a graph in the cheapest of its variants.
     """
-    sizes = [1] + [graph.classes_of(r) for r in range(4, K + 1) if depth >= 3 and graph.classes_of(r) <= K]
-    alone = {size: _block(size, K, depth, decay) for size in sizes}
+    alone = {1: _block([graph.collapsed_block(1)], K, depth, decay)}
+    for r in range(4, K + 1) if depth >= 3 else ():
+        if graph.classes_of(r) <= K:
+            variants = [graph.graph_block(r, variant) for variant in graph.VARIANTS]
+            alone[graph.classes_of(r)] = _block(variants, K, depth, decay)
     least = [np.zeros_like(decay)]
     graphs = [np.zeros((2, len(decay)), int)]  # number of graphs, and of classes in them
     for m in range(1, K + 1):
         value, held = least[m - 1] + alone[1], graphs[m - 1].copy()
-        for size in sizes[1:]:
-            if size > m:
-                break
+        for size in (size for size in alone if 1 < size <= m):
             other = least[m - size] + alone[size]
             better = other < value - SAME
             value = np.where(better, other, value)
@@ -94,14 +95,12 @@ def _squared_error(K: int, depth: int, decay: np.ndarray) -> tuple[np.ndarray, n
     return phase.astype(np.int32), least[K] / (K * alone[1])
 
 
-def _block(size: int, K: int, depth: int, decay: np.ndarray) -> np.ndarray:
-    """Part of the loss that a block takes at best, zero included; output a multiple of the targets."""
-    blocks = [graph.collapsed_block(1)]
-    if size > 1:
-        blocks = [graph.graph_block(graph.vertices_of(size), variant) for variant in graph.VARIANTS]
-    spread = min(graph.block_spread(block, depth) for block in blocks)
-    missing = collapse.shortfall(K * decay * spread / size, depth)
-    return size / K * np.minimum(0.5, collapse.stationary_loss(1 - missing, depth, missing))
+def _block(variants: list[graph.Block], K: int, depth: int, decay: np.ndarray) -> np.ndarray:
+    """Part of the loss that the cheapest variant of a block takes, or zero; output a multiple of the targets."""
+    cheapest = min(variants, key=lambda block: float(graph.block_spread(block, depth)))
+    missing = collapse.shortfall(graph.block_strength(cheapest, K, decay, depth), depth)
+    share = cheapest.classes / K
+    return np.asarray(share * np.minimum(0.5, collapse.stationary_loss(1 - missing, depth, missing)))
 
 
 def _squared_error_limit(K: int, depth: int) -> float:

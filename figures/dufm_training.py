@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray
 from matplotlib.axes import Axes
@@ -62,7 +64,7 @@ def compute(quick: bool) -> xarray.Dataset:
     return data
 
 
-def _singular(problem: ufm.DUFM, state: object) -> np.ndarray:
+def _singular(problem: ufm.DUFM, state: Any) -> np.ndarray:
     """Singular values of the class means of every layer before its ReLU, shape (L, K)."""
     return layer_spectra(problem, state, stage="pre")
 

@@ -19,6 +19,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import Normalize, to_hex
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
@@ -692,7 +693,7 @@ def error_bars(
     colour: str,
     label: str,
     marker: str = "o",
-) -> Artist:
+) -> ErrorbarContainer:
     """Draw simulated values as markers with error bars.
 
     Parameters
@@ -708,7 +709,7 @@ def error_bars(
 
     Returns
     -------
-    Artist
+    ErrorbarContainer
         Markers with their bars.
     """
     return ax.errorbar(
