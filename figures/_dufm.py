@@ -61,4 +61,4 @@ def runs_by_rank(ax: Axes, ranks: np.ndarray, ratio: np.ndarray, shown: tuple[fl
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     above = int((ratio > shown[1]).sum())
     if above:
-        ax.text(0.02, 0.98, f"{above} runs above", transform=ax.transAxes, va="top", fontsize=6.5)
+        ax.text(0.02, 0.98, f"{above} above", transform=ax.transAxes, va="top", fontsize=6.5)

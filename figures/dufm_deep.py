@@ -93,9 +93,11 @@ def draw(data: xarray.Dataset) -> Figure:
     axes = figure.subplots(1, 5, width_ratios=[1, 1, 1, 1.05, 1.35])
     for ax, layer in zip(axes, data["shown"].values, strict=False):
         M = data["means"].sel(shown=layer).values
-        plotting.signed_matrix(ax, M[np.abs(M).max(axis=1) > 0], f"M{plotting.subscript(layer)}, best run")
+        plotting.signed_matrix(
+            ax, M[np.abs(M).max(axis=1) > 0], f"M{plotting.subscript(layer)}, best run", "auto"
+        )
     name = f"M{plotting.subscript(data['shown'].values[-1])}"
-    plotting.signed_matrix(axes[2], data["gram"].values, f"{name}ᵀ{name}")
+    plotting.signed_matrix(axes[2], data["gram"].values, f"{name}ᵀ{name}", "auto")
     names = [str(k) for k in data["class"].values]
     for ax in axes[:3]:
         ax.set_xticks(range(len(names)), names, fontsize=4.5)

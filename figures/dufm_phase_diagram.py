@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import xarray
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
@@ -19,6 +20,7 @@ PHASES = ("zero", "DNC", "one graph", "several blocks", "opposed pairs")
 SHADES = ("#d9d9d9", "#56B4E9", "#D55E00", "#E69F00", "#009E73")
 DEPTHS = {"mse": (3, 4, 6), "ce": (2, 3, 6)}  # of the panels over K
 CLASSES, ALL_DEPTHS = np.arange(2, 46), np.arange(1, 9)
+VERTICES = tuple(range(4, 11))  # of graphs on up to 45 classes
 FIXED_CLASSES = 10  # of the panels over L
 DECAYS = {"mse": (1e-3, 0.5), "ce": (1e-3, 1.0)}
 POINTS, QUICK_POINTS = 240, 80
@@ -46,9 +48,12 @@ def compute(quick: bool) -> xarray.Dataset:
         variables[f"{loss}_limit"] = ((f"{loss}_depth", "classes"), edges)
         edges = np.array([limit[loss](FIXED_CLASSES, int(L)) for L in ALL_DEPTHS])
         variables[f"{loss}_limit_depths"] = (("depth",), edges)
+    sizes = [[_graph_limit(r, L) for r in VERTICES] for L in DEPTHS["mse"]]
+    variables["mse_graph_limit"] = (("mse_depth", "vertices"), np.array(sizes))
     data = xarray.Dataset(
         variables,
         {
+            "vertices": list(VERTICES),
             "classes": CLASSES.astype(np.int32),
             "depth": ALL_DEPTHS.astype(np.int32),
             **{f"{loss}_depth": list(DEPTHS[loss]) for loss in LOSSES},
@@ -70,11 +75,10 @@ def _squared_error(K: int, depth: int, decay: np.ndarray) -> tuple[np.ndarray, n
     Blocks decouple, so the least loss of m of the K classes follows from that of fewer: the last block is one class
     by itself (collapsed, or zero), or a graph in the cheapest of its variants.
     """
-    alone = {1: _block([graph.collapsed_block(1)], K, depth, decay)}
+    alone = {1: _block(graph.collapsed_block(1), K, depth, decay)}
     for r in range(4, K + 1) if depth >= 3 else ():
         if graph.classes_of(r) <= K:
-            variants = [graph.graph_block(r, variant) for variant in graph.VARIANTS]
-            alone[graph.classes_of(r)] = _block(variants, K, depth, decay)
+            alone[graph.classes_of(r)] = _block(_cheapest(r, depth), K, depth, decay)
     least = [np.zeros_like(decay)]
     graphs = [np.zeros((2, len(decay)), int)]  # number of graphs, and of classes in them
     for m in range(1, K + 1):
@@ -95,17 +99,27 @@ def _squared_error(K: int, depth: int, decay: np.ndarray) -> tuple[np.ndarray, n
     return phase.astype(np.int32), least[K] / (K * alone[1])
 
 
-def _block(variants: list[graph.Block], K: int, depth: int, decay: np.ndarray) -> np.ndarray:
-    """Part of the loss that the cheapest variant of a block takes, or zero; output a multiple of the targets."""
-    cheapest = min(variants, key=lambda block: float(graph.block_spread(block, depth)))
-    missing = collapse.shortfall(graph.block_strength(cheapest, K, decay, depth), depth)
-    share = cheapest.classes / K
+def _block(block: graph.Block, K: int, depth: int, decay: np.ndarray) -> np.ndarray:
+    """Part of the loss that a block takes at best, zero included; output a multiple of the targets."""
+    missing = collapse.shortfall(graph.block_strength(block, K, decay, depth), depth)
+    share = block.classes / K
     return np.asarray(share * np.minimum(0.5, collapse.stationary_loss(1 - missing, depth, missing)))
 
 
 def _squared_error_limit(K: int, depth: int) -> float:
     """Decay at which DNC and zero have the same loss."""
     return float(collapse.zero_limit(depth) / K)
+
+
+def _cheapest(r: int, depth: int) -> graph.Block:
+    """The variant of least loss, at every decay, of a graph on r vertices."""
+    variants = [graph.graph_block(r, variant) for variant in graph.VARIANTS]
+    return min(variants, key=lambda block: float(graph.block_spread(block, depth)))
+
+
+def _graph_limit(r: int, depth: int) -> float:
+    """Decay at which one graph on all classes and zero have the same loss."""
+    return float(collapse.zero_limit(depth) / graph.block_spread(_cheapest(r, depth), depth))
 
 
 def _cross_entropy(K: int, depth: int, decay: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +158,7 @@ def _caption(data: xarray.Dataset) -> str:
         "best division into several blocks, graphs and collapsed classes; each state at its best scales with output a "
         "multiple of the targets. At L <= 2 there are no graph states, and DNC is optimal (recalled). Bottom, "
         "cross-entropy with linear layers: zero, DNC, or classes opposed in pairs (odd K: one class left over). Black "
-        "line: where DNC and zero have the same loss; graphs and pairs outlive it. Fourth column: over depth, "
+        "line: where DNC and zero have the same loss; dots: where one graph and zero do. Fourth column: over depth, "
         f"K = {FIXED_CLASSES}. Only these families are compared: gradient descent finds states below DNC for K = 3, 4, "
         "5 at L = 4 (figure dufm_small_k), and deep cross-entropy has states of rank 2 and mixtures, left out. Least "
         f"loss over the better of DNC and zero shown: squared error {least['mse']:.3f}, cross-entropy "
@@ -163,6 +177,8 @@ def draw(data: xarray.Dataset) -> Figure:
             one = data.sel({f"{loss}_depth": depth})
             _cells(ax, decay, one["classes"].values, one[f"{loss}_phase"].values, one[f"{loss}_limit"].values)
             ax.set_title(f"{names[loss]}, L = {depth}", loc="left")
+            if loss == "mse":
+                _graph_limits(ax, one)
         row[0].set_ylabel("classes K")
         _cells(
             row[3],
@@ -175,10 +191,21 @@ def draw(data: xarray.Dataset) -> Figure:
         row[3].set_ylabel("depth L")
     for ax in grid[1]:
         ax.set_xlabel(plotting.LABELS["decay"])
-    handles = [Patch(color=shade, label=phase) for phase, shade in zip(PHASES, SHADES, strict=True)]
-    handles.append(grid[0, 0].get_lines()[0])
+    handles: list[Artist] = [
+        Patch(color=shade, label=phase) for phase, shade in zip(PHASES, SHADES, strict=True)
+    ]
+    handles += grid[0, 0].get_lines()
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7.5)
     return figure
+
+
+def _graph_limits(ax: Axes, one: xarray.Dataset) -> None:
+    """Dots where a graph on all classes and zero have the same loss."""
+    sizes = [graph.classes_of(int(r)) for r in one["vertices"].values]
+    ax.plot(
+        one["mse_graph_limit"].values, sizes, "o", color="black", markersize=2.8, markerfacecolor="white",
+        markeredgewidth=0.7, label="one graph = zero",
+    )  # fmt: skip
 
 
 def _cells(ax: Axes, decay: np.ndarray, rows: np.ndarray, phase: np.ndarray, limit: np.ndarray) -> None:

@@ -105,9 +105,9 @@ def draw(data: xarray.Dataset) -> Figure:
         row[0].set_ylabel(f"K = {K}", weight="bold")
         means = one["means"].values[:, :, :K]
         alive = [M[np.abs(M).max(axis=1) > 0] for M in means]
-        plotting.signed_matrix(row[1], alive[0], "M₃")
-        plotting.signed_matrix(row[2], alive[1], "M₄")
-        plotting.signed_matrix(row[3], alive[0].T @ alive[0], "M₃ᵀM₃").axes.set_aspect("equal")
+        plotting.signed_matrix(row[1], alive[0], "M₃", "auto")
+        plotting.signed_matrix(row[2], alive[1], "M₄", "auto")
+        plotting.signed_matrix(row[3], alive[0].T @ alive[0], "M₃ᵀM₃")
         for ax in row[1:4]:
             ax.set_xticks(range(K), [str(k + 1) for k in range(K)], fontsize=6)
             ax.tick_params(length=0)

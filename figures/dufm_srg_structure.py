@@ -78,13 +78,13 @@ def _caption(data: xarray.Dataset) -> str:
 
 def draw(data: xarray.Dataset) -> Figure:
     """One row for each variant: class means and Gram of each stage, then the singular values."""
-    figure = Figure(figsize=(9.8, 3.9), layout="constrained")
+    figure = Figure(figsize=(9.8, 4.3), layout="constrained")
     grid = figure.subplots(len(VARIANTS), 2 * len(STAGES) + 1, squeeze=False)
     for row, variant in zip(grid, VARIANTS, strict=True):
         one = data.sel(variant=variant)
         for i, stage in enumerate(STAGES):
-            _matrix(row[2 * i], one["means"].sel(stage=stage).values, TITLES[stage])
-            _matrix(row[2 * i + 1], one["gram"].sel(stage=stage).values, GRAMS[stage])
+            plotting.signed_matrix(row[2 * i], one["means"].sel(stage=stage).values, TITLES[stage])
+            plotting.signed_matrix(row[2 * i + 1], one["gram"].sel(stage=stage).values, GRAMS[stage])
         row[0].set_ylabel(f"{variant}\nloss {one['loss'].item():.5f}")
         _spectrum(row[-1], one)
     for ax in grid[-1, :-1]:
@@ -101,15 +101,6 @@ def draw(data: xarray.Dataset) -> Figure:
         fontsize=9,
     )
     return figure
-
-
-def _matrix(ax: Axes, matrix: np.ndarray, title: str) -> None:
-    ax.imshow(matrix / np.abs(matrix).max(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-    ax.set_title(title)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(True)
 
 
 def _spectrum(ax: Axes, one: xarray.Dataset) -> None:

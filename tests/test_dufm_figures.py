@@ -179,6 +179,11 @@ def test_squared_error_phases_are_the_theorems(phases, module) -> None:
             else:
                 assert "DNC" not in names, (depth, K)
                 assert ("one graph" in names) == (graph.vertices_of(int(K)) is not None), (depth, K)
+        for r, limit in zip(one["vertices"].values, one["mse_graph_limit"].values, strict=True):
+            here = named(module, one["mse_phase"].sel(classes=graph.classes_of(int(r)))) == "one graph"
+            if here.any():  # but for r = 4 at L = 3, where DNC is lower
+                ends = one["mse_decay"].values[here]
+                assert ends[-1] < limit < 1.1 * ends[-1], (depth, r)
     shallow = phases["mse_phase_depths"].sel(depth=[1, 2])
     assert set(named(module, shallow).ravel()) == {"DNC", "zero"}
 

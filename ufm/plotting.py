@@ -718,7 +718,7 @@ def error_bars(
     )  # fmt: skip
 
 
-def signed_matrix(ax: Axes, values: np.ndarray, title: str = "") -> AxesImage:
+def signed_matrix(ax: Axes, values: np.ndarray, title: str = "", aspect: str = "equal") -> AxesImage:
     """Draw a matrix in units of its largest entry, blue below zero, white at it and red above, without ticks.
 
     Parameters
@@ -729,6 +729,8 @@ def signed_matrix(ax: Axes, values: np.ndarray, title: str = "") -> AxesImage:
         Finite, not all zero.
     title : str
         Above the matrix.
+    aspect : {"equal", "auto"}
+        Square cells, or cells that fill the panel.
 
     Returns
     -------
@@ -736,7 +738,12 @@ def signed_matrix(ax: Axes, values: np.ndarray, title: str = "") -> AxesImage:
         The cells, from -1 to 1.
     """
     image = ax.imshow(
-        values / np.abs(values).max(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest", aspect="auto"
+        values / np.abs(values).max(),
+        cmap="RdBu_r",
+        vmin=-1,
+        vmax=1,
+        interpolation="nearest",
+        aspect=cast(Any, aspect),
     )
     ax.set_title(title)
     ax.set_xticks([])
