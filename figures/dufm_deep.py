@@ -80,8 +80,8 @@ def _caption(data: xarray.Dataset, steps: int) -> str:
         "gradient descent. Class means M_2 and M_6 before the ReLU (units that are alive, one row each) and the Gram "
         "matrix of M_6, classes in an order that puts similar ones side by side, each in units of its largest entry; "
         "singular values of M_6 and of s(M_6); loss of every run over that of collapse, by the rank of M_6 (runs above "
-        "the panel are counted). The paper states K and L and leaves open n, width, decay, start and steps; here "
-        f"n = 1, width {PROBLEM.widths[0]}, all decays {RATE:g}, learning rate {LR:g}, {START}, {steps} steps. "
+        "the panel are counted). The caption there states K and L and leaves open n, width, decay, start and steps; "
+        f"here n = 1, width {PROBLEM.widths[0]}, all decays {RATE:g}, learning rate {LR:g}, {START}, {steps} steps. "
         f"Loss over that of neural collapse: best run {ratio[best]:.4f}, with ranks {ranks} of M_1 to "
         f"M_{PROBLEM.depth}; SRG with r = {VERTICES}: Kneser {kneser:.4f}, best design {design:.4f}."
     )

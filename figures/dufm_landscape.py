@@ -101,9 +101,9 @@ def _caption(data: xarray.Dataset, steps: int) -> str:
         f"(b) Rank of the class means M_3 (before the ReLU, singular values above a hundredth of the largest) at "
         f"L = {DEPTH}, width {RANK_WIDTH} over the decay: mean and standard error. The paper's caption gives K = 10 or "
         f"K = 15, two readings differ, so both are shown. (c) Share of runs in which M_3 has rank K = {CLASSES}, that "
-        "is, neural collapse, over the width, with 68 % Wilson intervals. The paper states 5 runs and leaves open n, "
-        f"start, steps and both grids; here n = 1, learning rate {LR:g}, {START}, {data.sizes['seed']} runs of {steps} "
-        f"steps each. Best loss over that of collapse in (c): {best:.4f}, the SRG has "
+        "is, neural collapse, over the width, with 68 % Wilson intervals. The caption there states 5 runs and leaves "
+        f"open n, start, steps and both grids; here n = 1, learning rate {LR:g}, {START}, {data.sizes['seed']} runs of "
+        f"{steps} steps each. Best loss over that of collapse in (c): {best:.4f}, the SRG has "
         f"{float(data['srg_loss'] / data['dnc_loss']):.4f}."
     )
 

@@ -88,8 +88,8 @@ def _caption(data: xarray.Dataset) -> str:
         "Left, fit and decay terms and their sum along that run (dots; dashed: those of deep neural collapse). "
         "Middle, class means M_3 and M_4 before the ReLU at its end, units that are alive, one row each, and the Gram "
         "matrix of M_3, each in units of its largest entry. Right, every run's loss over that of collapse, by the rank "
-        "of M_3; runs above the panel, which are counted, have lost a class or more. The paper states K, L and leaves "
-        "open n, width, decay, start and steps; here n = 1, width "
+        "of M_3; runs above the panel, which are counted, have lost a class or more. The caption there states K, L and "
+        "leaves open n, width, decay, start and steps; here n = 1, width "
         f"{WIDTH}, all decays {DECAY.rate:g}, learning rate {LR:g}, {START}, {int(data['step'][-1])} steps. Loss over "
         f"that of collapse: {', '.join(ratios)}."
     )

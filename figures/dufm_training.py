@@ -80,9 +80,9 @@ def _caption(data: xarray.Dataset) -> str:
         f"neural collapse, {high:.6f}, and of the SRG, {low:.6f}; each run is a thin line. (b) DNC1 of every layer's "
         "input s(H_l), trace of the within-class over that of the between-class covariance; where it levels off, steps "
         "of fixed size straddle kinks of the ReLU (the level falls with the learning rate). (c, d) Singular "
-        "values of the class means before the ReLU at the end, and those of the two closed forms. The paper states "
-        "K, L, decay, learning rate, width and number of runs; it leaves open n, start and steps, which are here "
-        f"n = {PROBLEM.per_class}, {START}, {int(data['step'][-1])} steps. Losses at the end {end.min():.5f} to "
+        "values of the class means before the ReLU at the end, and those of the two closed forms. The caption there "
+        "states K, L, decay, learning rate, width and number of runs; it leaves open n, start and steps, which are "
+        f"here n = {PROBLEM.per_class}, {START}, {int(data['step'][-1])} steps. Losses at the end {end.min():.5f} to "
         f"{end.max():.5f}, ranks of M_{LAYERS[0]} {ranks}."
     )
 
