@@ -300,7 +300,7 @@ def linear_features_collapse(spread: Spread) -> bool:
     sum_{i<j} p_i p_j (e_i - e_j)(e_i - e_j)^T, K = 2..5, whatever the target.
     """
     N = sp.Symbol("N", positive=True)
-    for K, d in product((2, 3), (2, 3)):
+    for K, d in product(range(2, 6), (2, 3)):
         A = sp.Matrix(K, d, sp.symbols(f"a:{K * d}"))
         h, other = (sp.Matrix(sp.symbols(f"{name}:{d}")) for name in "hk")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -367,7 +367,8 @@ def dnc_is_beaten(threshold: Threshold) -> bool:
 
     1. Exact comparison at the smallest depth; one layer more multiplies C_SRG/K^(L+1) by r/K, < 1 for r > 3.
     2. d/dD of (1-x)^2/2 + (L+1)/2 D Lam x^(2/(L+1)) is > 0 for x > 0, so the minimum is below the value at DNC's x.
-    3. With fewer vertices no variant wins: at L = 3 with r = 3, 4, at any depth with r = 3, where r/K = 1.
+    3. With fewer vertices no variant wins at output x I: at L = 3 with r = 3, 4, at any depth with r = 3, where
+       r/K = 1.
     """
     r, depth = threshold.vertices, sp.Integer(threshold.depth)
     x, strength, L = sp.symbols("x strength L", positive=True)
@@ -384,6 +385,31 @@ def dnc_is_beaten(threshold: Threshold) -> bool:
         for variant in graph.VARIANTS
         if variant == "identity" or q >= 4
     )
+
+
+class SixClasses(NamedTuple):
+    """K = 6, L = 3, n = 1, equal decays: square root of DNC's gain, scale of the last features, design of r = 4."""
+
+    root: Any
+    scale: Any
+    design: Callable[[int], Mapping[int, float]] = graph.best_design
+
+
+def six_classes_beat_dnc(case: SixClasses) -> bool:
+    """F(s) < (1 - x)(1 + 3x)/2 < 1/2 at a rational s: exact, as DNC's gain x = root^2 makes the decay rational.
+
+    F(s) is the objective at one scale of the last features, so the SRG of the best scale is no higher.
+    """
+    classes, depth, gain = sp.Integer(6), sp.Integer(3), case.root**2
+    if not gain > deep_collapse.zero_gain(depth, sp):
+        return False  # zero is below DNC
+    lam = deep_collapse.strength_at(gain, depth, sp) / classes
+    design = {sp.Integer(s): sp.Rational(weight) for s, weight in case.design(4).items()}
+    four = sp.Integer(4)
+    block = graph.Block(classes, four, graph.nuclear_norm(four, sp), graph.design_spectrum(four, design))
+    strength = graph.feature_strength(block, lam, [lam] * 3, 1, sp)
+    found = graph.relaxed_loss(case.scale, block.spectrum, classes, lam, strength, depth)
+    return bool(found < deep_collapse.stationary_loss(gain, depth))
 
 
 KS = "proved for K = 6..21"  # r = 4..7
@@ -520,7 +546,7 @@ PROOFS = (
     ),
     Proof(
         "sukenik2024.dnc_not_optimal",
-        "L = 3, K >= 10: C at r = 5 below 10^4, no smaller r; exact",
+        "L = 3, K >= 10: C at r = 5 below 10^4, no smaller r at output x I; exact",
         "proved",
         dnc_is_beaten,
         Threshold(5, 3, deeper=False),
@@ -537,5 +563,19 @@ PROOFS = (
         dnc_is_beaten,
         Threshold(4, 4, deeper=True),
         {"K >= 3": Threshold(3, 4, deeper=True, variant="identity"), "L >= 3": Threshold(4, 3, deeper=True)},
+    ),
+    Proof(
+        "sukenik2024.dnc_not_optimal",
+        "L = 3, K = 6, all decays 0.0393125: best design and ridge below DNC; exact",
+        "proved",
+        six_classes_beat_dnc,
+        SixClasses(sp.Rational(17, 20), sp.Rational(5, 3)),
+        {
+            "at gain 0.9604": SixClasses(sp.Rational(98, 100), sp.Rational(15, 7)),
+            "Kneser": SixClasses(
+                sp.Rational(17, 20), sp.Rational(11, 6), lambda r: graph.variant_design(r, "kneser")
+            ),
+            "where zero is below DNC": SixClasses(sp.Rational(8, 10), sp.Rational(3, 2)),
+        },
     ),
 )

@@ -128,6 +128,20 @@ def test_below_deep_collapse_and_back_after_a_push(rng) -> None:
         assert better(layer_problem, decay).loss < dnc(layer_problem, decay).loss
 
 
+def test_six_classes_of_three_layers_are_below_collapse_at_strong_decay_alone() -> None:
+    """Best design and ridge; with the output x I, and at weak decay, DNC has the smaller objective."""
+    problem = ufm.DUFM(6, 10, 3)
+    for lam, below in ((0.0393125, True), (0.006468, False)):
+        decay = ufm.Coupled(lam)
+        ridge, multiple = (srg(problem, decay, "best", relaxed=relaxed) for relaxed in (True, False))
+        collapsed = dnc(problem, decay).loss
+        for state in (ridge, multiple):
+            assert problem.value(state.blocks, decay) == pytest.approx(state.loss, rel=1e-13)
+        assert ridge.loss < multiple.loss
+        assert (ridge.loss < collapsed * (1 - 4e-3)) == below
+        assert collapsed < min(multiple.loss, 0.5)
+
+
 def test_blocks_and_designs() -> None:
     decay = ufm.Coupled(0.004)
     found = srg(ufm.DUFM(12, 12, 4), decay, relaxed=False, classes=10)

@@ -100,6 +100,17 @@ def test_critical_scale_is_the_outer_minimum(state, activation, rng) -> None:
         assert np.all(np.diff(at(further)) > 0)
 
 
+@pytest.mark.parametrize("activation", theory.ACTIVATIONS)
+@pytest.mark.parametrize("state", theory.STATES)
+def test_scales_end_where_the_critical_decay_is_largest(state, activation) -> None:
+    for K, depth in ((4, 2), (10, 5), (10, 50)):
+        scales = np.geomspace(1e-3, 50, 20_001)
+        decays = theory.critical_decay(scales, K, depth, state, activation)
+        top, most = scales[np.argmax(decays)], decays.max()
+        assert theory.critical_scale(K, depth, most * (1 - 1e-6), state, activation) > top
+        assert theory.critical_scale(K, depth, most * (1 + 1e-6), state, activation) == 0
+
+
 def test_extreme_decays() -> None:
     """Against 60 digits at a decay of 1e-300; and none left at a strong one."""
     for state, activation in (("dnc", "identity"), ("low_rank", "relu"), ("low_rank", "identity")):

@@ -158,6 +158,19 @@ def test_closed_form_against_brute_force_scales(r, depth, variant, relaxed, rng)
     assert (found.gain is None) == relaxed
 
 
+def test_relaxed_scale_is_the_largest_minimum_of_several() -> None:
+    """Eigenvalues 1 and 1e-8: the balance dips between two peaks, and each has a minimum behind it."""
+    lam, weights = 2e-4, [2e-4] * 3
+    block = graph.Block(10, 5, 1.0, ((1.0, 5), (1e-8, 5)))
+    strength = graph.feature_strength(block, lam, weights, 1)
+    scales = np.geomspace(1e-3, 1e7, 100_001)
+    values = graph.relaxed_loss(scales, block.spectrum, 10, lam, strength, 3)
+    minima = scales[1:-1][(values[1:-1] < values[:-2]) & (values[1:-1] < values[2:])]
+    assert len(minima) == 2
+    found = graph.relaxed_minimum(block, lam, weights, 1, 10)
+    assert found.scale == pytest.approx(minima[-1], rel=1e-3)
+
+
 def test_relaxed_output_is_better_unless_all_eigenvalues_agree() -> None:
     arguments = (5, 2e-3, [1e-3, 3e-3, 2e-3, 4e-3], 2)
     for variant in ("kneser", "best"):

@@ -10,11 +10,12 @@ squared norms is D^(L+1) x^2 n at best has, by the inequality of the arithmetic 
 objective phi(x) = (1 - x)^2/2 + (L+1)/2 D Lam x^(2/(L+1)). With the *strength* D Lam as the only number,
 
     stationary:  (1 - x) x^((L-1)/(L+1)) = D Lam,  there phi = (1 - x)(1 + L x)/2,
-    exists iff   D Lam <= (L+1)/(2L) ((L-1)/(2L))^((L-1)/(L+1)),
+    exists iff   D Lam < (L+1)/(2L) ((L-1)/(2L))^((L-1)/(L+1)),
     beats zero   iff   x > (L-1)/L   iff   D Lam < 1/L ((L-1)/L)^((L-1)/(L+1)).
 
-The larger root x, the *gain*, is the minimum. Deep neural collapse (DNC: orthogonal class means in every layer) has
-D = K. For L >= 2 the transition to zero is of first order: the gain jumps from (L-1)/L to 0.
+The larger root x, the *gain*, is the minimum; at equality both roots are one, an inflection. Deep neural collapse
+(DNC: orthogonal class means in every layer) has D = K. For L >= 2 the transition to zero is of first order: the gain
+jumps from (L-1)/L to 0.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def stationary_loss(gain: Any, depth: Any, shortfall: Any = None) -> Any:
 
 
 def existence_gain(depth: Any, xp: Any = np) -> Any:
-    """Gain (L-1)/(2L) of the double root, below which no minimum lies."""
+    """Gain (L-1)/(2L) of the double root, an inflection: every minimum lies above it."""
     return exactly(depth - 1, xp) / exactly(2 * depth, xp)
 
 
@@ -114,7 +115,7 @@ def zero_gain(depth: Any, xp: Any = np) -> Any:
 
 
 def existence_limit(depth: Any, xp: Any = np) -> Any:
-    """Strength up to which there is a non-trivial minimum, (L+1)/(2L) ((L-1)/(2L))^((L-1)/(L+1)).
+    """Strength below which there is a non-trivial minimum, (L+1)/(2L) ((L-1)/(2L))^((L-1)/(L+1)).
 
     Examples
     --------
@@ -178,8 +179,8 @@ def gain(strength: Any, depth: int, xp: Any = np) -> Any:
     Returns
     -------
     ndarray or float, shape (...)
-        In [(L-1)/(2L), 1], and 0 where there is no non-trivial minimum. Within eps of the root at the strength
-        given, relatively, beside the double root too (measured up to L = 10,000); see `shortfall`.
+        In [(L-1)/(2L), 1], the lower end being the double root, and 0 where there is no root. Within eps of the root
+        at the strength given, relatively, beside the double root too (measured up to L = 10,000); see `shortfall`.
 
     Raises
     ------
@@ -384,7 +385,7 @@ CLAIMS = (
     Claim(
         name="ufm.collapse_transition",
         statement=(
-            "The non-trivial minimum exists iff D Lam <= (L+1)/(2L) ((L-1)/(2L))^((L-1)/(L+1)) and beats zero iff its "
+            "The non-trivial minimum exists iff D Lam < (L+1)/(2L) ((L-1)/(2L))^((L-1)/(L+1)) and beats zero iff its "
             "gain exceeds (L-1)/L, iff D^(L+1) n lam_H prod lam_l < (L-1)^(L-1)/L^(2L): of first order for L >= 2, "
             "where the gain jumps from (L-1)/L to 0, continuous for L = 1."
         ),
@@ -464,7 +465,9 @@ CLAIMS = (
         ),
         source=Source("this package", "strong convexity in each feature", "derived here"),
         room="deep_collapse",
-        layers={"symbolic": "squared error: proved for K, d = 2, 3; convexity of cross-entropy for K = 2..5"},
+        layers={
+            "symbolic": "squared error: proved for K = 2..5, d = 2, 3; convexity of cross-entropy for K = 2..5"
+        },
     ),
     Claim(
         name="ufm.product_bound",

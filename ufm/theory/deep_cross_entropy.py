@@ -352,7 +352,7 @@ CLAIMS = (
         statement=(
             "Against the ReLU DNC itself (features I, W_L = S, C^(L+1) = K^L (K-1)) the opposed pairs of theorem 7 are "
             "cheaper iff 2 ((K+2)/(2K))^(L-2) < (K-1)/K: even K >= 8 for L = 4, >= 6 for L = 5, >= 4 for L >= 6, none "
-            "for L <= 3; then their loss is smaller at every decay."
+            "for L <= 3; then their loss is smaller at every decay that leaves this DNC a critical scale."
         ),
         source=Source(HERE, "theorem 7 with the cost of the ReLU DNC", "derived here"),
         room=ROOM,
