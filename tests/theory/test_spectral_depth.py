@@ -8,6 +8,7 @@ import ufm
 from ufm.config import run_from_table, to_table
 from ufm.errors import InvalidProblemError
 from ufm.initial import Spectral, Start, draw, walsh
+from ufm.kernels.hessian import Objective
 from ufm.run import Run
 from ufm.theory import spectral_depth as room
 
@@ -182,6 +183,49 @@ def test_the_bound_ends_where_the_run_leaves_a_saddle():
     assert prediction.ratio <= 1
     assert not prediction.judged[-1]
     assert ufm.compare(run.trajectory)["ufm.spectral_recursion"].verdict == "inconclusive"
+
+
+# ------------------------------------------------------------------------------------ parts of both bounds
+
+
+@pytest.mark.parametrize("loss", ["ce", "mse"])
+@pytest.mark.parametrize(("depth", "per_class", "mean"), [(1, 1, True), (2, 3, True), (4, 2, False)])
+def test_growth_of_the_flow_is_the_largest_eigenvalue_of_its_jacobian(loss, depth, per_class, mean, rng):
+    decay, h = 0.3, 1e-6
+    s = rng.uniform(0.4, 1.3, (5, 8))
+
+    def slope(s):
+        return -(s**depth) * room.residual(s ** (depth + 1), loss, per_class, mean) - decay * s
+
+    found = room.flow_growth(np.repeat(s[:, None], depth + 1, axis=1), decay, loss, per_class, mean)
+    for row, growth in zip(s, found, strict=True):
+        J = np.array([(slope(row + h * e) - slope(row - h * e)) / (2 * h) for e in np.eye(8)])
+        np.testing.assert_allclose(J, J.T, atol=1e-8)
+        assert growth == pytest.approx(np.linalg.eigvalsh((J + J.T) / 2)[-1], abs=1e-8)
+
+
+@pytest.mark.parametrize("loss", ["ce", "mse"])
+@pytest.mark.parametrize(("depth", "per_class"), [(1, 1), (2, 3), (3, 1)])
+def test_the_hessian_of_the_fit_lies_where_the_round_off_model_has_it(loss, depth, per_class, rng):
+    setting = problem(4, depth, 5, per_class, loss)
+    objective, lowest, highest = Objective(setting, None, "test"), [], []
+    for scale in (0.3, 1.0, 2.0):
+        values = scale * rng.uniform(0.5, 1.0, (depth + 1, 4))
+        start = Start(
+            **{name: Spectral(tuple(row)) for name, row in zip(setting.trained, values, strict=True)}
+        )
+        theta = setting.pack(draw(setting, start, 0))
+        objective(theta)
+        product = objective.curvature(theta, np.ones(objective.buffers.X.size))
+        eigenvalues = np.linalg.eigvalsh(np.array([product(e) for e in np.eye(setting.size)]))
+        size = room.sizes(values[None], loss, per_class, True)
+        top = size.curvature * size.pull**2 + size.negative
+        lowest.append(eigenvalues[0] / size.negative[0])
+        highest.append(eigenvalues[-1] / top[0])
+    assert min(lowest) >= -1 - 1e-12  # attained at L = 1
+    assert max(highest) <= 1 + 1e-12
+    assert min(lowest) < -0.3  # no larger than need be by orders of magnitude
+    assert max(highest) > 0.3
 
 
 # --------------------------------------------------------------------------------------------- the flow

@@ -592,7 +592,7 @@ CLAIMS = (
             "DNC with squared error, ReLU and widths >= K is not globally optimal for L = 3, K >= 10 and for L >= 4, "
             "K >= 6: an SRG on 10 (on 6) of the classes and DNC on the others has a smaller loss, at every decay at "
             "which DNC is not zero. At output x I it shows this for no smaller K. With the best design (10 neurons) "
-            "and a ridge six classes suffice for L = 3 too, at strong decay: n = 1, all 0.0393125, 0.4373 against 0.4395."
+            "and a ridge six classes suffice for L = 3 too, at strong decay: n = 1, all 0.0393125, 0.4373 below 0.4395."
         ),
         source=Source(PAPER, "theorem on sub-optimality; proof by exact constants derived here", "recalled"),
         room=ROOM,
