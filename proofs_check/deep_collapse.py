@@ -333,27 +333,28 @@ def linear_features_collapse(spread: Spread) -> bool:
 
 
 def product_bound_holds(spread: Callable[..., Any]) -> bool:
-    """Decay and fit of a Z with nuclear norm K sqrt(n) x are at least phi with D = K^(2/(L+1)); symbolic L, K = 2..8.
+    """Decay and fit of a Z with nuclear norm K sqrt(n) x are at least phi with D = K^(2/(L+1)); symbolic L, K, n.
 
     Decay: the L + 1 factors have a product of Frobenius norms of at least the nuclear norm (argued in
-    `product_spread`), so a product of squared norms of at least K^2 n x^2, which must be n D^(L+1) x^2. Fit: for
-    singular values s_i that sum to T, sum (s_i - sqrt n)^2 = (T - K sqrt n)^2/K + sum (s_i - T/K)^2, and at
-    T = K sqrt(n) x the first term is K n (1 - x)^2.
+    `product_spread`), so a product of squared norms of at least K^2 n x^2, which must be n D^(L+1) x^2. Fit: with
+    K singular values s_i that sum to T, <Z, Y> <= sqrt(n) T and ||Y||_F^2 = K n, so
+    ||Z - Y||_F^2 >= sum (s_i - sqrt n)^2 = (T - K sqrt n)^2/K + sum (s_i - T/K)^2, and at T = K sqrt(n) x the first
+    term is K n (1 - x)^2. A sum over i of a polynomial in s_i is written by the sums of s_i^2, of s_i and of 1.
     """
     K = sp.Symbol("K", positive=True)
     power = sp.powdenest(spread(K, L, sp) ** (L + 1), force=True)
     if sp.simplify(power - K**2) != 0:
         return False
-    for size in range(2, 9):
-        s = sp.symbols(f"s:{size}", nonnegative=True)
-        T = sum(s)
-        left = sum((value - sp.sqrt(n)) ** 2 for value in s)
-        right = (T - size * sp.sqrt(n)) ** 2 / size + sum((value - T / size) ** 2 for value in s)
-        if sp.expand(left - right) != 0:
-            return False
-        if sp.expand((size * sp.sqrt(n) * (x - 1)) ** 2 / size / (2 * size * n) - (1 - x) ** 2 / 2) != 0:
-            return False
-    return True
+    s, T, squares = sp.symbols("s T S2", positive=True)
+
+    def total(term: Any) -> Any:
+        return sum(c * (K, T, squares)[power] for (power,), c in sp.Poly(term, s).terms())
+
+    gap = (T - K * sp.sqrt(n)) ** 2 / K
+    if sp.expand(total((s - sp.sqrt(n)) ** 2) - gap - total((s - T / K) ** 2)) != 0:
+        return False
+    fit = gap.subs(T, K * sp.sqrt(n) * x) / (2 * K * n)
+    return bool(sp.expand(fit - (1 - x) ** 2 / 2) == 0)
 
 
 def one_factor_missing(value: Any, strength: Any, depth: Any, xp: Any = sp) -> Any:
@@ -489,8 +490,8 @@ PROOFS = (
     ),
     Proof(
         "ufm.product_bound",
-        "scalar problem of the nuclear norm, symbolic L and n",
-        "proved for K = 2..8",
+        "scalar problem of the nuclear norm, symbolic K, L and n (norm inequalities argued)",
+        "proved",
         product_bound_holds,
         room.product_spread,
         {

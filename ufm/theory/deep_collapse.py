@@ -155,8 +155,10 @@ def layer_curvature(decay: Any, gain: Any) -> Any:
 def product_spread(classes: Any, depth: Any, xp: Any = np) -> Any:
     """D = K^(2/(L+1)) of the bound that no state of any 1-Lipschitz activation with s(0) = 0 can pass.
 
-    ||Z||_* <= ||W_L||_F ||s(H_L)||_F <= prod_l ||W_l||_F ||H||_F, and among all Z with one nuclear norm K sqrt(n) x
-    the fit is at least (1 - x)^2/2. For L = 1 this is DNC's D = K.
+    ||Z||_* <= ||W_L||_F ||s(H_L)||_F <= prod_l ||W_l||_F ||H||_F, as ||A B||_* and ||A B||_F are at most
+    ||A||_F ||B||_F and ||s(A)||_F <= ||A||_F. Of all Z with nuclear norm K sqrt(n) x the fit is at least (1 - x)^2/2:
+    ||Z||_F >= ||Z||_*/sqrt(K), for K rows, and <Z, Y> <= ||Z||_* sqrt(n), the singular values of Y being sqrt(n). For
+    L = 1 this is DNC's D = K.
     """
     return classes ** (exactly(2, xp) / exactly(depth + 1, xp))
 
@@ -480,7 +482,7 @@ CLAIMS = (
         room="deep_collapse",
         layers={
             "symbolic": (
-                "the scalar problem: proved for symbolic L and n, K = 2..8; the norm inequalities are argued in "
+                "the scalar problem: proved for symbolic K, L and n; the norm inequalities are argued in "
                 "product_spread"
             ),
             "simulation": "every recorded objective; a run below DNC refuses D = K, the perturbed statement",
