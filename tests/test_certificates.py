@@ -256,6 +256,27 @@ def test_the_zero_state_hides_a_descent_behind_its_kinks():
     assert certify(problem, ufm.Coupled(0.6), zero).verdict == "kink"
 
 
+def test_negative_curvature_at_kinks_is_a_saddle_only_if_the_objective_falls(monkeypatch):
+    """The value at one choice of multipliers is a lower bound; the objective along the arc decides."""
+    from ufm import certificates
+
+    problem = ufm.DUFM(2, width=(2, 3), depth=2, features=np.eye(2))
+    zero = {"W1": np.zeros((3, 2)), "W2": np.zeros((2, 3))}
+    asked, falls = [], certificates._falls
+
+    def arcs_that_rise(*arguments):
+        asked.append(falls(*arguments))
+        return False
+
+    monkeypatch.setattr(certificates, "_falls", arcs_that_rise)
+    found = certify(problem, DECAY, zero)
+    assert asked == [True]
+    assert found.verdict == "undecided"
+    assert "does not fall along its arc" in found.reason
+    assert certify(problem, ufm.Coupled(0.6), zero).verdict == "kink"
+    assert asked == [True]
+
+
 def test_the_kneser_graph_sits_on_sharp_kinks_without_descent():
     state, loss = graph(5, 3, 0.004, 10)
     problem, decay = ufm.DUFM(10, width=10, depth=3), ufm.Coupled(0.004)

@@ -245,6 +245,22 @@ def test_spread_within_classes_is_no_collapse():
     assert metrics.classify_solution(problem, state).name == "DNC"
     spread = {**state, "H": state["H"] * (1 + 0.5 * np.array([1, -1] * 3))}
     assert metrics.classify_solution(problem, spread).name == "rank 3"
+    simplex, frame = ufm.UFM(4, 4, per_class=2), ufm.initial.simplex_etf(4)
+    state = {"W": frame, "H": np.repeat(frame, 2, axis=1)}
+    assert metrics.classify_solution(simplex, state).name == "DNC"
+    spread = {**state, "H": state["H"] * (1 + 0.5 * np.array([1, -1] * 4))}
+    assert metrics.classify_solution(simplex, spread).name == "rank 3"
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_larger_solution_is_at_the_least_distance_that_its_spectra_allow(which):
+    """Features 1.1 times as long: Gram matrices 1.21 times, logits 1.1 times the solution's."""
+    problem, known = solutions()
+    state = {**known[which].blocks, "H": 1.1 * known[which].blocks["H"]}
+    [found] = metrics.classify_solution(problem, state, solutions=known[which : which + 1]).distances
+    expected = np.sqrt((3 * 0.21**2 + 0.1**2) / 4)
+    assert found.distance == pytest.approx(expected, rel=1e-12)
+    assert found.least == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_run_is_classified_at_its_end():
