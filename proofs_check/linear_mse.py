@@ -76,8 +76,13 @@ def dang_equation_holds(dang: Dang) -> bool:
 def rule_is_optimal(kept: Callable[[Any, Any], Any]) -> bool:
     """A rule keeps a direction iff its objective is below zero's, at exact rational gains and L = 1..6.
 
-    For every L > 1: at gamma = (1 - s) (L-1)/L with 0 < s < 1 the objective exceeds 1/2 by gamma s (L-1)/2 > 0.
+    For every L the objective is 1/2 - gamma L (gamma - (L-1)/L)/2, below 1/2 iff gamma > (L-1)/L; for L > 1 and
+    gamma = (1 - s) (L-1)/L with 0 < s < 1 it exceeds 1/2 by gamma s (L-1)/2 > 0.
     """
+    depth = sp.Symbol("L", positive=True)
+    below_half = gain * depth * (gain - deep_collapse.zero_gain(depth, sp)) / 2
+    if sp.expand(sp.Rational(1, 2) - deep_collapse.stationary_loss(gain, depth) - below_half) != 0:
+        return False
     s, positive = sp.symbols("s", positive=True), sp.Symbol("r", positive=True)
     below = deep_collapse.zero_gain(deep, sp) * (1 - s)
     excess = sp.simplify(deep_collapse.stationary_loss(below, deep) - sp.Rational(1, 2))
@@ -161,6 +166,8 @@ def tirer_bruna_is_one_layer(tirer: Tirer) -> bool:
         return False
     strength = K * deep_collapse.geometric_decay(H, [W], n, sp)
     found = tirer.gain(lam_W, lam_H, sp)
+    if deep_collapse.existence_limit(sp.Integer(1), sp) != 1:
+        return False  # with c = K Lam >= 1 zero is all there is
     if sp.simplify(deep_collapse.strength_at(found, 1, sp) - strength) != 0:
         return False
     if sp.simplify(tirer.loss(lam_W, lam_H, sp) - deep_collapse.stationary_loss(found, 1)) != 0:
@@ -225,7 +232,7 @@ PROOFS = (
     ),
     Proof(
         "tirer2022.collapse",
-        "decays mapped to L = 1; gain, Gram and objective, symbolic K, n",
+        "decays mapped to L = 1; gain, Gram, objective, limit c = 1, symbolic K, n",
         "proved",
         tirer_bruna_is_one_layer,
         Tirer(),

@@ -293,6 +293,25 @@ def test_classes_of_unequal_sizes_are_not_renumbered():
     assert found.distances[0].distance == 0.0
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_no_swap_of_two_classes_improves_a_relabelling(seed, monkeypatch):
+    """Random matrices, and a beam of one, which loses its way."""
+    from ufm.metrics import classification
+
+    monkeypatch.setattr(classification, "BEAM", 1)
+    A, B = np.random.default_rng(seed).standard_normal((2, 2, 9, 9))
+
+    def mismatch(p):
+        return np.sum((A - B[:, p][:, :, p]) ** 2)
+
+    found = relabel(A, B)
+    assert sorted(found) == list(range(9))
+    for i, j in combinations(range(9), 2):
+        swapped = found.copy()
+        swapped[[i, j]] = swapped[[j, i]]
+        assert mismatch(swapped) >= mismatch(found) * (1 - 1e-12)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_relabelling_finds_a_strongly_regular_graph(seed):
     """The Gram matrix of the Kneser graph K(6, 2) alone has only three different entries."""

@@ -268,7 +268,9 @@ CLAIMS = (
             "read in its public code",
         ),
         room="linear_mse",
-        layers={"symbolic": "proved for symbolic L: the objective there exceeds that of zero"},
+        layers={
+            "symbolic": "proved for symbolic L: the objective exceeds that of zero there, and nowhere above"
+        },
     ),
     Claim(
         name="ufm.linear_mse_bias",
@@ -294,6 +296,11 @@ CLAIMS = (
             "read as restated",
         ),
         room="linear_mse",
-        layers={"symbolic": "proved for symbolic K, n, lam_W, lam_H: mapped to the scalar problem at L = 1"},
+        layers={
+            "symbolic": (
+                "proved for symbolic K, n, lam_W, lam_H: mapped to the scalar problem at L = 1; the bias is that of "
+                "ufm.linear_mse_bias"
+            )
+        },
     ),
 )
