@@ -115,6 +115,18 @@ def test_compare_as_json_is_strict_json(npz, capsys):
     assert rows["zhao2026.thm3.1"]["error"] is None
 
 
+def test_compare_as_json_names_the_solution_a_deep_run_has_reached(tmp_path, capsys):
+    problem, decay = ufm.DUFM(3, 4, 2), ufm.Coupled(0.01)
+    start = ufm.solutions.dnc(problem, decay).start
+    ufm.simulate(problem, ufm.GD(0.1), decay, init=start, steps=2).save(tmp_path / "deep.npz")
+    cli.main(["compare", str(tmp_path / "deep.npz"), "--json"])
+    ending = json.loads(capsys.readouterr().out)["ending"]
+    assert ending["name"] == "DNC"
+    difference = {row["name"]: row["difference"] for row in ending["solutions"]}
+    assert abs(difference["DNC"]) < 1e-12
+    assert difference["zero"] < -0.1
+
+
 def test_claims_lists_all_and_shows_one(capsys):
     from ufm.claims import registry
 

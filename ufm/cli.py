@@ -314,7 +314,14 @@ def _compare(options: argparse.Namespace) -> int:
 
         fields = ("name", "verdict", "error", "bound", "ratio", "control", "reason")
         rows = [{field: _json_value(getattr(row, field, None)) for field in fields} for row in report.rows]
-        print(json.dumps({"file": str(options.file), "ok": bool(report.ok), "claims": rows}, indent=2))
+        answer = {"file": str(options.file), "ok": bool(report.ok), "claims": rows}
+        if report.ending is not None:
+            columns = ("name", "loss", "difference", "distance", "rank")
+            solutions = [
+                {field: _json_value(getattr(row, field)) for field in columns} for row in report.ending
+            ]
+            answer["ending"] = {"name": report.ending.name, "solutions": solutions}
+        print(json.dumps(answer, indent=2))
     else:
         print(report)
     return _OK if report.ok else _DIFFERENT

@@ -282,7 +282,8 @@ def test_a_run_below_dnc_holds_the_product_bound_and_refuses_dnc_as_the_optimum(
 
 def test_binary_runs_end_at_dnc_and_never_below():
     problem, decay = ufm.DUFM(2, 20, 3, per_class=2), ufm.Coupled(0.01)
-    for optimizer in (ufm.GD(0.5), ufm.Adam(0.01)):
+    # at a constant rate Adam leaves the minimum again and again
+    for optimizer in (ufm.GD(0.5), ufm.Adam(ufm.Cosine(0.01))):
         run = trained(problem, decay, optimizer=optimizer)
         row = ufm.compare(run)["sukenik2023.binary"]
         assert row.verdict == "holds"

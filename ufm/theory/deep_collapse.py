@@ -397,6 +397,7 @@ CLAIMS = (
             "read in a reproduction",
         ),
         room="deep_collapse",
+        figure="dufm_phase_diagram",
         layers={"symbolic": "proved for symbolic L"},
     ),
     Claim(
@@ -452,6 +453,7 @@ CLAIMS = (
             "recalled",
         ),
         room="deep_collapse",
+        figure="dufm_training",
         layers={
             "symbolic": (
                 "the copies of a class average to the objective itself: proved for K = 2, n = 2, 3, L = 1, 2, any "

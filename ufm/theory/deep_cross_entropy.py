@@ -320,6 +320,7 @@ CLAIMS = (
         ),
         source=Source(PAPER, "section 4, appendices; unequal decays and ReLU DNC", ACCESS),
         room=ROOM,
+        figure="persistence",
         layers={
             "symbolic": "critical scales for symbolic K, L, Lam; fits and costs of explicit patterns for K = 4..7",
             "simulation": "objective of the explicit matrices to 1e-13 at random K, L, n, decays",
@@ -334,6 +335,7 @@ CLAIMS = (
         ),
         source=Source(PAPER, "theorem 1; at every decay and scale", ACCESS),
         room=ROOM,
+        figure="dufm_phase_diagram",
         layers={"symbolic": "proved for all K and L; exact integers"},
     ),
     Claim(

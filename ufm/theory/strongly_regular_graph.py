@@ -569,7 +569,7 @@ CLAIMS = (
         ),
         source=Source(HERE, "A-optimal design of the last two layers", "derived here"),
         room=ROOM,
-        figure=FIGURE,
+        figure="dufm_landscape",
         layers={
             "symbolic": "eigenvalues for symbolic r, s from counts for r = 4..7; optimality for r = 4..12"
         },
@@ -596,7 +596,7 @@ CLAIMS = (
         ),
         source=Source(PAPER, "theorem on sub-optimality; proof by exact constants derived here", "recalled"),
         room=ROOM,
-        figure=FIGURE,
+        figure="dufm_phase_diagram",
         layers={"symbolic": "exact constants, every K and symbolic L; exact at one decay for L = 3, K = 6"},
     ),
 )
