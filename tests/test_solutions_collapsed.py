@@ -313,6 +313,17 @@ def test_problems_without_the_solution_are_refused_in_one_sentence(case):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("build", [dnc, linear_optimum])
+def test_decay_that_leaves_float64_is_refused_and_a_tiny_one_is_not(build):
+    problem = ufm.DUFM(3, 4, 3, per_class=50, activation="identity")
+    with pytest.raises(
+        InvalidProblemError, match=r"coupled decay of H is 1e\+308; allowed: a number up to 1e\+150"
+    ):
+        build(problem, ufm.Coupled(1e308))
+    found = build(problem, ufm.Coupled(1e-300))  # as the decay tends to 0, F tends to (L+1)/2 K Lam
+    assert found.loss == pytest.approx(2 * 3 * 50**0.25 * 1e-300, rel=1e-13)
+
+
 @pytest.mark.parametrize("build", [dnc, linear_optimum, zero])
 def test_decay_outside_the_objective_is_refused(build):
     problem = ufm.DUFM(3, 4, 2, activation="identity")

@@ -185,6 +185,8 @@ LAM = ufm.Coupled(0.004)
         (lambda: srg(MSE10, None), "coupled decay of H is 0.0"),
         (lambda: srg(MSE10, ufm.Mixed(0.1, 0.1)), "decoupled decay of H is 0.1"),
         (lambda: srg(MSE10, ufm.Coupled(1.0)), "shrunk to zero"),
+        (lambda: srg(MSE10, ufm.Coupled(1e-300)), "from 1e-150 to 1e.150"),
+        (lambda: low_rank(CE6, ufm.Coupled(1e308)), "from 1e-150 to 1e.150"),
         (lambda: srg(MSE10, LAM, "petersen"), "variant is 'petersen'"),
         (lambda: srg(MSE10, LAM, relaxed=1), "srg.relaxed is 1"),
         (lambda: srg(ufm.DUFM(3, 4, 4), LAM), "at least 6 for variant 'kneser'"),

@@ -77,6 +77,7 @@ def test_geometric_decay_of_many_factors_neither_underflows_nor_loses_digits():
         exact = geometric_decay(mpmath.mpf(5e-6), [mpmath.mpf(rate) for rate in rates], 50, mpmath)
     assert geometric_decay(5e-6, rates, 50) == pytest.approx(float(exact), rel=4 * EPS)
     assert geometric_decay(0.04, [0.04], 4) == pytest.approx(0.08, rel=EPS)
+    assert geometric_decay(1e308, [1e308], 1000) == np.inf
 
 
 @pytest.mark.parametrize("depth", range(2, 9))

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ufm.problems import Problem
 
 
+LARGEST_RATE = 1e150  # products of two rates stay within float64
+
+
 class Rates(NamedTuple):
     """Decay of the features, of each layer's weights, and the samples per class."""
 
@@ -46,10 +49,9 @@ def rates_of(
     for block in problem.blocks:
         if decoupled[block]:
             raise invalid(f"{where}: decoupled decay of {block}", decoupled[block], "coupled decay alone")
-        if not coupled[block]:
-            raise invalid(
-                f"{where}: coupled decay of {block}", coupled[block], "a number > 0 for every block"
-            )
+        if not 1 / LARGEST_RATE <= coupled[block] <= LARGEST_RATE:
+            allowed = f"a number > 0 for every block, from {1 / LARGEST_RATE:g} to {LARGEST_RATE:g}"
+            raise invalid(f"{where}: coupled decay of {block}", coupled[block], allowed)
     weights = tuple(coupled[f"W{layer}"] for layer in range(1, problem.depth + 1))
     return Rates(coupled["H"], weights, problem.class_sizes[0])
 

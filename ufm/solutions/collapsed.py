@@ -9,6 +9,7 @@ import numpy as np
 from ufm.decay import Coupled, Decay, per_block
 from ufm.errors import IncompatibleError, invalid
 from ufm.losses import MSE, CrossEntropy
+from ufm.solutions.chain import LARGEST_RATE
 from ufm.solutions.pairs import cross_entropy_dnc
 from ufm.solutions.solution import Solution, solution
 from ufm.theory.deep_collapse import (
@@ -186,6 +187,9 @@ def _terms(name: str, problem: Problem, decay: Decay) -> Decays:
         raise IncompatibleError(
             f"{name}: {reason}; allowed: squared error, all blocks trained, a coupled rate > 0 for each."
         )
+    for block, rate in coupled.items():
+        if rate > LARGEST_RATE:
+            raise invalid(f"{name}: coupled decay of {block}", rate, f"a number up to {LARGEST_RATE:g}")
     return decays_of(problem, coupled)
 
 

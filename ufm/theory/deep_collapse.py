@@ -73,7 +73,10 @@ def geometric_decay(features: Any, weights: Sequence[Any], samples: Any, xp: Any
             mantissa, shift = math.frexp(mantissa * float(number))
             exponent += shift
         whole, rest = divmod(exponent, factors)
-        return math.ldexp(mantissa ** (1.0 / factors) * 2.0 ** (rest / factors), whole)
+        try:
+            return math.ldexp(mantissa ** (1.0 / factors) * 2.0 ** (rest / factors), whole)
+        except OverflowError:  # beyond float64, where nothing but zero is left
+            return math.inf
     return (samples * features * math.prod(weights)) ** (1 / factors)
 
 
