@@ -172,6 +172,23 @@ def test_the_bound_covers_single_precision_other_optimizers_and_batches():
     assert ufm.compare(wild).ok
 
 
+def test_round_off_at_the_optimum_itself_is_covered_and_needed():
+    """Rounded to single precision the optimum comes out below the closed form; summed errors are N times averaged."""
+    below, bounds = 0, []
+    for n in (1, 2, 3, 50):
+        for reduction in ("mean", "sum"):
+            problem = ufm.DUFM(3, 5, 3, per_class=n, activation="identity", loss=ufm.MSE(reduction))
+            decay = ufm.Coupled(1e-2 * (3 * n if reduction == "sum" else 1))
+            start = linear_optimum(problem, decay).start
+            run = ufm.simulate(problem, ufm.GD(1e-12), decay, steps=1, init=start, dtype="float32")
+            found = CLAIM.predict(run.judged())
+            assert found.ratio <= 1
+            below += found.error.max() > 0
+            bounds.append(found.bound[0])
+    assert below >= 2
+    np.testing.assert_allclose(bounds[1::2], np.array([3, 6, 9, 150]) * bounds[::2], rtol=1e-4)
+
+
 def test_claim_says_which_hypothesis_fails():
     cases = {
         "the activation is relu": (ufm.DUFM(3, 4, 2), ufm.Coupled(0.1)),
