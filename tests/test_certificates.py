@@ -257,14 +257,14 @@ def test_the_zero_state_hides_a_descent_behind_its_kinks():
 
 
 def test_a_kink_that_holds_from_one_side_has_the_curvature_of_the_other():
-    """W_1 = a I with opposed logits: units at 0 would raise the loss at the rate lam a, and are off below it."""
+    """W_1 = a I: units at 0 would raise the loss at the rate 1 - 2 a, and are off below it."""
     lam = 0.1
-    opposed = [[1.0, -1.0], [-1.0, 1.0]]
+    opposed = [[1.0, -2.0], [-2.0, 1.0]]
     problem = ufm.DUFM(2, width=2, depth=2, features=np.eye(2), frozen={"W2": opposed})
-    found = certify(problem, ufm.Coupled(lam), {"W1": np.eye(2) / (2 + 2 * lam)})
+    found = certify(problem, ufm.Coupled(lam), {"W1": np.eye(2) / (5 + 2 * lam)})
     assert (found.verdict, found.kinks, found.sharp_kinks) == ("kink", 2, 0)
     assert found.gradient < 1e-15
-    assert found.curvature == pytest.approx(lam, rel=1e-12)  # on the side of units that are on: lam + 1
+    assert found.curvature == pytest.approx(lam, rel=1e-12)  # on the side of units that are on: lam + 1/2
 
 
 def test_negative_curvature_at_kinks_is_a_saddle_only_if_the_objective_falls(monkeypatch):
