@@ -243,11 +243,14 @@ def test_interrupted_runs_keep_their_records_and_resume(monkeypatch):
     """As on Ctrl-C: every run ends after its chunk, with a record of where it is."""
     import ufm.ensemble as module
 
-    def pressed(futures, show):
+    gather = module._gather
+
+    def pressed(*arguments):
+        monkeypatch.setattr(module, "_gather", gather)
         raise KeyboardInterrupt
 
-    for runs in (some_runs(LANES + 2, steps=10**6), some_runs(2, rule="normalised", steps=10**6)):
-        runs = [replace(run, record=ufm.LogSpaced(30)) for run in runs]
+    for count, rule in ((LANES + 2, "gd"), (2, "normalised"), (3, "signgd")):
+        runs = some_runs(count, rule=rule, decay="coupled", steps=10**6, record=ufm.LogSpaced(30))
         monkeypatch.setattr(module, "_gather", pressed)
         with pytest.raises(InterruptedRunError, match=f"0 of {len(runs)}") as caught:
             ensemble(runs)

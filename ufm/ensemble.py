@@ -25,21 +25,23 @@ from ufm.trajectory import End, Status, Trajectory
 # lanes and alone (AVX-512, 2 MiB of second cache): K = d = 10, n = 1 0.5 and 2.6; 24 2.7 and 6.8; 32 7.1 and 12; 48 21
 # and 22; 64 (8192 numbers) 48 and 49; K = 10, d = 64, n = 10 15 and 22; n = 50 (32640 numbers) 162 and 66.
 LARGEST_IN_LANES = 8192  # numbers of the state of a run: LANES of them take 1 MiB
+GOES_ON = "goes on alone"  # the status of a run between its lane and the kernels for one run
 MOST_STEPS = 2**14  # between two looks at Ctrl-C; their rates, one for each step and lane, take 2 MiB
 
 
 def runs_in_lanes(run: Run) -> bool:
     """Which of the two families of kernels a run of an ensemble is for; it depends on that run alone.
 
-    Lanes take full batches, losses of ours, and rules that act on each coordinate by itself. Methods that do not
-    depend on the gradient's scale stay outside: the signs that they take are watched one run at a time.
+    Lanes take full batches, losses of ours, and rules that act on each coordinate by itself. Of methods that do not
+    depend on the gradient's scale, chains with ReLU stay outside: what is in doubt at its kink, and what is 0 behind
+    dead units, is looked at one run at a time.
     """
     from ufm.kernels.updates import in_lanes
 
     problem, optimizer = run.problem, run.optimizer
     return (
         in_lanes(optimizer)
-        and not optimizer.scale_free
+        and not (optimizer.scale_free and problem.activation == "relu" and problem.depth > 1)
         and not isinstance(problem.loss, UserLoss)
         and run.batch in (None, problem.samples)
         and sum(int(np.prod(shape)) for shape in problem.shapes.values()) <= LARGEST_IN_LANES
@@ -79,7 +81,9 @@ def ensemble(
     -----
     Nothing of a result depends on the number of workers or on what other runs there are. Two families of kernels
     serve ensembles (`runs_in_lanes`); a run agrees bit for bit with itself in any ensemble, and to round-off with
-    `ufm.simulate`, which has another order of summation.
+    `ufm.simulate`, which has another order of summation. A run whose step hangs on signs leaves its lane for the
+    other family at the first step at which a bound of its own cannot exclude that one is undecided, or at which
+    exponents have to be carried.
 
     Examples
     --------
@@ -100,7 +104,7 @@ def ensemble(
         for which in _blocks(runs, LANES):
             block = [runs[i] for i in which]
             work = _in_lanes if runs_in_lanes(block[0]) else _alone
-            tasks.append((which, partial(work, block, stop, partial(done.__setitem__, which))))
+            tasks.append((which, partial(work, block, stop, partial(_note, done, np.array(which)))))
     total = len(runs) * (runs[0].steps or 0)
     found: list[Trajectory | None] = [None] * len(runs)
     with (
@@ -109,19 +113,16 @@ def ensemble(
         progress_bar(progress, total, 0) as show,
     ):
         futures = {pool.submit(work): which for which, work in tasks}
+        gather = partial(_gather, pool, futures, found, lambda: show(int(done.sum())))
         try:
-            _gather(futures, lambda: show(int(done.sum())))
+            gather()
         except BaseException as error:
             stop.set()
             if not isinstance(error, KeyboardInterrupt):
                 for future in futures:
                     future.cancel()
                 raise
-            wait(futures)
-        show(int(done.sum()))
-        for future, which in futures.items():
-            for i, trajectory in zip(which, future.result(), strict=True):
-                found[i] = trajectory
+            gather()
     trajectories = tuple(trajectory for trajectory in found if trajectory is not None)
     if stop.is_set():
         reached = sum(trajectory.status.name == "completed" for trajectory in trajectories)
@@ -132,14 +133,31 @@ def ensemble(
     return trajectories
 
 
-def _gather(futures: dict[Future[Any], Any], show: Callable[[], None]) -> None:
-    """Wait for all, and raise the first exception among them at once."""
-    left = set(futures)
-    while left:
-        ready, left = wait(left, timeout=CHUNK_SECONDS, return_when=FIRST_COMPLETED)
+def _gather(
+    pool: ThreadPoolExecutor,
+    futures: dict[Future[list[Any]], list[int]],
+    found: list[Trajectory | None],
+    show: Callable[[], None],
+) -> None:
+    """Put every trajectory in its place, let runs that left their lanes go on, and raise the first exception at once.
+
+    A future stays among the `futures` until all that it brings is dealt with, so that Ctrl-C loses none.
+    """
+    while futures:
+        ready, _ = wait(futures, timeout=CHUNK_SECONDS, return_when=FIRST_COMPLETED)
         for future in ready:
-            future.result()
+            for i, outcome in zip(futures[future], future.result(), strict=True):
+                if isinstance(outcome, Trajectory):
+                    found[i] = outcome
+                else:
+                    futures[pool.submit(outcome)] = [i]
+            del futures[future]
         show()
+
+
+def _note(done: np.ndarray, which: np.ndarray, at: int, among: Any = slice(None)) -> None:
+    """Write down how far the runs `among` those of a block came."""
+    done[which[among]] = at
 
 
 def _usable_cores() -> int:
@@ -174,6 +192,7 @@ def _checked(runs: Any) -> tuple[Run, ...]:
             raise invalid("Run.steps", None, "a whole number >= 0")
     first = _shared(runs[0])
     for i, run in enumerate(runs):
+        _ = run.rates  # more steps than anybody can take are refused before their records are planned
         for name, value in _shared(run).items():
             if value != first[name]:
                 raise IncompatibleError(
@@ -198,21 +217,27 @@ def _blocks(runs: Sequence[Run], lanes: int) -> list[list[int]]:
     return blocks
 
 
-def _alone(block: Sequence[Run], stop: Event, note: Callable[[int], None]) -> list[Trajectory]:
-    """The one run of a block by the kernels for one run."""
+def _alone(
+    block: Sequence[Run], stop: Event, note: Callable[..., None], previous: Trajectory | None = None
+) -> list[Trajectory]:
+    """The one run of a block by the kernels for one run, from its start or from where it left its lane."""
 
     def interrupted(at: int) -> bool:
         note(at)
         return stop.is_set()
 
     (run,) = block
-    trajectory = advance(run, begin(run), None, throw=False, interrupted=interrupted)
+    end = begin(run) if previous is None else previous.end
+    trajectory = advance(run, end, previous, throw=False, interrupted=interrupted)
     note(run.steps or 0)
     return [trajectory]
 
 
-def _in_lanes(block: Sequence[Run], stop: Event, note: Callable[[int], None]) -> list[Trajectory]:
-    """The runs of a block as lanes; a run that ends early leaves its lane, which from then on repeats another run."""
+def _in_lanes(block: Sequence[Run], stop: Event, note: Callable[..., None]) -> list[Any]:
+    """The runs of a block as lanes; one that ends early leaves its lane, which from then on repeats another run.
+
+    For a run that has to go on alone, in place of its trajectory: what does the rest of it.
+    """
     from ufm.environment import Provenance
 
     lanes, clock = _Lanes(block), time.perf_counter()
@@ -220,10 +245,11 @@ def _in_lanes(block: Sequence[Run], stop: Event, note: Callable[[int], None]) ->
     while lanes.running:
         since, moment = lanes.at, time.perf_counter()
         lanes.advance(min(since + chunk, total))
-        note(lanes.at)
+        note(lanes.at, lanes.running)
         if lanes.objection:
-            for lane in lanes.objectors():
-                lanes.leave(lane, "diverged", why_diverged(block[lane], lanes.at))
+            for lane, diverged in lanes.objectors():
+                name = "diverged" if diverged else GOES_ON
+                lanes.leave(lane, name, why_diverged(block[lane], lanes.at) if diverged else "")
             lanes.fill()
         elif stop.is_set() and lanes.at < total:
             lanes.leave_all("interrupted", INTERRUPTED)
@@ -232,27 +258,32 @@ def _in_lanes(block: Sequence[Run], stop: Event, note: Callable[[int], None]) ->
         else:
             seconds = max(time.perf_counter() - moment, 1e-6)
             chunk = int(np.clip((lanes.at - since) * CHUNK_SECONDS / seconds, 1, min(8 * chunk, MOST_STEPS)))
-    note(total)
+    note(total, [lane for lane, left in enumerate(lanes.left) if left.status.name != GOES_ON])
     seconds = (time.perf_counter() - clock) / len(block)  # each run's share
-    trajectories = []
-    for run, left in zip(block, lanes.left, strict=True):
-        at = left.end.step
+    outcomes: list[Any] = []
+    for i, (run, left) in enumerate(zip(block, lanes.left, strict=True)):
+        at, goes_on = left.end.step, left.status.name == GOES_ON
         stats = {
             "steps": at,
             "seconds": seconds,
             "steps_per_second": at / max(seconds, 1e-9),
             "prepare_seconds": lanes.prepare_seconds,
             "compile_seconds": lanes.compile_seconds,
-            "legs": 1,
+            "legs": 0 if goes_on else 1,
             "exponents_from": -1,
             "undecided_signs": 0,
             "first_undecided_step": -1,
         }
         steps, states, fit, penalty = left.records
-        trajectories.append(
-            Trajectory(run, steps, states, fit, penalty, left.status, stats, Provenance(run), left.end)
+        trajectory = Trajectory(
+            run, steps, states, fit, penalty, left.status, stats, Provenance(run), left.end
         )
-    return trajectories
+        if goes_on:
+            among = partial(note, among=[i])
+            outcomes.append(partial(_alone, [run], stop, among, trajectory))
+        else:
+            outcomes.append(trajectory)
+    return outcomes
 
 
 _Records = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # steps, states, fit, penalty
@@ -281,7 +312,8 @@ class _Lanes:
             compiled_before = contract.compile_seconds["total"]
             self.head, self.value = losses.pair(problem.loss, dtype)
             self.update = updates.rule(run.optimizer, dtype)
-            self.watch = contract.compiled(doubt.nothing, "watch", dtype)
+            signs = run.optimizer.scale_free and run.optimizer.elementwise
+            self.watch = contract.compiled(doubt.alarm_of_lanes if signs else doubt.nothing, "watch", dtype)
             self.kernel = contract.compiled(loop.run_lanes, "run", dtype)
         self.compile_seconds = contract.compile_seconds["total"] - compiled_before
         starts = [begin(run) for run in block]
@@ -358,10 +390,14 @@ class _Lanes:
     def _scale(self) -> Any:
         return self.theta.dtype.type(self.chain.scale or 1.0 / self.buffers.one.shape[1])
 
-    def objectors(self) -> list[int]:
-        """The runs that cannot go on, by the very questions that the kernels ask of a run alone."""
-        from ufm.kernels.contract import NOT_FINITE
+    def objectors(self) -> list[tuple[int, bool]]:
+        """The runs that cannot go on in their lanes and whether each diverged, by questions that concern it alone."""
+        from ufm.kernels.contract import DOUBT, EXPONENTS, NOT_FINITE
 
+        if self.cursor[2] == DOUBT:
+            doubtful = self.buffers.bounds.lines > 0.0
+            return [(lane, False) for lane in self.running if doubtful[lane]]
+        needs_exponents = self.block[0].optimizer.scale_free and self.at < (self.block[0].steps or 0)
         chain, recorded, found = self.chain, self.at in self.when[self.kept : self.kept + 1], []
         for lane in self.running:
             Z = self._logits(lane)
@@ -370,7 +406,9 @@ class _Lanes:
                 np.empty(3 * Z.shape[1], Z.dtype),
             )  # fmt: skip
             if flag == NOT_FINITE or (recorded and not np.isfinite(self._fit(lane))):
-                found.append(lane)
+                found.append((lane, True))
+            elif flag == EXPONENTS and needs_exponents:
+                found.append((lane, False))
         assert found
         return found
 
@@ -383,7 +421,7 @@ class _Lanes:
         if extra is not None:
             steps, states, fit, penalty = (np.concatenate(pair) for pair in zip(parts, extra, strict=True))
             parts = (steps, states, fit, penalty)
-        elif not kept:
+        elif not kept and name == "diverged":
             parts = without_finite_start(self.at, theta[:size])
         end = End(self.at, theta, m, v, np.zeros(0))
         self.left[lane] = _Left(parts, Status(name, self.at, reason), end)

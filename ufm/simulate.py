@@ -169,9 +169,10 @@ def advance(
         head, value = losses.pair(problem.loss, dtype)
         update = updates.rule(run.optimizer, dtype)
         signs = run.optimizer.scale_free and run.optimizer.elementwise
-        watch = contract.compiled(doubt.alarm if signs else doubt.nothing, "watch", dtype)
+        alarm = contract.compiled(doubt.alarm if signs else doubt.nothing, "watch", dtype)
         plain = batches.run if run.batch is not None and run.batch < problem.samples else loop.run
         kernel = contract.compiled(plain if unit.size == 0 else extended.run, "run", dtype)
+    rates = run.rates  # first: more steps than anybody can take are refused before their records are planned
     planned = planned_steps(run.record, total)
     recorded = previous is not None and begin.step in previous.steps[-1:]
     when = planned[planned >= begin.step + recorded]
@@ -186,14 +187,29 @@ def advance(
     buffers = buffers_of(problem, dtype)
     exponents_from = before.get("exponents_from", -1)
 
-    def call(records: Any, stop: int) -> None:
+    def call(records: Any, stop: int, watch: Any = alarm) -> None:
         start = int(cursor[loop.AT])
         order = batch_order(run, start, stop)
         with contract.interrupt_deferred():
             kernel(
                 head, value, update, watch, chain, step, records, buffers, theta, grad, m, v, unit,
-                run.rates[start:stop].astype(dtype), order, start, stop, cursor,
+                rates[start:stop].astype(dtype), order, start, stop, cursor,
             )  # fmt: skip
+
+    def go_on(stop: int) -> None:
+        """Steps until `stop`, or for as long as a chunk may take; those at which the alarm sounds are counted."""
+        began, since, counted = time.perf_counter(), -1, 0
+        call(records, stop)
+        while cursor[loop.WHY] == contract.DOUBT:
+            cursor[loop.WHY], at = contract.FINE, int(cursor[loop.AT])
+            # twice as many as last time where the alarm sounds again at once: each call costs as much as some steps
+            counted = 2 * counted if at == since else 1
+            call(records, min(at + counted, stop), contract.compiled(doubt.count, "watch", dtype))
+            since = int(cursor[loop.AT])
+            late = time.perf_counter() - began > CHUNK_SECONDS
+            if late or since == stop or cursor[loop.WHY] != contract.FINE:
+                return
+            call(records, stop)
 
     name, reason = "completed", f"all {total} steps were taken"
     stepping = time.perf_counter()
@@ -202,17 +218,13 @@ def advance(
         with progress_bar(progress, total, begin.step) as show:
             while True:
                 since, clock = int(cursor[loop.AT]), time.perf_counter()
-                call(records, min(since + chunk, total))
+                go_on(min(since + chunk, total))
                 at, why = int(cursor[loop.AT]), int(cursor[loop.WHY])
                 show(at)
                 if why == contract.EXPONENTS:
                     cursor[loop.WHY] = contract.FINE
                     unit, exponents_from = np.zeros(problem.size), at
                     kernel = contract.compiled(extended.run, "run", dtype)
-                    continue
-                if why == contract.DOUBT:
-                    cursor[loop.WHY] = contract.FINE
-                    watch = contract.compiled(doubt.count, "watch", dtype)
                     continue
                 if why == contract.NOT_FINITE:
                     name, reason = "diverged", why_diverged(run, at)

@@ -27,6 +27,7 @@ decided entries of opposite signs cancel in it, is not followed.
 `gradient` works all this out with exponents carried. `alarm` bounds it from above by maxima and sums of |W|, |X|
 and |D| in O(KN + Kd + dN), first by one number for each block, then row by row and column by column, so that a step
 whose signs are beyond doubt, which is nearly every one, is known as such without the matrix products of `gradient`.
+`alarm_of_lanes` has the one number for each block alone, for each run of an ensemble by itself.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from ufm.kernels.chain import logits_offset
-from ufm.kernels.contract import OPTIONS, allocates, allocating_helper, helper
+from ufm.kernels.contract import OPTIONS, allocates, allocating_helper, helper, inline
 from ufm.kernels.loop import MARKS, scale_of
 from ufm.kernels.losses import ONE_HOT, SMOOTHED, SOFT, SQUARED
 from ufm.kernels.product import product
+from ufm.kernels.vectors import WIDTH, below, first, load, store, where, zeros
 
 NOTHING = -np.inf  # logarithm of zero
 # a literal's type is its value: numba would compile what it is handed to once more for it
@@ -405,6 +407,21 @@ def any_live_below(chain, layer, grad, bound, X, here, B):
 
 
 @helper
+def beside_probability(chain, scale):
+    """Bound of r, what a residual subtracts from a probability, for any entry."""
+    kind, more = chain.parameters[2], 0.0
+    if kind == SMOOTHED:
+        more = 2.0 * scale * chain.parameters[0]
+    elif kind == SQUARED:
+        more = np.float64(scale)
+    elif kind == SOFT:
+        for k in range(chain.targets.shape[0]):
+            for i in range(chain.targets.shape[1]):
+                more = max(more, 2.0 * scale * abs(chain.targets[k, i]))
+    return more
+
+
+@helper
 def beyond_doubt(chain, coupled, grad, X, D, B, scratch, rho, slack, more, spread, b):
     """Whether one bound for all entries of a block shows every sign to be decided, as at nearly every step it does.
 
@@ -483,15 +500,7 @@ def alarm(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
     spread = kind != ONE_HOT
     if rho > LINEAR and kind != SQUARED:
         return SUSPECTED
-    more = 0.0
-    if kind == SMOOTHED:
-        more = 2.0 * scale * chain.parameters[0]
-    elif kind == SQUARED:
-        more = scale
-    elif kind == SOFT:
-        for k in range(K):
-            for i in range(N):
-                more = max(more, 2.0 * scale * abs(chain.targets[k, i]))
+    more = beside_probability(chain, scale)
     if beyond_doubt(chain, coupled, grad, X, D, B, scratch, rho, slack, more, spread, b):
         return 0
     for layer in range(depth, 0, -1):
@@ -571,7 +580,120 @@ def alarm(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
     return 0
 
 
-suspected = helper(alarm)
+@inline
+def larger(a, b):
+    """The larger number."""
+    return where(below(a, b), b, a)
+
+
+@inline
+def extremes(x, at, count, stride):
+    """Largest and smallest |x| of `count` entries, of which WIDTH lanes stand from `at` on."""
+    every, most, least = first(WIDTH), zeros(), zeros() + np.inf
+    for j in range(at, at + count * stride, stride):
+        number = load(x, j, every)
+        size = larger(number, 0.0 - number)
+        most, least = larger(most, size), where(below(size, least), size, least)
+    return most, least
+
+
+@inline
+def sums(x, at, rows, cols, stride):
+    """Sum of |x| over a matrix, and the largest over one of its columns, of WIDTH lanes."""
+    every, whole, most = first(WIDTH), zeros(), zeros()
+    for i in range(cols):
+        column = zeros()
+        for k in range(rows):
+            number = load(x, at + (k * cols + i) * stride, every)
+            column = column + larger(number, 0.0 - number)
+        whole, most = whole + column, larger(most, column)
+    return whole, most
+
+
+@inline
+def doubtful_lanes(chain, coupled, theta, grad, H, start, X, D, B, lines, lane):
+    """1 in each of the WIDTH lanes from `lane` on of which a sign may be undecided, else 0: as `beyond_doubt`.
+
+    Rows of `lines`, one number for each lane, hold maxima of |W| and |X| by layer and the error of its inputs.
+    """
+    table, trained, lanes, every = chain.table, chain.trained, chain.lanes, first(WIDTH)
+    depth, K = table.shape[0] - 1, table[-1, 1]
+    u, tiny = 0.5 * np.finfo(X.dtype).eps, np.finfo(X.dtype).tiny
+    here, error, logit, b, found = table[0, 1] * B * lanes, zeros(), zeros(), zeros(), zeros()
+    for layer in range(1, depth + 1):
+        rows, inner, row = table[layer, 1], table[layer, 2], 3 * layer * lanes + lane
+        w, _ = extremes(theta, table[layer, 0] + lane, rows * inner, lanes)
+        if layer > 1:
+            x, _ = extremes(X, here - inner * B * lanes + lane, inner * B, lanes)
+        else:
+            x, _ = extremes(H, start + lane, inner * B, lanes)
+        store(lines, row, every, w)
+        store(lines, row + lanes, every, x)
+        store(lines, row + 2 * lanes, every, error)
+        error = inner * w * (error + (inner + 2.0) * u * x)
+        logit = inner * w * x
+        here += rows * B * lanes
+    if chain.bias >= 0:
+        b, _ = extremes(theta, chain.bias + lane, K, lanes)
+        logit = logit + b
+        error = error + 2.0 * u * (b + logit)
+    slack = slack_of(u, K, logit)
+    rho = 2.0 * error + slack
+    kind, scale = chain.parameters[2], scale_of(chain, theta, B)
+    more, spread = beside_probability(chain, scale), kind != ONE_HOT
+    if kind != SQUARED:
+        found = where(below(rho, LINEAR), found, 1.0)
+    here, off = logits_offset(chain, B) + lane, zeros()  # off: of dD in any column
+    for layer in range(depth, 0, -1):
+        weights, rows, inner, row = (
+            table[layer, 0],
+            table[layer, 1],
+            table[layer, 2],
+            3 * layer * lanes + lane,
+        )
+        w, x, error = (
+            load(lines, row, every),
+            load(lines, row + lanes, every),
+            load(lines, row + 2 * lanes, every),
+        )
+        r, column = sums(D, here, rows, B, lanes)
+        doubt = B * off
+        if layer == depth:
+            doubt = rho * (r + B * more)
+            if chain.bias >= 0 and trained[depth + 1] == 1:
+                bound = doubt + (B + 4.0) * u * r + u * load(coupled, chain.bias + lane, every) * b
+                _, least = extremes(grad, chain.bias + lane, rows, lanes)
+                found = where(below(2.0 * bound + tiny, least), found, 1.0)
+        if trained[layer] == 1:
+            bound = doubt * (x + error) + r * ((B + 4.0) * u * x + error)
+            bound = bound + u * load(coupled, weights + lane, every) * w
+            _, least = extremes(grad, weights + lane, rows * inner, lanes)
+            found = where(below(2.0 * bound + tiny, least), found, 1.0)
+        if layer <= chain.lowest:
+            return found
+        entries = rows * off
+        if layer == depth:
+            entries = rho * (column + more) * (rows if spread else 1)
+        off = w * (entries + ((rows + 4.0) * u + slack) * column) + tiny
+        here -= inner * B * lanes
+    place = table[0, 0] + lane
+    bound = off + u * load(coupled, place, every) * load(lines, 4 * lanes + lane, every)
+    _, least = extremes(grad, place, table[0, 1] * table[0, 2], lanes)
+    return where(below(2.0 * bound, least), found, 1.0)
+
+
+def alarm_of_lanes(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
+    """Watch of an ensemble of chains without ReLU: `SUSPECTED` where a sign of a lane may be undecided.
+
+    The first row of the scratch says of each lane whether it is so, of which no other lane knows.
+    """
+    lines, found = room.lines, 0
+    for lane in range(0, chain.lanes, WIDTH):
+        doubtful = doubtful_lanes(chain, step.coupled, theta, grad, H, start, X, D, B, lines, lane)
+        store(lines, lane, first(WIDTH), doubtful)
+    for lane in range(chain.lanes):
+        found += lines[lane] > 0.0
+    return SUSPECTED if found > 0 else 0
 
 
 def nothing(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
@@ -582,8 +704,6 @@ def nothing(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
 @allocates
 def count(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
     """Watch that counts the undecided signs of a step; the inputs of the first layer are copied to X."""
-    if suspected(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor) == 0:
-        return 0
     for j in range(chain.table[0, 1] * B):
         X[j] = H[start + j]
     return undecided(chain, step, theta, grad, X, D, columns, B, cursor)

@@ -53,7 +53,7 @@ def buffers_of(problem: Any, dtype: str, lanes: int = 1) -> Buffers:
         R=D[-K * columns :].reshape(K, columns),
         one=np.zeros((K, N), dtype),
         work=np.zeros(3 * columns, dtype),
-        bounds=Bounds(np.zeros(3 * (problem.depth + 1) + 2 * N), np.zeros(hidden, dtype)),
+        bounds=Bounds(np.zeros(3 * (problem.depth + 1) * lanes + 2 * N), np.zeros(hidden, dtype)),
         columns=np.arange(N),
     )
 
