@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from test_signs import SETTINGS, along, ce, crossed
 
 import ufm
 from ufm.ensemble import ensemble, runs_in_lanes
@@ -29,6 +30,7 @@ RULES = {
     "adam": lambda i: ufm.Adam(0.01, 0.5 + 0.01 * i, 0.9, 1e-8 * (1 + i)),
     "signgd": lambda i: ufm.SignGD(0.01 + 0.001 * i),
     "signum": lambda i: ufm.Signum(0.01, 0.5 + 0.01 * i),
+    "adam of signs": lambda i: ufm.Adam(0.01, 0.5 + 0.01 * i, 0.9, 0.0),
     "normalised": lambda i: ufm.NormalisedGD(0.01 + 0.001 * i),
 }
 DECAYS = {
@@ -38,6 +40,7 @@ DECAYS = {
     "mixed": lambda i: ufm.Mixed(1e-3 * i, 1e-2, shrink="after" if i % 2 else "before"),
 }
 FIELDS = ("steps", "states", "fit", "penalty")
+COUNTS = ("steps", "exponents_from", "undecided_signs", "first_undecided_step")
 
 
 def some_runs(count, problem="ce", rule="gd", decay="mixed", **options):
@@ -69,7 +72,8 @@ def assert_within_round_off(found, expected):
         a, b = getattr(found, name), getattr(expected, name)
         scale = max(np.abs(b).max(), 1.0)
         assert np.abs(a - b).max() <= 10 * STEPS * eps * scale, name
-    assert found.stats["undecided_signs"] == expected.stats["undecided_signs"]
+    for name in COUNTS:
+        assert found.stats[name] == expected.stats[name], name
 
 
 # --------------------------------------------------------------------------------------------- as each alone
@@ -85,7 +89,7 @@ def test_runs_of_an_ensemble_are_the_runs_alone(problem, rule):
             assert_within_round_off(found, alone(run))
 
 
-@pytest.mark.parametrize("rule", ["gd", "momentum", "adam", "normalised"])
+@pytest.mark.parametrize("rule", ["gd", "momentum", "adam", "signum", "normalised"])
 def test_a_run_has_the_same_bits_in_any_ensemble(rule):
     """Order, companions, padding, position in the block and number of workers do not matter."""
     runs = some_runs(2 * LANES + 3, rule=rule)
@@ -159,7 +163,125 @@ def test_exponents_are_carried_where_residuals_underflow(optimizer):
     found = ensemble(runs)
     assert all(trajectory.stats["exponents_from"] > 0 for trajectory in found)
     for run, trajectory in zip(runs, found, strict=True):
-        assert_same_bits(trajectory, alone(run))
+        assert_within_round_off(trajectory, alone(run))
+        assert_same_bits(trajectory, ensemble([run])[0])
+
+
+# --------------------------------------------------------------------------------------------------- signs
+
+
+@pytest.fixture
+def left_lanes(monkeypatch):
+    """Steps at which runs leave their lanes to go on alone, by seed."""
+    import ufm.ensemble as module
+
+    left, alone_ = {}, module._alone
+
+    def noted(block, stop, note, previous=None):
+        if previous is not None:
+            left[block[0].seed] = previous.end.step
+        return alone_(block, stop, note, previous)
+
+    monkeypatch.setattr(module, "_alone", noted)
+    return left
+
+
+IN_LANES = {
+    name: case
+    for name, case in SETTINGS.items()
+    if runs_in_lanes(Run(case[0], ufm.SignGD(0.1))) and "mini-batch" not in name
+}
+
+
+@pytest.mark.parametrize("name", IN_LANES)
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
+def test_every_undecided_sign_is_counted_in_lanes(name, dtype, left_lanes):
+    """One step from states whose signs are examined one by one; those of other lanes have no part in it."""
+    problem, decay, states, _ = IN_LANES[name]
+    options = {"decay": decay} if getattr(states, "func", None) is along else {}
+    states = [state for state, columns in states(problem, seeds=range(3), **options) if columns is None]
+    runs = [
+        Run(problem, ufm.SignGD(0.1), decay, ufm.Given(**state), 1, seed, dtype=dtype)
+        for seed, state in enumerate(states)
+    ]
+    counts = []
+    for run, state, found in zip(runs, states, ensemble(runs), strict=True):
+        signs = problem.signs(state, decay, dtype=dtype)
+        counts.append(sum(int(block.sum()) for block in signs.undecided.values()))
+        assert found.stats["undecided_signs"] == counts[-1]
+        assert found.stats["first_undecided_step"] == (0 if counts[-1] else -1)
+        assert found.run is run
+    print(f"{name}, {dtype}: {np.count_nonzero(counts)} undecided, {len(left_lanes)} left of {len(runs)}")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("lam", [0.0, 1e-13])
+def test_lanes_are_left_before_a_sign_is_undecided(depth, lam, left_lanes):
+    """Rows that differ by 1 in 1 ... 1e16: from where round-off decides on, and no sooner than that by much."""
+    problem, runs, states = ce(4, depth, (2, 1, 2), "identity", bias=True), [], []
+    decay, nearness = ufm.Coupled(lam), np.arange(0, 16, 0.5)
+    for seed, digits in enumerate(nearness):
+        rng = np.random.default_rng(seed)
+        state = {}
+        for block in problem.trained:
+            row, noise = (
+                rng.standard_normal(problem.shapes[block][-1:]),
+                rng.standard_normal(problem.shapes[block]),
+            )
+            state[block] = row * (1 + 10.0**-digits * noise)
+        states.append(state)
+        runs.append(Run(problem, ufm.SignGD(0.0), decay, ufm.Given(**state), 1, seed))
+    undecided = set()
+    for seed, (state, found) in enumerate(zip(states, ensemble(runs), strict=True)):
+        count = sum(int(block.sum()) for block in problem.signs(state, decay).undecided.values())
+        assert found.stats["undecided_signs"] == count
+        assert found.stats["exponents_from"] == -1
+        if count:
+            undecided.add(seed)
+    print(f"undecided {sorted(nearness[list(undecided)])}, left {sorted(nearness[list(left_lanes)])}")
+    assert undecided <= set(left_lanes)
+    assert len(left_lanes) < len(runs) - 10
+    assert len(undecided) >= 3
+
+
+def runs_that_leave():
+    """A block and a half; wide gaps ask for exponents, residuals that cancel for the count."""
+    problem, runs = ufm.UFM(3, 3), []
+    cancelling = crossed(problem)["init"]
+    for i in range(LANES + 8):
+        wide = (
+            i % 3 == 1
+        )  # rates and decays of their own, so that every third run leaves at a step of its own
+        lr, decay = (0.05 + 0.01 * i, ufm.Decoupled(1e-4)) if wide else (0.01, ufm.Coupled(1e-2))
+        init = cancelling if i % 12 == 1 else ufm.Gaussian(0.3)
+        runs.append(Run(problem, ufm.Signum(lr, 0.5), decay, init, 250, i, ufm.Every(40)))
+    return runs
+
+
+def test_runs_leave_their_lanes_at_steps_that_no_other_run_has_a_part_in(left_lanes):
+    runs = runs_that_leave()
+    whole = ensemble(runs, workers=2)
+    steps = dict(left_lanes)
+    assert len(set(steps.values())) > 5
+    assert 0 in steps.values()
+    assert len(steps) < len(runs) - 8
+    for i in np.random.default_rng(1).permutation(len(runs))[:8]:
+        left_lanes.clear()
+        assert_same_bits(ensemble([runs[i]])[0], whole[i])
+        assert left_lanes == ({runs[i].seed: steps[i]} if i in steps else {})
+    for run, found in zip(runs, whole, strict=True):
+        single = alone(run)
+        assert found.status == single.status
+        assert np.array_equal(found.steps, single.steps)
+        counts = (*COUNTS, "legs")
+        assert [found.stats[name] for name in counts] == [single.stats[name] for name in counts]
+    assert sum(found.stats["undecided_signs"] > 0 for found in whole) >= 2
+
+
+def test_chains_with_relu_take_signs_one_run_at_a_time():
+    runs = some_runs(2, "relu", "signgd")
+    assert not any(runs_in_lanes(run) for run in runs)
+    assert all(runs_in_lanes(run) for run in some_runs(2, "relu", "gd"))
 
 
 # ---------------------------------------------------------------------------------------------- divergence
@@ -243,14 +365,17 @@ def test_interrupted_runs_keep_their_records_and_resume(monkeypatch):
     """As on Ctrl-C: every run ends after its chunk, with a record of where it is."""
     import ufm.ensemble as module
 
-    gather = module._gather
+    gather, times = module._gather, []
 
     def pressed(*arguments):
-        monkeypatch.setattr(module, "_gather", gather)
-        raise KeyboardInterrupt
+        times.append(1)
+        if len(times) == 1:
+            raise KeyboardInterrupt
+        gather(*arguments)
 
     for count, rule in ((LANES + 2, "gd"), (2, "normalised"), (3, "signgd")):
         runs = some_runs(count, rule=rule, decay="coupled", steps=10**6, record=ufm.LogSpaced(30))
+        times.clear()
         monkeypatch.setattr(module, "_gather", pressed)
         with pytest.raises(InterruptedRunError, match=f"0 of {len(runs)}") as caught:
             ensemble(runs)
@@ -324,15 +449,18 @@ WITHOUT_COMPILER = """
 import numpy as np, ufm
 from ufm.ensemble import ensemble
 from ufm.run import Run
-runs = [Run(ufm.DUFM(3, 4, 2, activation="relu", bias=True), ufm.{rule}, ufm.Mixed(0.01, 0.02), steps=6, seed=seed)
+runs = [Run(ufm.DUFM(3, 4, 2, activation="{activation}", bias=True), ufm.{rule}, ufm.Mixed(0.01, 0.02), steps=6, seed=seed)
         for seed in range(18)]
 print(" ".join(repr(float(trajectory.loss[-1])) for trajectory in ensemble(runs)))
 """
 
 
-@pytest.mark.parametrize("rule", ["Momentum(0.3, 0.9)", "Adam(0.1)"])
-def test_without_compiler_the_numbers_are_the_same(python, rule):
-    code = WITHOUT_COMPILER.format(rule=rule)
+@pytest.mark.parametrize(
+    ("rule", "activation"),
+    [("Momentum(0.3, 0.9)", "relu"), ("Adam(0.1)", "relu"), ("Signum(0.1, 0.5)", "identity")],
+)
+def test_without_compiler_the_numbers_are_the_same(python, rule, activation):
+    code = WITHOUT_COMPILER.format(rule=rule, activation=activation)
     compiled, plain = (
         np.array(python(code, env=env).split(), float) for env in ({}, {"NUMBA_DISABLE_JIT": "1"})
     )

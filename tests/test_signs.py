@@ -323,21 +323,18 @@ from ufm.kernels import doubt
 sys.path.insert(0, sys.argv[1])
 import test_signs
 
-cheap, seen = doubt.suspected, {True: 0, False: 0, "undecided": 0}
+count, seen = doubt.count, {True: 0, False: 0, "undecided": 0}
 
 
-def checked(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
-    answer = cheap(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor) != 0
-    inputs = X.copy()
-    inputs[: chain.table[0, 1] * B] = H[start : start + chain.table[0, 1] * B]
-    found = doubt.undecided(chain, step, theta, grad, inputs, D, columns, B, np.zeros(5, np.int64))
+def checked(*arguments):
+    answer, found = doubt.alarm(*arguments) != 0, count(*arguments)
     assert answer or found == 0, found
     seen[answer] += 1
     seen["undecided"] += found > 0
-    return answer
+    return found
 
 
-doubt.suspected = checked
+doubt.count = checked
 for name, (problem, decay, states, _) in test_signs.SETTINGS.items():
     if getattr(states, "func", None) is not test_signs.along:
         for state, _ in states(problem, seeds=range(3)):
@@ -395,7 +392,7 @@ QUICK = """
 import ufm
 from ufm.kernels import doubt
 
-asked = {"entry_bound": 0, "suspected": 0}
+asked = {"entry_bound": 0, "count": 0}
 for name in asked:
     def counted(*arguments, name=name, function=getattr(doubt, name)):
         asked[name] += 1
