@@ -214,34 +214,53 @@ def test_every_undecided_sign_is_counted_in_lanes(name, dtype, left_lanes):
     print(f"{name}, {dtype}: {np.count_nonzero(counts)} undecided, {len(left_lanes)} left of {len(runs)}")
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3])
+def nearly_cancelling(trained, depth, digits, seed):
+    """A chain of which one block alone is trained, or all, and a state at which terms cancel to so many digits."""
+    rng = np.random.default_rng(seed)
+
+    def tied(rows, cols, along_rows):
+        row = rng.standard_normal((1, cols) if along_rows else (rows, 1))
+        return row * (1 + 10.0**-digits * rng.standard_normal((rows, cols)))
+
+    if depth > 1:
+        problem = ce(4, depth, (2, 1, 2), "identity", bias=True)
+        shapes = {block: (*problem.shapes[block], 1)[:2] for block in problem.trained}
+        state = {block: tied(*shape, True).reshape(problem.shapes[block]) for block, shape in shapes.items()}
+        return problem, state
+    # the probabilities are those of chance, so the residuals of a sample, and those of a class, add up to 0
+    state = {"W": tied(3, 4, True), "H": tied(4, 6, False), "b": np.zeros(3)}
+    held = {"W": {"classifier": ufm.Given(state["W"])}, "H": {"features": ufm.Given(state["H"])}}
+    options = {}
+    for block in ("W", "H"):
+        options |= {} if trained in (block, "all") else held[block]
+    problem = ufm.UFM(3, 4, 2, bias=trained in ("b", "all"), **options)
+    return problem, {name: state[name] for name in ("W", "H", "b") if trained in (name, "all")}
+
+
+@pytest.mark.parametrize(
+    ("trained", "depth"), [("W", 1), ("H", 1), ("b", 1), ("all", 1), ("all", 2), ("all", 3)]
+)
 @pytest.mark.parametrize("lam", [0.0, 1e-13])
-def test_lanes_are_left_before_a_sign_is_undecided(depth, lam, left_lanes):
-    """Rows that differ by 1 in 1 ... 1e16: from where round-off decides on, and no sooner than that by much."""
-    problem, runs, states = ce(4, depth, (2, 1, 2), "identity", bias=True), [], []
+def test_lanes_are_left_before_a_sign_is_undecided(trained, depth, lam, left_lanes):
+    """Terms that cancel to 0 ... 16 digits: from where round-off decides on, and no sooner than that by much."""
     decay, nearness = ufm.Coupled(lam), np.arange(0, 16, 0.5)
-    for seed, digits in enumerate(nearness):
-        rng = np.random.default_rng(seed)
-        state = {}
-        for block in problem.trained:
-            row, noise = (
-                rng.standard_normal(problem.shapes[block][-1:]),
-                rng.standard_normal(problem.shapes[block]),
-            )
-            state[block] = row * (1 + 10.0**-digits * noise)
-        states.append(state)
-        runs.append(Run(problem, ufm.SignGD(0.0), decay, ufm.Given(**state), 1, seed))
+    cases = [nearly_cancelling(trained, depth, digits, seed) for seed, digits in enumerate(nearness)]
+    runs = [
+        Run(problem, ufm.SignGD(0.0), decay, ufm.Given(**state), 1, seed)
+        for seed, (problem, state) in enumerate(cases)
+    ]
     undecided = set()
-    for seed, (state, found) in enumerate(zip(states, ensemble(runs), strict=True)):
+    for seed, ((problem, state), found) in enumerate(zip(cases, ensemble(runs), strict=True)):
         count = sum(int(block.sum()) for block in problem.signs(state, decay).undecided.values())
         assert found.stats["undecided_signs"] == count
         assert found.stats["exponents_from"] == -1
         if count:
             undecided.add(seed)
-    print(f"undecided {sorted(nearness[list(undecided)])}, left {sorted(nearness[list(left_lanes)])}")
+    left = nearness[sorted(left_lanes)]
+    print(f"undecided {nearness[sorted(undecided)]}, left {left}")
     assert undecided <= set(left_lanes)
-    assert len(left_lanes) < len(runs) - 10
-    assert len(undecided) >= 3
+    assert left.min() >= 8
+    assert len(undecided) >= 2
 
 
 def runs_that_leave():
@@ -449,8 +468,8 @@ WITHOUT_COMPILER = """
 import numpy as np, ufm
 from ufm.ensemble import ensemble
 from ufm.run import Run
-runs = [Run(ufm.DUFM(3, 4, 2, activation="{activation}", bias=True), ufm.{rule}, ufm.Mixed(0.01, 0.02), steps=6, seed=seed)
-        for seed in range(18)]
+problem = ufm.DUFM(3, 4, 2, activation="{activation}", bias=True)
+runs = [Run(problem, ufm.{rule}, ufm.Mixed(0.01, 0.02), steps=6, seed=seed) for seed in range(18)]
 print(" ".join(repr(float(trajectory.loss[-1])) for trajectory in ensemble(runs)))
 """
 
