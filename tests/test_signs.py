@@ -1,5 +1,6 @@
 """Signs that round-off cannot decide: every wrong one is among those counted, and hardly any other is."""
 
+import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -303,6 +304,18 @@ def test_the_count_of_a_run_is_the_sum_of_the_masks(name):
     print(f"{name}: {counted} undecided, exponents from {first}")
     assert wrong == 0
     assert counted > 0
+
+
+def test_the_count_does_not_depend_on_where_chunks_end(monkeypatch):
+    """Steps are counted after an alarm for longer and longer, up to the end of a chunk, which may be one step."""
+    problem, optimizer, decay, options = RUNS["Signum"]
+    whole = ufm.simulate(problem, optimizer, decay, steps=300, seed=3, **options)
+    monkeypatch.setattr(sys.modules["ufm.simulate"], "CHUNK_SECONDS", 0.0)
+    steps = ufm.simulate(problem, optimizer, decay, steps=300, seed=3, **options)
+    for name in ("undecided_signs", "first_undecided_step", "exponents_from"):
+        assert steps.stats[name] == whole.stats[name]
+    assert whole.stats["undecided_signs"] > 0
+    assert np.array_equal(steps.states, whole.states)
 
 
 @pytest.mark.parametrize("optimizer", [GD(1e-9), NormalisedGD(1e-9), Adam(1e-9)], ids=repr)
