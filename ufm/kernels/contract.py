@@ -74,7 +74,7 @@ class Chain(NamedTuple):
 class Bounds(NamedTuple):
     """Room for the watch."""
 
-    lines: np.ndarray  # float64: three numbers per layer and two per column
+    lines: np.ndarray  # float64: three numbers per layer and lane, and two per column
     before: np.ndarray  # inputs of the ReLU of one layer
 
 

@@ -645,17 +645,10 @@ def doubtful_lanes(chain, coupled, theta, grad, H, start, X, D, B, lines, lane):
         found = where(below(rho, LINEAR), found, 1.0)
     here, off = logits_offset(chain, B) + lane, zeros()  # off: of dD in any column
     for layer in range(depth, 0, -1):
-        weights, rows, inner, row = (
-            table[layer, 0],
-            table[layer, 1],
-            table[layer, 2],
-            3 * layer * lanes + lane,
-        )
-        w, x, error = (
-            load(lines, row, every),
-            load(lines, row + lanes, every),
-            load(lines, row + 2 * lanes, every),
-        )
+        weights, rows, inner = table[layer, 0], table[layer, 1], table[layer, 2]
+        row = 3 * layer * lanes + lane
+        w, x = load(lines, row, every), load(lines, row + lanes, every)
+        error = load(lines, row + 2 * lanes, every)
         r, column = sums(D, here, rows, B, lanes)
         doubt = B * off
         if layer == depth:
@@ -685,7 +678,7 @@ def doubtful_lanes(chain, coupled, theta, grad, H, start, X, D, B, lines, lane):
 def alarm_of_lanes(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
     """Watch of an ensemble of chains without ReLU: `SUSPECTED` where a sign of a lane may be undecided.
 
-    The first row of the scratch says of each lane whether it is so, of which no other lane knows.
+    The first row of the scratch says of each lane whether it is so, in which no other lane has a part.
     """
     lines, found = room.lines, 0
     for lane in range(0, chain.lanes, WIDTH):
