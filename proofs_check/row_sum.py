@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import sympy as sp
 
+from proofs_check.compiled_rule import compiled_rule
 from proofs_check.proof import Proof
 from ufm.theory import row_sum
 
@@ -83,18 +83,9 @@ def invariant_for_every_number_of_classes(factor: Callable[[Any], Any]) -> bool:
 
 
 def momentum_step(w: Any, g: Any, v: Any, rate: Any, momentum: Any, nesterov: bool) -> tuple[Any, Any]:
-    """The update rule that the simulator compiles, on symbols."""
-    from ufm.kernels.updates import momentum_step as compiled
-
-    return getattr(compiled, "py_func", compiled)(w, g, v, rate, momentum, float(nesterov))
-
-
-def adam_step(*arguments: Any) -> tuple[Any, Any, Any]:
-    """Adam's rule as the simulator compiles it, on positive symbols."""
-    from ufm.kernels import updates
-
-    code = getattr(updates.adam_step, "py_func", updates.adam_step).__code__
-    return types.FunctionType(code, {"math": sp})(*arguments)
+    """The compiled rule of heavy ball or of Nesterov's momentum."""
+    new, buffer = compiled_rule("momentum_step")(w, g, v, rate, momentum, float(nesterov))
+    return new, buffer
 
 
 class OneStep(NamedTuple):
@@ -152,7 +143,7 @@ def shrink_after_is_before_at_other_rates(change: Callable[..., Any]) -> bool:
     kept, kept_before = 1 - eta * lam_d, 1 - rate * decoupled
 
     def adam(x: Any, lr: Any) -> Any:
-        return adam_step(x, g, v, v**2, lr, beta, BETA, eps, first, second)
+        return compiled_rule("adam_step")(x, g, v, v**2, lr, beta, BETA, eps, first, second)
 
     rules: list[Callable[[Any, Any], Any]] = [
         lambda x, lr: momentum_step(x, g + lam_c * w, v, lr, beta, False),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from types import FunctionType
 from typing import Any, NamedTuple
 
 import mpmath
 import numpy as np
 import sympy as sp
 
+from proofs_check.compiled_rule import compiled_rule
 from proofs_check.proof import Proof
 from ufm.theory import signgd_decoupled as theory
 from ufm.theory import symmetric_path
@@ -133,20 +133,11 @@ def entries_as_in_theorem_3_4(gap: Any, K: Any, xp: Any) -> Any:
 # ------------------------------------------------------------------------------------- the update rules
 
 
-def rule(name: str) -> Callable[..., Any]:
-    """An update rule that the simulator compiles, on symbols."""
-    from ufm.kernels import updates
-
-    compiled = getattr(updates, name)
-    code = getattr(compiled, "py_func", compiled).__code__
-    return FunctionType(code, {"_sign": sp.sign, "math": sp})
-
-
 class Law(NamedTuple):
     """Theorem 3.3 as its check reads it: w as a function of the shrinkage g, the rule, the order of shrink and step."""
 
     weight: Callable[[Any, Any], Any] = theory.weight_of_shrinkage
-    step: Callable[[Any, Any], Any] = lambda w, g: rule("signgd_step")(w, g, eta)
+    step: Callable[[Any, Any], Any] = lambda w, g: compiled_rule("signgd_step")(w, g, eta)
     shrink_after: bool = False
     features: Any = c
 
@@ -193,7 +184,7 @@ def signum_takes_the_same_steps(buffer: Buffer) -> bool:
     psi = sp.Symbol("psi", positive=True)
     for unit, sign in ((1 - K2, -1), (sp.Integer(1), 1)):
         for beta in (buffer.beta, sp.Integer(0)):
-            w, m = rule("signum_step")(x, unit * psi, unit * buffer.start, eta, beta)
+            w, m = compiled_rule("signum_step")(x, unit * psi, unit * buffer.start, eta, beta)
             if not (positive(sp.simplify(m / unit)) and zero(w - (x - eta * sign))):
                 return False
     return True
@@ -204,7 +195,9 @@ def adam_takes_the_same_steps(parameters: tuple[Any, Any, Any]) -> bool:
     psi, m, v = sp.symbols("psi m v", positive=True)
     for g, sign in (((1 - K2) * psi, -1), (psi, 1)):
         beta1, beta2, _ = parameters
-        w, _, _ = rule("adam_step")(x, g, m, v, eta, *parameters, 1 - beta1**2, 1 - beta2**2)
+        w, _, _ = compiled_rule("adam_step")(
+            x, g, m, v, eta, *parameters, 1 / (1 - beta1**2), 1 / (1 - beta2**2)
+        )
         if not zero(sp.simplify(w) - (x - eta * sign)):
             return False
     return True
@@ -446,7 +439,7 @@ def is_frank_wolfe(oracle: Oracle) -> bool:
     inside = (2 * BELOW_ONE - 1) / lam  # every number in the open box
     for g in (size, -size):
         gamma, v = oracle.step(eta, lam), oracle.vertex(g, lam)
-        step = rule("signgd_step")((1 - eta * lam) * x, g, eta)
+        step = compiled_rule("signgd_step")((1 - eta * lam) * x, g, eta)
         if not zero(step - (1 - gamma) * x - gamma * v):
             return False
         if not (zero(sp.Abs(v) - 1 / lam) and positive(sp.factor(g * (inside - v)))):
@@ -803,7 +796,7 @@ PROOFS = (
                 weight=lambda g, rate: theory.weight_of_shrinkage(g, rate) + WRONG - 1
             ),
             "shrink after the step": Law(shrink_after=True),
-            "gradient itself, not its sign": Law(step=lambda w, g: rule("gd_step")(w, g, eta)),
+            "gradient itself, not its sign": Law(step=lambda w, g: compiled_rule("gd_step")(w, g, eta)),
             "features of the opposite sign": Law(features=-c),
         },
     ),

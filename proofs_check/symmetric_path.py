@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import sympy as sp
 
+from proofs_check.compiled_rule import compiled_rule
 from proofs_check.proof import Proof
 from ufm.theory import symmetric_path
 
@@ -173,37 +173,6 @@ def two_valued_form_is_kept(updates: Updates) -> bool:
 # ----------------------------------------------------------------------------- the compiled rules on symbols
 
 
-def compiled_rule(name: str) -> Callable[..., Any]:
-    """A scalar update rule of the simulator, its own code, on symbols.
-
-    A root of what is not 0 is a positive symbol while the rule runs, which decides the rule's comparison with 0;
-    then it is what it stands for.
-    """
-    from ufm.kernels import updates
-
-    rule = getattr(updates, name)
-    code = getattr(rule, "py_func", rule).__code__
-
-    def on_symbols(*arguments: Any) -> Any:
-        roots: dict[Any, Any] = {}
-
-        def root(x: Any) -> Any:
-            symbol = sp.Dummy("root", positive=True)
-            if sp.sympify(x).is_zero:
-                return sp.Integer(0)
-            roots[symbol] = sp.sqrt(x)
-            return symbol
-
-        found = types.FunctionType(code, {"math": types.SimpleNamespace(sqrt=root), "_sign": sp.sign})(
-            *arguments
-        )
-        if isinstance(found, tuple):
-            return tuple(sp.sympify(x).subs(roots) for x in found)
-        return sp.sympify(found).subs(roots)
-
-    return on_symbols
-
-
 def exactly(expression: Any) -> Any:
     """An expression with rational numbers for the rule's floats."""
     return sp.simplify(sp.nsimplify(expression))
@@ -213,7 +182,9 @@ def adam(
     theta: Any, g: Any, m: Any, v: Any, eps: Any, first: Any, second: Any, t: Any
 ) -> tuple[Any, Any, Any]:
     """One step of Adam by the compiled rule."""
-    return compiled_rule("adam_step")(theta, g, m, v, lr, first, second, eps, 1 - first**t, 1 - second**t)
+    return compiled_rule("adam_step")(
+        theta, g, m, v, lr, first, second, eps, 1 / (1 - first**t), 1 / (1 - second**t)
+    )
 
 
 class Averages(NamedTuple):
@@ -255,15 +226,15 @@ def signum(theta: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
 
 def adam_without_eps(theta: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
     """Adam with eps = 0 by the compiled rule, its bias corrections free."""
-    corrections = sp.symbols("correction1 correction2", positive=True)
-    return compiled_rule("adam_step")(theta, g, m, v, lr, beta1, beta2, sp.Integer(0), *corrections)
+    factors = sp.symbols("factor1 factor2", positive=True)
+    return compiled_rule("adam_step")(theta, g, m, v, lr, beta1, beta2, sp.Integer(0), *factors)
 
 
 def adam_with_eps(theta: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
     """The same with eps > 0, which sets a scale."""
-    corrections = sp.symbols("correction1 correction2", positive=True)
+    factors = sp.symbols("factor1 factor2", positive=True)
     return compiled_rule("adam_step")(
-        theta, g, m, v, lr, beta1, beta2, sp.Symbol("eps", positive=True), *corrections
+        theta, g, m, v, lr, beta1, beta2, sp.Symbol("eps", positive=True), *factors
     )
 
 
