@@ -32,7 +32,7 @@ def test_the_step_written_by_hand_is_ours(name):
 def row(title="a case", **systems):
     times = {name: {"wall": wall, "cpu": wall} for name, wall in systems.items()}
     return {
-        "title": title, "runs": 2, "bar": 3, "moonshot": 5, "systems": times,
+        "title": title, "runs": 2, "goal": 3, "systems": times,
         "bounds": {"dgemm": {"wall": [1.0, 2.0], "cpu": [1.0, 1.0]}},
     }  # fmt: skip
 
@@ -54,6 +54,7 @@ def test_tables_are_markdown():
         assert len(set(map(len, lines))) == 1
     assert "4.50 x" in tables.comparison(rows).splitlines()[2]
     assert "| 1 us " in tables.for_readme(rows)  # two runs share two microseconds
+    assert tables.for_readme(rows).splitlines()[3].split("|")[3].strip() == "2.0 x"
 
 
 def test_the_worst_choice_is_the_one_reported():
