@@ -102,10 +102,8 @@ class Step(NamedTuple):
     coupled: np.ndarray  # per trained number
     decoupled: np.ndarray
     has_coupled: int
-    adds_coupled: (
-        int  # whether the loop adds coupled decay to the gradient; else the rule does, or there is none
-    )
-    shrinks: int  # whether the loop applies decoupled decay; else the rule does, or there is none
+    adds_coupled: int  # whether the loop adds coupled decay to the gradient; the rule does it otherwise
+    shrinks: int  # whether the loop applies decoupled decay; the rule does it otherwise
     shrink_after: int
     scale_free: int
     elementwise: int

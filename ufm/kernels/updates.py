@@ -14,35 +14,12 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import config
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from ufm.errors import invalid
 from ufm.kernels.contract import compiled, inline, user_compiled
-from ufm.kernels.vectors import WIDTH, _on_numbers, below, first, load, store, where, zeros
+from ufm.kernels.vectors import WIDTH, below, first, load, square_root, store, where, zeros
 
 PARAMETERS = 5  # rows of hyper-parameters that rules read; Adam keeps its two corrections in the last
-
-
-def _emit_square_root(builder, values):
-    kind = values[0].type
-    name = f"llvm.sqrt.{f'v{WIDTH}' if isinstance(kind, ir.VectorType) else ''}f64"
-    return builder.call(
-        cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), name), values
-    )
-
-
-_typed_square_root = _on_numbers(_emit_square_root)
-
-
-@intrinsic
-def _square_root(typingctx, x):
-    return _typed_square_root(x)
-
-
-square_root = np.sqrt if config.DISABLE_JIT else _square_root
 
 
 @inline

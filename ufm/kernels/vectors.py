@@ -73,12 +73,16 @@ def _on_numbers(emit, result=None):
     return typed
 
 
-def _emit_multiply_add(builder, values):
-    kind = values[0].type
-    name = f"llvm.fmuladd.{f'v{WIDTH}' if kind == _vector else ''}f64"
-    return builder.call(
-        cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name), values
-    )
+def _instruction(name):
+    """Emit LLVM's intrinsic of that name, on numbers or on vectors."""
+
+    def emit(builder, values):
+        kind = values[0].type
+        full = f"llvm.{name}.{f'v{WIDTH}' if kind == _vector else ''}f64"
+        function = ir.FunctionType(kind, [kind] * len(values))
+        return builder.call(cgutils.get_or_insert_function(builder.module, function, full), values)
+
+    return emit
 
 
 def _emit_power_of_two(builder, values):
@@ -94,7 +98,8 @@ def _emit_power_of_two(builder, values):
     return builder.bitcast(field, number.type)
 
 
-_typed_multiply_add = _on_numbers(_emit_multiply_add)
+_typed_multiply_add = _on_numbers(_instruction("fmuladd"))
+_typed_square_root = _on_numbers(_instruction("sqrt"))
 _typed_power_of_two = _on_numbers(_emit_power_of_two)
 _typed_below = _on_numbers(lambda builder, v: builder.fcmp_ordered("<", *v), Mask)
 
@@ -102,6 +107,11 @@ _typed_below = _on_numbers(lambda builder, v: builder.fcmp_ordered("<", *v), Mas
 @intrinsic
 def _multiply_add(typingctx, a, b, c):
     return _typed_multiply_add(a, b, c)
+
+
+@intrinsic
+def _square_root(typingctx, x):
+    return _typed_square_root(x)
 
 
 @intrinsic
@@ -232,7 +242,7 @@ def _interpreted_power_of_two(shifted):
 if config.DISABLE_JIT:
     first, load, store = _interpreted_first, _interpreted_load, _interpreted_store
     power_of_two, where = _interpreted_power_of_two, np.where
-    below = operator.lt
+    below, square_root = operator.lt, np.sqrt
 
     def zeros():
         """WIDTH zeros."""
@@ -247,6 +257,8 @@ else:
     # zeros(): a vector of zeros
     # multiply_add(a, b, c): a b + c, rounded once where the processor can
     # below(a, b): a < b; where(mask, a, b): a where the mask holds, else b
+    # square_root(x): rounded once
     # power_of_two(n + 1.5 2^52): 2^n for a whole number n
     first, load, store, zeros = _first, _load, _store, _zeros
     multiply_add, below, where, power_of_two = _multiply_add, _below, _where, _power_of_two
+    square_root = _square_root
