@@ -261,3 +261,293 @@ def signal_to_noise(H: np.ndarray, classes: int) -> np.ndarray:
     """
     means = H.reshape(len(H), classes, -1).mean(axis=2)
     return np.linalg.svd(means - means.mean(axis=1, keepdims=True), compute_uv=False)[: classes - 1]
+
+
+# ------------------------------------------------------------------------------- hypotheses about runs
+
+ALIGNED = 2.0**-46  # relative distance from the aligned set that counts as round-off of the start
+LOST = 1e-3  # share of the largest value beyond which deviations count no longer as small
+WRONG_RATES = 1e-6  # relative error of all learning rates that the recursion's control carries
+
+
+class AlignedStart(NamedTuple):
+    """The aligned state nearest to a start, by the singular vectors of W."""
+
+    left: np.ndarray  # shape (classes, modes)
+    values: np.ndarray  # singular values of W, largest first, shape (modes,)
+    right: np.ndarray  # shape (modes, width)
+    distance: float  # to the start, over all blocks, round-off of these vectors included
+
+
+def start_of(run: Run) -> AlignedStart:
+    """Aligned state beside the start of a run; the values that round-off alone has made count as 0.
+
+    Raises
+    ------
+    InvalidProblemError, IncompatibleError
+        For a start that cannot be drawn.
+    """
+    problem = run.problem
+    given = problem.unpack(problem.pack(draw(problem, run.init, run.seed)))
+    blocks = aligned_blocks(given["W"], problem.class_sizes[0])
+    left, values, right = np.linalg.svd(blocks["W"], full_matrices=False)
+    kept = values > max(blocks["W"].shape) * np.finfo(float).eps * values.max(initial=0.0)
+    distance = sum(float(np.linalg.norm(given[name] - block)) for name, block in blocks.items())
+    distance += 8 * max(blocks["W"].shape) * np.finfo(float).eps * float(np.linalg.norm(values))
+    return AlignedStart(left[:, kept], values[kept], right[kept], distance)
+
+
+def _not_aligned(run: Run) -> str | None:
+    """Why a run is not one of a few scalars by mode, or None."""
+    from ufm.losses import MSE
+    from ufm.optimizers import GD
+
+    problem = run.problem
+    if not isinstance(problem.loss, MSE):
+        return f"the loss is {problem.loss.name}, not the squared error"
+    if problem.depth > 1:
+        return f"there are {problem.depth} layers, and aligned starts are those of one"
+    if not problem.bias:
+        return "there is no bias, and aligned starts hold it at 1/C"
+    if problem.frozen_values:
+        return f"{', '.join(problem.frozen_values)} is frozen, and every block must be trained"
+    if len(set(problem.class_sizes)) > 1:
+        return f"classes have {problem.class_sizes} samples, and aligned starts need equal ones"
+    if any(run.coupled.values()) or any(run.decoupled.values()):
+        return f"the decay is {run.decay!r}, and the law is that without decay"
+    if type(run.optimizer) is not GD:
+        return f"{type(run.optimizer).__name__} steps; the recursion is that of GD"
+    if run.batch is not None and run.batch < problem.samples:
+        return f"batches hold {run.batch} of {problem.samples} samples, and the law needs the whole gradient"
+    if run.dtype != "float64":
+        return f"the run is in {run.dtype}; the recursion is evaluated in float64"
+    try:
+        found = start_of(run)
+    except UfmError as error:
+        return f"the start cannot be drawn: {error}"
+    size = float(np.linalg.norm(found.values))
+    if not found.distance <= ALIGNED * (size + 1):
+        return (
+            f"the start {run.init!r} is {found.distance:.2g} away from 1^T W = 0, H = W^T x 1^T/sqrt(n), b = 1/C"
+        )
+    if not size:
+        return "the start is W = 0, which does not move"
+    return None
+
+
+def _beyond_the_flow(run: Run) -> str | None:
+    reason = _not_aligned(run)
+    if reason is not None:
+        return reason
+    full, largest = np.sqrt(run.problem.class_sizes[0]), float(start_of(run).values[0] ** 2)
+    if not largest < full:
+        return f"an eigenvalue of W W^T starts at {largest:.6g}, and the law bounds those below sqrt(n) = {full:.6g}"
+    if run.steps is None and not isinstance(run.optimizer.lr, float):
+        return "the rates of a schedule need the number of steps"
+    rates = np.array([run.optimizer.lr]) if run.steps is None else run.rates
+    h = full * float(np.max(rates, initial=0.0)) / _divisor(run)
+    if not h < 0.5:
+        return f"a step moves the log-odds by 2 h with h = {h:.6g}, and the bound needs h < 1/2"
+    return None
+
+
+def _divisor(run: Run) -> int:
+    """What the squared error is divided by: N where it is averaged, else 1."""
+    return run.problem.samples if run.problem.loss.reduction == "mean" else 1
+
+
+# ------------------------------------------------------------------------------- predictions about runs
+
+
+def round_off_bound(
+    path: np.ndarray, rates: np.ndarray, classes: int, width: int, per_class: int, distance: float
+) -> np.ndarray:
+    """How far round-off may take the state (Frobenius norm) from the recursion at each step, shape (steps + 1,).
+
+    A deviation E obeys E' = ||I - eta Hess|| E + local to first order. With R the residual, the Hessian of the summed
+    squared error lies between -||R|| and ||W||^2 + ||H||^2 + N + ||R||, ||W|| = ||H|| = max a and ||R|| =
+    max |sqrt(n) - a^2| over all C - 1 modes. A product of two matrices over m terms is off by at most m eps times
+    the product of their Frobenius norms; `local` sums these over one pass, and the rounding of the update.
+    Infinite from where E exceeds the share `LOST` of the largest singular value.
+
+    Parameters
+    ----------
+    path : ndarray, shape (steps + 1, modes)
+        Singular values of W from `recursion`.
+    rates : ndarray, shape (steps,)
+        Learning rates of the summed squared error.
+    classes, width, per_class : int
+        C, d, n.
+    distance : float
+        Of the start from the aligned state.
+    """
+    eps, N, full = np.finfo(float).eps, classes * per_class, np.sqrt(per_class)
+    padded = np.concatenate([path, np.zeros((len(path), classes - 1 - path.shape[1]))], axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        top, norm = path.max(axis=1), np.linalg.norm(path, axis=1)
+        residual = np.abs(full - padded**2).max(axis=1)
+        residual_norm = np.linalg.norm(full - padded**2, axis=1)
+        in_residual = eps * ((width + 3) * norm**2 + 3 * np.sqrt(N))
+        in_gradient = eps * (2 * N + classes) * residual_norm * (norm + 1)
+        in_gradient += in_residual * (2 * top + np.sqrt(N))
+        growth = np.maximum(1 + rates * residual[:-1], rates * (2 * top**2 + N + residual)[:-1] - 1)
+        local = 2 * eps * (np.sqrt(2) * norm + 1)[1:] + rates * in_gradient[:-1]
+        found = np.empty(len(path))
+        found[0] = distance
+        for t in range(len(rates)):
+            found[t + 1] = growth[t] * found[t] + local[t]
+        lost = ~(found <= LOST * np.maximum.accumulate(top))
+    return np.where(np.logical_or.accumulate(lost), np.inf, found)
+
+
+class _Paths(NamedTuple):
+    """Recursion of a run at its finite records, and what it may be off by."""
+
+    kept: np.ndarray  # records
+    rates: np.ndarray  # of the summed squared error, up to the last record
+    steps: np.ndarray
+    start: AlignedStart
+    path: np.ndarray  # shape (steps + 1, modes)
+    bound: np.ndarray  # of the state, shape (records,)
+
+
+def _paths(run: Run, error: float = 0.0) -> _Paths:
+    """All of it, with all learning rates multiplied by 1 + error."""
+    assert run.trajectory is not None
+    kept, problem, start = finite_records(run), run.problem, start_of(run)
+    steps = np.asarray(run.trajectory.steps)[kept]
+    rates = run.rates[: steps.max(initial=0)] * (1 + error) / _divisor(run)
+    n = problem.class_sizes[0]
+    path = recursion(start.values, rates, n)
+    bound = round_off_bound(path, rates, problem.classes, problem.widths[0], n, start.distance)
+    return _Paths(kept, rates, steps, start, path, bound[steps])
+
+
+def _recursion_prediction(run: Run, error: float = 0.0) -> Prediction:
+    found, n = _paths(run, error), run.problem.class_sizes[0]
+    assert run.trajectory is not None
+    observed = run.trajectory.states[found.kept]
+    W = (found.start.left * found.path[found.steps][:, None, :]) @ found.start.right
+    H = np.repeat(np.swapaxes(W, 1, 2), n, axis=2) / np.sqrt(n)
+    blocks: Mapping[str, np.ndarray] = {
+        "H": H,
+        run.problem.last: W,
+        "b": np.full((len(W), W.shape[1]), 1 / W.shape[1]),
+    }
+    predicted = np.concatenate([blocks[name].reshape(len(W), -1) for name in run.problem.trained], axis=1)
+    return Prediction("W_t, H_t and b_t, against a' = a (1 + eta (sqrt(n) - a^2))", predicted, observed, found.bound)
+
+
+def _wrong_recursion(run: Run) -> Prediction:
+    return _recursion_prediction(run, WRONG_RATES)
+
+
+def _flow_prediction(run: Run, speed: float = 1.0) -> Prediction:
+    """Eigenvalues of W W^T against the law at `speed` times its time."""
+    found, n = _paths(run), run.problem.class_sizes[0]
+    assert run.trajectory is not None
+    projected = np.swapaxes(run.trajectory["W"][found.kept], 1, 2) @ found.start.left
+    observed = (projected**2).sum(axis=1)
+    limits = defect_limits(found.rates * np.sqrt(n))
+    times, below, above = (
+        np.concatenate([[0.0], np.cumsum(part)])[found.steps][:, None] for part in (found.rates, *limits)
+    )
+    g = found.start.values**2
+    predicted, least, most = (
+        logistic(g, speed * times, n, shift=shift) for shift in (np.zeros_like(below), below, above)
+    )
+    steps = np.maximum(most - predicted, predicted - least).max(axis=1)
+    top = found.path[found.steps].max(axis=1)
+    round_off = (2 * top + found.bound) * found.bound + 8 * len(g) * np.finfo(float).eps * (top**2 + np.sqrt(n))
+    return Prediction("eigenvalues of W W^T, against the logistic law", predicted, observed, steps + round_off)
+
+
+def _wrong_flow(run: Run) -> Prediction:
+    return _flow_prediction(run, 0.5)
+
+
+# ------------------------------------------------------------------------------------------------- claims
+
+CLAIMS = (
+    Claim(
+        name="mixon2020.strong_nc",
+        statement=(
+            "||W H + b 1^T - Y||^2/2 without decay: W W^T = sqrt(n) (I - J/C), H = W^T x 1^T/sqrt(n), b = 1/C is a "
+            "minimum with L = 0; the set {1^T W = 0, H = W^T x 1^T/sqrt(n), b = 1/C} is invariant, with dW/dt = "
+            "sqrt(n) W - W W^T W; at 0 the rates are sqrt(n) and -sqrt(n) (C - 1 times the width each), -C n for b, "
+            "and 0 for all else: within-class deviations do not decay."
+        ),
+        source=Source(MIXON, "strong neural collapse; dynamics derived here", "known from a summary"),
+        room="mse_flow",
+        figure="mse_flow",
+        layers={
+            "symbolic": "invariance and end state for K = 2, 3 with symbolic entries, rates at 0 for K = 2, 3, n = 1..3",
+            "simulation": "flows from small random starts end there (measured)",
+        },
+    ),
+    Claim(
+        name="ufm.aligned_recursion",
+        statement=(
+            "From such an aligned start GD keeps it at every step, with the singular vectors of W: each singular value "
+            "obeys a' = a (1 + eta (sqrt(n) - a^2)) exactly, eta divided by N for the averaged squared error."
+        ),
+        source=Source(MIXON, "discrete counterpart of its invariant set", "derived here"),
+        room="mse_flow",
+        figure="mse_flow",
+        layers={
+            "symbolic": "proved for K = 2, 3 with symbolic entries of W and symbolic eta",
+            "simulation": "every entry of W, H and b within a first-order round-off bound (round_off_bound)",
+        },
+        applies=_not_aligned,
+        predict=_recursion_prediction,
+        control=_wrong_recursion,
+        rank=1,
+    ),
+    Claim(
+        name="ufm.logistic_flow",
+        statement=(
+            "Flow from an aligned start: eigenvalues of W W^T are g(t) = sqrt(n)/(1 + (sqrt(n)/g(0) - 1) "
+            "exp(-2 sqrt(n) t)). GD with h = eta sqrt(n) < 1/2 from 0 < g < sqrt(n) is off in log(g/(sqrt(n) - g)) by "
+            "a sum over its steps of defects between -h^2 and 2 h^2/(1 - 2 h), hence O(eta) at a fixed time."
+        ),
+        source=Source(MIXON, "dynamics on its invariant set; bound of the steps", "derived here"),
+        room="mse_flow",
+        figure="mse_flow",
+        layers={
+            "symbolic": "law proved for symbolic n; defects exact, their limits proved for all h < 1/2 and 0 < p < 1",
+            "simulation": "each eigenvalue at every record within the sum of the limits, and round-off",
+        },
+        applies=_beyond_the_flow,
+        predict=_flow_prediction,
+        control=_wrong_flow,
+    ),
+    Claim(
+        name="han2021.central_path",
+        statement=(
+            "Averaged squared error with W, b at least squares and features of within-class covariance I: L = "
+            "sum_j 1/(C + omega_j^2)/2, and under the gradient projected on the tangent space of that constraint "
+            "n C^2 log omega + n C omega^2 + n omega^4/4 = a_j + t: omega ~ (4 t/n)^(1/4)."
+        ),
+        source=Source(HAN, "law c1 log omega + c2 omega^2 + c3 omega^4; constants derived here", "known from a summary"),
+        room="mse_flow",
+        figure="mse_flow",
+        layers={
+            "symbolic": "L, velocity, law and growth proved for symbolic C and n, by singular direction",
+            "simulation": "matrices integrated: the law grows by t to 1e-7 of it (measured)",
+        },
+    ),
+    Claim(
+        name="ufm.rewhitened_path",
+        statement=(
+            "If instead features follow the whole gradient and are whitened again, n C (C log omega + omega^2/2) = a_j "
+            "+ t: omega ~ (2 t/(n C))^(1/2). It has no omega^4, which the published law has."
+        ),
+        source=Source(HAN, "the other reading of its renormalised flow", "derived here"),
+        room="mse_flow",
+        figure="mse_flow",
+        layers={
+            "symbolic": "velocity, law and growth proved for symbolic C and n, by singular direction",
+            "simulation": "matrices integrated: the law grows by t to 1e-7 of it (measured)",
+        },
+    ),
+)
