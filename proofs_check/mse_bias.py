@@ -82,11 +82,15 @@ def every_direction_is_optimal(optimum: Optimum) -> bool:
         for gain in (1 - missing_c, 1 - missing_m):
             square = optimum.square(gain, lam_H, lam_W, n, sp)
             other = square * lam_W / lam_H  # of H H^T
-            if not is_zero(square * other - n * gain**2, (lam_W * square + lam_H * other) / 2 - kap * sp.sqrt(n) * gain):
+            if not is_zero(
+                square * other - n * gain**2, (lam_W * square + lam_H * other) / 2 - kap * sp.sqrt(n) * gain
+            ):
                 return False
     # lost directions: |residual| <= N kap iff the strength is at least 1
     beta = optimum.best_bias(sp.S.One, lam_b, K)
-    lost_mean = sp.sqrt(n) * (1 - K * beta) / (N * kap) * optimum.mean_strength(found, mse_bias.mean_share(lam_b))
+    lost_mean = (
+        sp.sqrt(n) * (1 - K * beta) / (N * kap) * optimum.mean_strength(found, mse_bias.mean_share(lam_b))
+    )
     lost_centred = sp.sqrt(n) / (N * kap) * found
     return is_zero(lost_mean - 1, lost_centred - 1)
 
@@ -162,7 +166,10 @@ def transition_is_where_the_mean_appears(transition: Transition) -> bool:
     at = transition.threshold(c)
     if not is_zero((1 - missing).subs(lam_b, at)):
         return False
-    if not sp.simplify(sp.diff(1 - missing, lam_b)).is_positive or not sp.simplify(at.subs(c, inside)).is_positive:
+    if (
+        not sp.simplify(sp.diff(1 - missing, lam_b)).is_positive
+        or not sp.simplify(at.subs(c, inside)).is_positive
+    ):
         return False
     phases = [mse_bias.loss_of(c, one, lam_b, K) for one in (sp.S.One, missing)]
     if not is_zero((phases[0] - phases[1]).subs(lam_b, at)):
@@ -175,7 +182,10 @@ def transition_is_where_the_mean_appears(transition: Transition) -> bool:
     ends = (cosine.subs(lam_b, at) + 1 / (K - 1), sp.limit(cosine, lam_b, sp.oo))
     rise = K * (1 - c) * sp.diff(1 - missing, lam_b)  # over a square
     square = ((K - 1) * (1 - c) + 1 - missing) ** 2
-    if not is_zero(*ends, sp.diff(cosine, lam_b) * square - rise) or not sp.simplify(rise.subs(c, inside)).is_positive:
+    if (
+        not is_zero(*ends, sp.diff(cosine, lam_b) * square - rise)
+        or not sp.simplify(rise.subs(c, inside)).is_positive
+    ):
         return False
     free, none = phases[0].subs(lam_b, 0), sp.limit(phases[1], lam_b, sp.oo)
     plain = stationary_loss(1 - c, 1)  # without bias, of all K directions
@@ -203,7 +213,9 @@ PROOFS = (
         Optimum(),
         {
             "sqrt(n) dropped": Optimum(
-                strength=lambda square, *parts: linear_mse.direction_strength(square, *parts) / sp.sqrt(square)
+                strength=lambda square, *parts: (
+                    linear_mse.direction_strength(square, *parts) / sp.sqrt(square)
+                )
             ),
             "mean at the strength c": Optimum(mean_strength=lambda strength, share: strength),
             "b of a free bias": Optimum(best_bias=lambda missing, bias, classes: missing / classes),
@@ -248,7 +260,9 @@ PROOFS = (
             "threshold c": Transition(threshold=lambda c: c),
             "threshold off by 1e-6": Transition(threshold=lambda c: WRONG * mse_bias.transition(c)),
             "c without sqrt(n)": Transition(
-                strength=lambda square, *parts: linear_mse.direction_strength(square, *parts) / sp.sqrt(square)
+                strength=lambda square, *parts: (
+                    linear_mse.direction_strength(square, *parts) / sp.sqrt(square)
+                )
             ),
             "slope ||b||^2": Transition(slope=1),
             "cosine without the mean": Transition(cosine=lambda centred, mean, classes: -1 / (classes - 1)),

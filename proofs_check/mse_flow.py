@@ -58,7 +58,11 @@ def set_is_invariant(aligned: Aligned) -> bool:
                 return False
         centre = sp.eye(classes) - sp.ones(classes, classes) / classes
         gram = aligned.end(samples) * centre
-        residual = aligned.scale(samples) * gram + aligned.bias(classes) * sp.ones(classes, classes) - sp.eye(classes)
+        residual = (
+            aligned.scale(samples) * gram
+            + aligned.bias(classes) * sp.ones(classes, classes)
+            - sp.eye(classes)
+        )
         if any(sp.expand(entry) != 0 for entry in residual):
             return False
     return True
@@ -79,12 +83,16 @@ def rates_at_zero_hold(rates: Callable[..., Any]) -> bool:
             W, H = sp.Matrix(symbols[:classes]), sp.Matrix([symbols[classes : classes + total]])
             b = sp.Matrix(symbols[classes + total :])
             R = W * H + b * sp.ones(1, total) - Y
-            at = dict(zip(symbols, [0] * (classes + total) + [sp.Rational(1, classes)] * classes, strict=True))
+            at = dict(
+                zip(symbols, [0] * (classes + total) + [sp.Rational(1, classes)] * classes, strict=True)
+            )
             value = sp.expand(sum(entry**2 for entry in R) / 2)
             # 0 and b = 1/C is critical, and second derivatives of a polynomial there are exact
             hessian = sp.hessian(value, symbols).subs(at)
             up, down, bias = rates(classes, samples, sp)
-            claimed = ((x + up) * (x + down)) ** (classes - 1) * x ** (total - classes + 2) * (x + bias) ** classes
+            claimed = (
+                ((x + up) * (x + down)) ** (classes - 1) * x ** (total - classes + 2) * (x + bias) ** classes
+            )
             if sp.expand(hessian.charpoly(x).as_expr() - claimed) != 0:
                 return False
     return True
@@ -223,9 +231,7 @@ def _projected_with(c1: Any, c2: Any, c3: Any) -> Path:
     """The projected law with its constants multiplied."""
     one, two, three = mse_flow.projected_constants(C, n)
     return PROJECTED._replace(
-        law=lambda x, classes, samples, xp: (
-            c1 * one * xp.log(x) + c2 * two * x**2 + c3 * three * x**4
-        )
+        law=lambda x, classes, samples, xp: c1 * one * xp.log(x) + c2 * two * x**2 + c3 * three * x**4
     )
 
 
@@ -315,7 +321,9 @@ PROOFS = (
             "c1 off by 1e-6": _projected_with(WRONG, 1, 1),
             "c2 off by 1e-6": _projected_with(1, WRONG, 1),
             "c3 off by 1e-6": _projected_with(1, 1, WRONG),
-            "L = sum 1/(1 + omega^2)/2": PROJECTED._replace(loss=lambda omega, classes: 1 / (1 + omega**2) / 2),
+            "L = sum 1/(1 + omega^2)/2": PROJECTED._replace(
+                loss=lambda omega, classes: 1 / (1 + omega**2) / 2
+            ),
             "omega ~ t^(1/2)": PROJECTED._replace(growth=REWHITENED.growth),
         },
     ),

@@ -89,7 +89,8 @@ def test_relu_falls_across_its_kinks():
     found = flow(problem, decay, times=np.linspace(0, 3, 30), init=init, tolerance=1e-5)
     assert (np.diff(found.loss) < 0).all()
     ends = [
-        ufm.simulate(problem, ufm.GD(3 / steps), decay, steps=steps, init=init).loss[-1] for steps in (150, 300)
+        ufm.simulate(problem, ufm.GD(3 / steps), decay, steps=steps, init=init).loss[-1]
+        for steps in (150, 300)
     ]
     distances = np.abs(np.array(ends) - found.loss[-1])
     assert distances[0] / distances[1] == pytest.approx(2, rel=0.1)

@@ -157,12 +157,16 @@ def test_other_problems_are_refused_in_one_sentence(case):
 def test_no_record_lies_below_the_optimum_and_a_converged_run_tells_a_millionth(bias, reduction):
     problem, decay = setting(3, 2, 4, reduction, W=0.05, H=0.05, b=bias)
     lr = 0.5 / (6 if reduction == "sum" else 1)
-    run = ufm.simulate(problem, ufm.GD(lr), decay, steps=4000, init=ufm.Gaussian(0.4), record=ufm.LogSpaced(50))
+    run = ufm.simulate(
+        problem, ufm.GD(lr), decay, steps=4000, init=ufm.Gaussian(0.4), record=ufm.LogSpaced(50)
+    )
     row = ufm.compare(run)["ufm.mse_bias_optimum"]
     assert row.verdict == "holds", row.reason
     assert row.control > 1e5
     assert run.loss[-1] == pytest.approx(biased_optimum(problem, decay).loss, rel=1e-8)
-    assert ufm.compare(run)["ufm.linear_mse_optimum"].verdict == "inconclusive"  # the free bias is further below
+    assert (
+        ufm.compare(run)["ufm.linear_mse_optimum"].verdict == "inconclusive"
+    )  # the free bias is further below
     below = replace(run, penalty=run.penalty * (1 - 1e-4))
     assert ufm.compare(below)["ufm.mse_bias_optimum"].verdict == "fails"
     short = ufm.simulate(problem, ufm.GD(lr), decay, steps=5)

@@ -133,7 +133,9 @@ def test_a_wrong_record_fails_and_a_missing_direction_is_left_undecided(rng):
     run = aligned_run(rng)
     wrong = replace(run, states=run.states * (1 + 1e-9 * np.arange(len(run))[:, None]))
     assert judge(RECURSION, wrong.judged()).verdict == "fails"
-    thin = room.aligned_blocks(0.1 * rng.standard_normal((4, 1)), 6)  # rank 1: a saddle, which amplifies round-off
+    thin = room.aligned_blocks(
+        0.1 * rng.standard_normal((4, 1)), 6
+    )  # rank 1: a saddle, which amplifies round-off
     row = judge(RECURSION, ufm.simulate(setting(4, 1), ufm.GD(0.02), steps=2000, init=thin).judged())
     assert row.verdict == "inconclusive"
 
@@ -150,7 +152,9 @@ def test_hypotheses_say_which_one_fails(rng):
     assert "there is no bias" in reason(ufm.UFM(4, 5, 6, loss="mse"), init=None)
     assert "there are 2 layers" in reason(ufm.DUFM(4, 5, 2, bias=True), init=None)
     assert "classes have" in reason(ufm.UFM(3, 4, (1, 2, 3), loss="mse", bias=True), init=None)
-    assert "H is frozen" in reason(ufm.UFM(4, 5, 1, loss="mse", bias=True, features=np.eye(5)[:, :4]), init=None)
+    assert "H is frozen" in reason(
+        ufm.UFM(4, 5, 1, loss="mse", bias=True, features=np.eye(5)[:, :4]), init=None
+    )
     assert "the decay is Coupled" in reason(decay=ufm.Coupled(0.1))
     assert "SignGD steps" in reason(optimizer=ufm.SignGD(0.1))
     assert "batches hold 3" in reason(batch=3)

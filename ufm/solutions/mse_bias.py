@@ -58,7 +58,9 @@ def biased_optimum(problem: Problem, decay: Decay | None) -> Solution:
         )
     for block, rate in coupled.items():
         if rate > LARGEST_RATE:
-            raise invalid(f"biased_optimum: coupled decay of {block}", rate, f"a number up to {LARGEST_RATE:g}")
+            raise invalid(
+                f"biased_optimum: coupled decay of {block}", rate, f"a number up to {LARGEST_RATE:g}"
+            )
     K, n, best = problem.classes, problem.class_sizes[0], mse_bias.optimum_of(problem, coupled)
     along = np.full((K, K), 1 / K)
     means = best.centred * (np.eye(K) - along) + best.mean * along

@@ -327,9 +327,7 @@ def _not_aligned(run: Run) -> str | None:
         return f"the start cannot be drawn: {error}"
     size = float(np.linalg.norm(found.values))
     if not found.distance <= ALIGNED * (size + 1):
-        return (
-            f"the start {run.init!r} is {found.distance:.2g} away from 1^T W = 0, H = W^T x 1^T/sqrt(n), b = 1/C"
-        )
+        return f"the start {run.init!r} is {found.distance:.2g} away from 1^T W = 0, H = W^T x 1^T/sqrt(n), b = 1/C"
     if not size:
         return "the start is W = 0, which does not move"
     return None
@@ -435,7 +433,9 @@ def _recursion_prediction(run: Run, error: float = 0.0) -> Prediction:
         "b": np.full((len(W), W.shape[1]), 1 / W.shape[1]),
     }
     predicted = np.concatenate([blocks[name].reshape(len(W), -1) for name in run.problem.trained], axis=1)
-    return Prediction("W_t, H_t and b_t, against a' = a (1 + eta (sqrt(n) - a^2))", predicted, observed, found.bound)
+    return Prediction(
+        "W_t, H_t and b_t, against a' = a (1 + eta (sqrt(n) - a^2))", predicted, observed, found.bound
+    )
 
 
 def _wrong_recursion(run: Run) -> Prediction:
@@ -458,8 +458,12 @@ def _flow_prediction(run: Run, speed: float = 1.0) -> Prediction:
     )
     steps = np.maximum(most - predicted, predicted - least).max(axis=1)
     top = found.path[found.steps].max(axis=1)
-    round_off = (2 * top + found.bound) * found.bound + 8 * len(g) * np.finfo(float).eps * (top**2 + np.sqrt(n))
-    return Prediction("eigenvalues of W W^T, against the logistic law", predicted, observed, steps + round_off)
+    round_off = (2 * top + found.bound) * found.bound + 8 * len(g) * np.finfo(float).eps * (
+        top**2 + np.sqrt(n)
+    )
+    return Prediction(
+        "eigenvalues of W W^T, against the logistic law", predicted, observed, steps + round_off
+    )
 
 
 def _wrong_flow(run: Run) -> Prediction:
@@ -528,7 +532,9 @@ CLAIMS = (
             "sum_j 1/(C + omega_j^2)/2, and under the gradient projected on the tangent space of that constraint "
             "n C^2 log omega + n C omega^2 + n omega^4/4 = a_j + t: omega ~ (4 t/n)^(1/4)."
         ),
-        source=Source(HAN, "law c1 log omega + c2 omega^2 + c3 omega^4; constants derived here", "known from a summary"),
+        source=Source(
+            HAN, "law c1 log omega + c2 omega^2 + c3 omega^4; constants derived here", "known from a summary"
+        ),
         room="mse_flow",
         figure="mse_flow",
         layers={
