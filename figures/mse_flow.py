@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray
 from matplotlib.axes import Axes
@@ -28,7 +30,7 @@ def compute(quick: bool) -> xarray.Dataset:
     start = theory.aligned_blocks((U * np.sqrt(START)) @ np.eye(MODES, WIDTH), PER_CLASS)
     times, dots = np.linspace(0, LAST, POINTS), np.linspace(0, LAST, QUICK_DOTS if quick else DOTS)
     flowed = flow(problem, times=dots, init=start, tolerance=1e-9)
-    variables = {
+    variables: dict[str, tuple[Any, Any]] = {
         "law": (("time", "mode"), theory.logistic(np.array(START), times[:, None], PER_CLASS)),
         "flow": (("dot", "mode"), _eigenvalues(flowed["W"], U)),
         "end": ((), np.sqrt(PER_CLASS)),

@@ -1,4 +1,4 @@
-"""flow(problem, decay, times=...) -> Flow: gradient flow of the objective, the limit of gradient descent by small steps.
+"""flow(problem, decay, times=...) -> Flow: gradient flow of the objective, the limit of small steps of GD.
 
     d theta/dt = -gradient(theta) of fit + sum lam/2 ||B||_F^2
 

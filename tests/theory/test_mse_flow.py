@@ -223,5 +223,5 @@ def test_loss_of_the_central_path_is_that_of_the_least_squares_head(rng):
     assert loss == pytest.approx(room.central_loss(omega, C).sum(), rel=1e-12)
     gains = np.sort(np.linalg.svd(head[:, :-1], compute_uv=False))[::-1][: C - 1]
     np.testing.assert_allclose(gains, np.sort(room.least_squares_gain(omega, C))[::-1], rtol=1e-11)
-    with pytest.raises(InvalidProblemError, match="central_path_velocity.dynamics is 'plain'"):
+    with pytest.raises(InvalidProblemError, match=r"central_path_velocity.dynamics is 'plain'"):
         room.central_path_velocity(H, C, "plain")

@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
-from ufm.errors import invalid
 from ufm.theory._lower_bound import at_least
 from ufm.theory.deep_collapse import decays_of, other_objective, shortfall, stationary_loss
 from ufm.theory.linear_mse import direction_strength

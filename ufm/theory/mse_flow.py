@@ -1,20 +1,20 @@
 r"""Gradient flow of one layer with squared error: logistic growth from aligned starts, and the two central-path laws.
 
-**Aligned starts.** Mixon, Parshall and Pi (arXiv 2011.11619) take L = ||W H + b 1^T - Y||_F^2/2, which is ``MSE("sum")``
-here, for C classes of n samples and no decay; with the average over C n samples their time t is C n times ours. They
-call *strong neural collapse*
+**Aligned starts.** Mixon, Parshall and Pi (arXiv 2011.11619) take L = ||W H + b 1^T - Y||_F^2/2, here ``MSE("sum")``,
+for C classes of n samples and no decay; under the average over C n samples their time t is reached at C n t. They call
+*strong neural collapse*
 
     W W^T = sqrt(n) (I - J/C),    H = n^(-1/2) W^T x 1_n^T,    b = 1/C,                                     (end)
 
-a minimum with L = 0. On the invariant set {1^T W = 0, H as above, b = 1/C}, dW/dt = sqrt(n) W - W W^T W: eigenvectors of
-W W^T stay, and its eigenvalues grow by
+a minimum with L = 0. On the invariant set {1^T W = 0, H as above, b = 1/C}, dW/dt = sqrt(n) W - W W^T W: eigenvectors
+of W W^T stay, and its eigenvalues grow by
 
     g(t) = sqrt(n)/(1 + (sqrt(n)/g(0) - 1) exp(-2 sqrt(n) t)),   log(g/(sqrt(n) - g)) linear in t.           (flow)
 
-At 0 (b = 1/C) directions with W = Hbar^T, class sums over sqrt(n), grow at the rate sqrt(n), W = -Hbar^T fall at it, b
-falls at C n, and the rest is neutral at first order: deviations within a class do not decay, they are outgrown. Gradient
-descent keeps the set too: a singular value a of W obeys a' = a (1 + eta (sqrt(n) - a^2)) exactly. With h = eta sqrt(n)
-and p = g/sqrt(n) one step moves the log-odds by 2 h + delta,
+At 0 (b = 1/C) directions with W = Hbar^T, class sums over sqrt(n), grow at the rate sqrt(n), W = -Hbar^T fall at it,
+b - 1/C falls at C n, and the rest is neutral at first order: deviations within a class do not decay, they are
+outgrown. Gradient descent keeps the set too: a singular value a of W obeys a' = a (1 + eta (sqrt(n) - a^2)) exactly.
+With h = eta sqrt(n) and p = g/sqrt(n) one step moves the log-odds by 2 h + delta,
 
     delta = 2 log(1 + h (1 - p)) - log(1 - 2 h p - h^2 p (1 - p)),  -2 h     -h^2 <= delta <= 2 h^2/(1 - 2 h)
 
@@ -485,7 +485,7 @@ CLAIMS = (
         room="mse_flow",
         figure="mse_flow",
         layers={
-            "symbolic": "invariance and end state for K = 2, 3 with symbolic entries, rates at 0 for K = 2, 3, n = 1..3",
+            "symbolic": "proved for C = 2, 3: invariance and end state with symbolic entries, rates at 0 for n = 1..3",
             "simulation": "flows from small random starts end there (measured)",
         },
     ),
@@ -499,7 +499,7 @@ CLAIMS = (
         room="mse_flow",
         figure="mse_flow",
         layers={
-            "symbolic": "proved for K = 2, 3 with symbolic entries of W and symbolic eta",
+            "symbolic": "proved for C = 2, 3 with symbolic entries of W and symbolic eta",
             "simulation": "every entry of W, H and b within a first-order round-off bound (round_off_bound)",
         },
         applies=_not_aligned,
