@@ -106,7 +106,7 @@ def draw(data: xarray.Dataset) -> Figure:
     _over_rates(right, data, "centred_square", green, "⊥ 1, K − 1 times", None)
     _over_rates(right, data, "mean_square", blue, "along 1: NC0", None)
     right.set_ylabel("eigenvalues of WWᵀ")
-    right.legend(loc="center right")
+    right.legend(loc="lower right", borderaxespad=1.5)
     right.set_title("(c) eigenvalues", loc="left")
     for ax in (left, middle, right):
         ax.axvline(float(data["transition"]), color=plotting.QUIET, linewidth=0.8, linestyle="--", zorder=0)

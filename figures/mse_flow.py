@@ -49,7 +49,8 @@ def compute(quick: bool) -> xarray.Dataset:
     moments = np.concatenate([[0.0], np.logspace(0, np.log10(LATE), 10 if quick else PATH_POINTS)])
     for dynamics in theory.DYNAMICS:
         omega = _path(dynamics, moments)
-        along = np.linspace(omega[0], omega[-1], CURVE)
+        # dense near the start, where the time is a small difference
+        along = omega[0] + (omega[-1] - omega[0]) * np.linspace(0, 1, CURVE)[:, None] ** 3
         grown = LAWS[dynamics](along, CLASSES, PER_CLASS) - LAWS[dynamics](omega[0], CLASSES, PER_CLASS)
         variables |= {
             dynamics: (("moment", "mode"), omega),
