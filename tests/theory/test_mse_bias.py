@@ -1,5 +1,6 @@
 """The optimum with a decaying bias: printed table, both ends, no lower state, claims on runs, its explicit state."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -148,6 +149,23 @@ def test_other_problems_are_refused_in_one_sentence(case):
     problem = ufm.UFM(3, 4, loss="mse", bias=True)
     with pytest.raises(InvalidProblemError, match="coupled decay of W1 is 1e\\+200"):
         biased_optimum(problem, ufm.Coupled(W=1e200, H=0.1))
+
+
+def test_extreme_rates_warn_of_nothing():
+    """Any pair of rates gives a state or a sentence."""
+    problem, built = ufm.UFM(3, 4, 2, loss="mse", bias=True), 0
+    rates = (1e-300, 1e-150, 1e-3, 1e150, 1e300)
+    for W, H, b in itertools.product(rates, rates, (0.0, 1e-310, 1e-3, 1e140)):
+        decay = ufm.Coupled(W=W, H=H, b=b)
+        assert CLAIM.applies(ufm.run.Run(problem, ufm.GD(0.1), decay)) is None
+        try:
+            found = biased_optimum(problem, decay)
+        except InvalidProblemError:
+            assert not {W, H} <= set(rates[1:4])
+        else:
+            assert problem.value(found.blocks, decay) == pytest.approx(found.loss, rel=1e-9, abs=1e-15)
+            built += 1
+    assert built == 36
 
 
 # ------------------------------------------------------------------------------------------- claims about runs

@@ -57,10 +57,10 @@ def biased_optimum(problem: Problem, decay: Decay | None) -> Solution:
             f"biased_optimum: {reason}; allowed: one layer with a bias, squared error, equal classes, width >= rank."
         )
     for block, rate in coupled.items():
-        if rate > LARGEST_RATE:
-            raise invalid(
-                f"biased_optimum: coupled decay of {block}", rate, f"a number up to {LARGEST_RATE:g}"
-            )
+        least = 0.0 if block == "b" else 1 / LARGEST_RATE
+        if not least <= rate <= LARGEST_RATE:
+            allowed = f"a number from {least:g} to {LARGEST_RATE:g}"
+            raise invalid(f"biased_optimum: coupled decay of {block}", rate, allowed)
     K, n, best = problem.classes, problem.class_sizes[0], mse_bias.optimum_of(problem, coupled)
     along = np.full((K, K), 1 / K)
     means = best.centred * (np.eye(K) - along) + best.mean * along

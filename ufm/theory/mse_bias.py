@@ -101,7 +101,7 @@ def frame_cosine(centred: Any, mean: Any, classes: Any) -> Any:
 
 def balanced_square(gain: Any, features: Any, weights: Any, samples: Any, xp: Any = np) -> Any:
     """Eigenvalue sqrt(lam_H/lam_W) sqrt(n) gain of W W^T at a gain."""
-    return xp.sqrt(features / weights) * xp.sqrt(samples) * gain
+    return xp.sqrt(features) / xp.sqrt(weights) * xp.sqrt(samples) * gain
 
 
 def loss_of(
