@@ -50,11 +50,16 @@ def rule_is_sharp(rule: Rule) -> bool:
     inner = sp.exp(rule.loss(a, K_g, others, sp))  # sum of p_j exp(-rate_j a)
     parts = sp.Add.make_args(sp.expand(inner.subs(more, 1)))
     rates = [sp.simplify(-sp.diff(sp.log(part), a)) for part in parts]
-    variance = sum(
-        parts[i] * parts[j] * (rates[i] - rates[j]) ** 2 for i, j in combinations(range(len(parts)), 2)
-    ) / sum(parts) ** 2
+    variance = (
+        sum(parts[i] * parts[j] * (rates[i] - rates[j]) ** 2 for i, j in combinations(range(len(parts)), 2))
+        / sum(parts) ** 2
+    )
     second = sp.diff(rule.loss(a, sp.Integer(3), others, sp), a, 2)
-    if len(parts) != 3 or sp.simplify(second - variance) != 0 or 0 in (r - s for r, s in combinations(rates, 2)):
+    if (
+        len(parts) != 3
+        or sp.simplify(second - variance) != 0
+        or 0 in (r - s for r, s in combinations(rates, 2))
+    ):
         return False
     # the rates differ for every K_g >= 2: 0, 1 and 1 - 1/K_g
     if not (1 - 1 / K_g).is_positive or not (1 / K_g).is_positive:
@@ -109,7 +114,9 @@ def bound_holds(certificate: Certificate) -> bool:
             return False
     lam_W, lam_H = sp.symbols("lam_W lam_H", positive=True)
     for K, d in ((2, 2), (3, 2), (3, 3)):
-        W, G, U = (sp.Matrix(r, c, sp.symbols(f"{x}:{r * c}")) for x, r, c in (("w", K, d), ("g", d, K), ("u", K, K)))
+        W, G, U = (
+            sp.Matrix(r, c, sp.symbols(f"{x}:{r * c}")) for x, r, c in (("w", K, d), ("g", d, K), ("u", K, K))
+        )
         right = U * G.T
         rest = sp.sqrt(lam_W) * W - sp.sqrt(lam_H) * right
         total = lam_W / 2 * _square(W) + lam_H / 2 * _square(G)
@@ -117,7 +124,9 @@ def bound_holds(certificate: Certificate) -> bool:
         if sp.expand(total - linear - _square(rest) / 2 - lam_H / 2 * (_square(G) - _square(right))) != 0:
             return False
     r, b, lam_b = sp.Symbol("r", real=True), sp.Symbol("b", real=True), sp.Symbol("lam_b", positive=True)
-    return bool(sp.expand(r * b + lam_b / 2 * b**2 + r**2 / (2 * lam_b) - (lam_b * b + r) ** 2 / (2 * lam_b)) == 0)
+    return bool(
+        sp.expand(r * b + lam_b / 2 * b**2 + r**2 / (2 * lam_b) - (lam_b * b + r) ** 2 / (2 * lam_b)) == 0
+    )
 
 
 def _square(matrix: sp.Matrix) -> Any:
@@ -161,8 +170,10 @@ def consequences_hold(found: Consequences) -> bool:
     if sp.simplify((gradient.T * gradient).trace() - threshold**2) != 0:  # its one singular value
         return False
     more_A = sp.Symbol("delta", positive=True)  # n_A = n_B + delta
-    squares = [sp.factor((x**2 * N_all**3).subs(n_A, n_B + more_A)) for x in (
-        room.merging_threshold(n_B, N_all, sp), threshold, room.merging_threshold(n_A, N_all, sp))]
+    squares = [
+        sp.factor((x**2 * N_all**3).subs(n_A, n_B + more_A))
+        for x in (room.merging_threshold(n_B, N_all, sp), threshold, room.merging_threshold(n_A, N_all, sp))
+    ]
     return all(sp.expand(high - low).is_positive for low, high in zip(squares, squares[1:], strict=False))
 
 
@@ -254,7 +265,9 @@ PROOFS = (
         Rule(),
         {
             "n_g for sqrt(n_g)": Rule(lambda size, samples, xp: size / samples),
-            "K n_g for N": Rule(lambda size, samples, xp: 1 / (sp.Symbol("K", positive=True) * xp.sqrt(size))),
+            "K n_g for N": Rule(
+                lambda size, samples, xp: 1 / (sp.Symbol("K", positive=True) * xp.sqrt(size))
+            ),
             "off by 1e-6": Rule(shifted(room.merging_threshold)),
             "plain nuclear norm": Rule(weight=lambda size: sp.Integer(1)),
             "mean logit of the group forgotten": Rule(

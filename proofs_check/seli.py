@@ -76,10 +76,20 @@ class Blocks(NamedTuple):
         return (
             self.x_A * other.x_A,
             self.x_B * other.x_B,
-            self.x_A * other.y_A + self.y_A * other.x_A + K_A * self.y_A * other.y_A + K_B * self.across * other.across,
-            self.x_B * other.y_B + self.y_B * other.x_B + K_B * self.y_B * other.y_B + K_A * self.across * other.across,
-            self.x_A * other.across + K_A * self.y_A * other.across + self.across * (other.x_B + K_B * other.y_B),
-            other.x_A * self.across + K_A * other.y_A * self.across + other.across * (self.x_B + K_B * self.y_B),
+            self.x_A * other.y_A
+            + self.y_A * other.x_A
+            + K_A * self.y_A * other.y_A
+            + K_B * self.across * other.across,
+            self.x_B * other.y_B
+            + self.y_B * other.x_B
+            + K_B * self.y_B * other.y_B
+            + K_A * self.across * other.across,
+            self.x_A * other.across
+            + K_A * self.y_A * other.across
+            + self.across * (other.x_B + K_B * other.y_B),
+            other.x_A * self.across
+            + K_A * other.y_A * self.across
+            + other.across * (self.x_B + K_B * self.y_B),
         )
 
 
@@ -176,7 +186,9 @@ def step_with(change: Callable[[seli.Step], seli.Step]) -> Callable[..., seli.St
 def scaled_classifiers(found: seli.Step, **factors: Any) -> seli.Step:
     """Some entries of W W^T times a factor."""
     W = found.classifiers
-    return found._replace(classifiers=W._replace(**{name: getattr(W, name) * f for name, f in factors.items()}))
+    return found._replace(
+        classifiers=W._replace(**{name: getattr(W, name) * f for name, f in factors.items()})
+    )
 
 
 PROOFS = (
@@ -189,12 +201,16 @@ PROOFS = (
         {
             "Laplacian off by 1e-6": Optimality(lambda sizes, xp: seli.laplacian(sizes, xp) * WRONG),
             "D^-1 - J/tr(D)": Optimality(
-                lambda sizes, xp: xp.diag(*[1 / n for n in sizes]) - xp.ones(len(sizes), len(sizes)) / sum(sizes)
+                lambda sizes, xp: (
+                    xp.diag(*[1 / n for n in sizes]) - xp.ones(len(sizes), len(sizes)) / sum(sizes)
+                )
             ),
             "t^(-5/4) for t^(-3/2)": Optimality(
                 integrand=lambda rate, t: Optimality().integrand(rate, t) * t ** sp.Rational(1, 4)
             ),
-            "integral off by 1e-6": Optimality(integrand=lambda rate, t: Optimality().integrand(rate, t) * WRONG),
+            "integral off by 1e-6": Optimality(
+                integrand=lambda rate, t: Optimality().integrand(rate, t) * WRONG
+            ),
             "1 - 2 exp(-t x)": Optimality(
                 integrand=lambda rate, t: Optimality().integrand(rate, t) - sp.exp(-t * rate)
             ),
@@ -225,7 +241,9 @@ PROOFS = (
         {
             "off by 1e-6": Angles(lambda A, B: seli.acute_ratio(A, B) * WRONG),
             "7 for every pair of groups": Angles(lambda A, B: sp.Integer(7)),
-            "features like classifiers": Angles(limits=lambda A, B, xp: 2 * (seli.limit_cosines(A, B, xp)[0],)),
+            "features like classifiers": Angles(
+                limits=lambda A, B, xp: 2 * (seli.limit_cosines(A, B, xp)[0],)
+            ),
         },
     ),
     Proof(

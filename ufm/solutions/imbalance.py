@@ -8,7 +8,7 @@ import numpy as np
 
 from ufm.decay import per_block
 from ufm.solutions.solution import Solution, solution
-from ufm.theory.minority_collapse import class_means, optimum, rank, require_width
+from ufm.theory.minority_collapse import class_means, groups, optimum, rank, require_width
 
 if TYPE_CHECKING:
     from ufm.decay import Decay
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def imbalanced_optimum(problem: Problem, decay: Decay) -> Solution:
     """Global optimum of the cross-entropy UFM with any class sizes, small classes merged where the decay is strong.
 
-    The class means solve the convex problem of `ufm.theory.minority_collapse`, whose duality gap is at most 1e-10
-    (usually 1e-15); W and H are its factors of least penalty, lam_W W^T W = lam_H H H^T.
+    The class means solve the convex problem of `ufm.theory.minority_collapse`, whose duality gap is at most 1e-8
+    of the objective (usually it is round-off); W and H are its factors of least penalty, lam_W W^T W = lam_H H H^T.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def imbalanced_optimum(problem: Problem, decay: Decay) -> Solution:
     >>> problem, decay = ufm.UFM(4, 4, per_class=(20, 20, 2, 2)), ufm.Coupled(0.04)
     >>> found = imbalanced_optimum(problem, decay)
     >>> round(found.loss, 8), found.rank, abs(problem.value(found.blocks, decay) - found.loss) < 1e-14
-    (0.76203022, 2, True)
+    (1.00845784, 2, True)
     """
     means = optimum(problem, decay)
     require_width("imbalanced_optimum", problem, means)
@@ -58,10 +58,6 @@ def imbalanced_optimum(problem: Problem, decay: Decay) -> Solution:
     columns = (share / ratio)[:, None] * V[:ranked] / roots
     arrays["H"][:ranked] = columns[:, problem.labels]
     if problem.bias:
-        found = np.zeros(problem.classes)
-        from ufm.theory.minority_collapse import groups
-
         for members, value in zip(groups(problem).members, means.bias, strict=True):
-            found[list(members)] = value
-        arrays["b"] = found
+            arrays["b"][list(members)] = value
     return solution("imbalanced optimum", problem, arrays, means.value, ranked)

@@ -157,7 +157,9 @@ class _Solver:
 
     def slopes(self, own: Any, other: Any, total: Any) -> tuple[Any, Any]:
         """Derivatives of the fit by the amplitudes, and by the entries of the coarse part."""
-        missing = total.sum(axis=0) - np.diagonal(total) + (self.K - 1) * other  # 1 - own without cancellation
+        missing = (
+            total.sum(axis=0) - np.diagonal(total) + (self.K - 1) * other
+        )  # 1 - own without cancellation
         within = -self.share * (self.K - 1) * (missing + other)
         return within, self.K * self.share * (total - np.eye(self.G))
 
@@ -183,7 +185,7 @@ class _Solver:
     def descend(self, theta: np.ndarray) -> np.ndarray:
         from scipy.optimize import minimize
 
-        options = {"maxiter": 5000, "maxfun": 20000, "maxcor": 30, "ftol": 0.0, "gtol": 1e-13}
+        options = {"maxiter": 2000, "maxfun": 8000, "maxcor": 30, "ftol": 0.0, "gtol": 1e-13}
         best = np.inf
         for _ in range(ROUNDS):
             end = minimize(self.objective, theta, jac=True, method="L-BFGS-B", options=options)
@@ -213,7 +215,9 @@ class _Solver:
     def certified(self, theta: np.ndarray) -> Means:
         a, b, U, V = self.split(theta)
         a = np.maximum(a, 0.0)
-        left, values, right = np.linalg.svd(U @ V.T, full_matrices=False) if self.G > 1 else (U, np.zeros(0), V.T)
+        left, values, right = (
+            np.linalg.svd(U @ V.T, full_matrices=False) if self.G > 1 else (U, np.zeros(0), V.T)
+        )
         values = np.where(values > NEGLIGIBLE * values.max(initial=0.0), values, 0.0)
         coarse = (self.basis @ ((left * values) @ right)) / (self.basis_scale * self.w)
         if not self.setting.bias:  # a constant in a free bias is nobody's

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from ufm.run import Run
 
 HONG, FANG = "Hong, Ling, arXiv 2309.09725", "Fang, He, Long, Su, PNAS 2021"
-GAP = 1e-10  # largest difference of objective and lower bound that counts as solved
+GAP = 1e-8  # largest difference of objective and lower bound, as a share of the objective, that counts as solved
 MARGIN = 0.01  # how far beyond its threshold the control takes a group
 
 
@@ -94,7 +94,7 @@ def buffer_sizes(decay: Any, new_samples: Any, classes: Any, xp: Any = np) -> tu
     --------
     >>> low, high = buffer_sizes(0.005, 1000, 5)
     >>> round(float(low), 3), round(float(high), 3)
-    (38.197, 1047.214)
+    (34.315, 1165.685)
     """
     root = xp.sqrt(1 - 4 * decay**2 * classes * new_samples)
     return tuple(((1 + sign * root) / (2 * decay * classes)) ** 2 for sign in (-1, 1))
@@ -241,7 +241,7 @@ def optimum(problem: Problem, decay: Decay | None) -> Means:
     Raises
     ------
     InvalidProblemError, IncompatibleError
-        For another problem, or rates so extreme that the gap exceeds 1e-10.
+        For another problem, or rates so small that the gap exceeds 1e-8 of the objective (about 1e-9).
 
     Examples
     --------
@@ -302,7 +302,9 @@ def rank(problem: Problem, means: Means) -> int:
 def require_width(where: str, problem: Problem, means: Means) -> None:
     """Refuse a width below the rank of the optimum, where the convex problem is only a lower bound."""
     if problem.widths[0] < (least := rank(problem, means)):
-        raise invalid(f"{where}.problem.width", problem.widths[0], f"at least the rank {least} of the optimum")
+        raise invalid(
+            f"{where}.problem.width", problem.widths[0], f"at least the rank {least} of the optimum"
+        )
 
 
 def class_means(problem: Problem, means: Means) -> np.ndarray:
@@ -343,8 +345,10 @@ def _setting(problem: Problem, coupled: Any, factor: float = 1.0) -> Setting:
 def _solved(setting: Setting) -> Means:
     with np.errstate(all="ignore"):
         means = solve(setting)
-    if not means.gap <= GAP:
-        allowed = f"a number at which the optimum is certified to {GAP:g} (here {means.gap:.2g})"
+    if not means.gap <= GAP * means.value:
+        allowed = (
+            f"a number at which the optimum is certified to {GAP:g} (here {means.gap / means.value:.2g})"
+        )
         raise invalid("minority_collapse: sqrt(lam_W lam_H)", setting.rate, allowed)
     return means
 
@@ -481,7 +485,8 @@ CLAIMS = (
             "group is within K_g/(2 (K_g-1)) sqrt(2 (F - F*) N/N_g) of the optimum's, which is 0 iff they are merged."
         ),
         source=Source(
-            HONG, "threshold of minority collapse; the sharp rule and the bound derived here",
+            HONG,
+            "threshold of minority collapse; the sharp rule and the bound derived here",
             "known from the code and a summary",
         ),
         room=ROOM,

@@ -92,7 +92,7 @@ def step(K_A: Any, K_B: Any, ratio: Any, xp: Any = np) -> Step:
     Examples
     --------
     >>> [round(float(x), 12) for x in step(2, 2, 7.0).classifiers.cosines()]
-    [-0.451416229645, 0.0, -0.324532408675]
+    [-0.451416229645, 0.0, -0.370332205714]
     """
     K = K_A + K_B
     major, coarse = xp.sqrt(ratio), xp.sqrt((K_B * ratio + K_A) / K)
@@ -105,7 +105,11 @@ def _products(major: Any, coarse: Any, K_A: Any, K_B: Any) -> Products:
     K = K_A + K_B
     part_A, part_B = coarse * K_B / (K * K_A), coarse * K_A / (K * K_B)
     return Products(
-        major * (K_A - 1) / K_A + part_A, (K_B - 1) / K_B + part_B, part_A - major / K_A, part_B - 1 / K_B, -coarse / K
+        major * (K_A - 1) / K_A + part_A,
+        (K_B - 1) / K_B + part_B,
+        part_A - major / K_A,
+        part_B - 1 / K_B,
+        -coarse / K,
     )
 
 
@@ -253,7 +257,10 @@ CLAIMS = (
         source=Source(PAPER, "STEP imbalance; general group sizes derived here", "recalled"),
         room=ROOM,
         figure=FIGURE,
-        layers={"symbolic": "proved for symbolic K_A, K_B, R", "simulation": "singular value decomposition, to 1e-12"},
+        layers={
+            "symbolic": "proved for symbolic K_A, K_B, R",
+            "simulation": "singular value decomposition, to 1e-12",
+        },
     ),
     Claim(
         name="ufm.seli_rate",
@@ -264,6 +271,8 @@ CLAIMS = (
         source=Source("this package", "next order of the regularisation path", "derived here"),
         room=ROOM,
         figure=FIGURE,
-        layers={"simulation": "certified optima at lam_Z = 1e-2 .. 1e-10: what is left out falls, like 1/log(1/lam_Z)"},
+        layers={
+            "simulation": "certified optima at lam_Z = 1e-2 .. 1e-10: what is left out falls, like 1/log(1/lam_Z)"
+        },
     ),
 )
