@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, NamedTuple
 
 import sympy as sp
@@ -174,7 +174,7 @@ def consequences_hold(found: Consequences) -> bool:
         sp.factor((x**2 * N_all**3).subs(n_A, n_B + more_A))
         for x in (room.merging_threshold(n_B, N_all, sp), threshold, room.merging_threshold(n_A, N_all, sp))
     ]
-    return all(sp.expand(high - low).is_positive for low, high in zip(squares, squares[1:], strict=False))
+    return all(sp.expand(high - low).is_positive for low, high in pairwise(squares))
 
 
 # -------------------------------------------------------------------------------------- layer-peeled model
@@ -194,7 +194,8 @@ def curve_is_stationary(peeled: Peeled) -> bool:
     m_A = v_A sqrt(K/(K_A K_B))/sqrt K_A and m_B = -v_B sqrt(K/(K_A K_B))/sqrt K_B. All is multiplied by N/n_B.
     """
     angle, K = sp.Symbol("f", positive=True), K_A + K_B
-    x, m_A, m_B, t, y = *sp.symbols("a m_A m_B", real=True), *sp.symbols("t y", positive=True)
+    x, m_A, m_B = sp.symbols("a m_A m_B", real=True)
+    t, y = sp.symbols("t y", positive=True)
     loss_A = sp.log(1 + (K_A - 1) * sp.exp(-x) + K_B * sp.exp(-x * (1 - 1 / K_A) - m_A))
     loss_B = sp.log(K_B + K_A * sp.exp(-m_B))
     by_v = sp.sqrt(K / (K_A * K_B)) / sp.sqrt(K_A), -sp.sqrt(K / (K_A * K_B)) / sp.sqrt(K_B)

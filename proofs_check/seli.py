@@ -63,41 +63,41 @@ def seli_is_optimal(found: Optimality) -> bool:
 
 
 class Blocks(NamedTuple):
-    """Matrix over two groups of classes: x_A I + y_A J, x_B I + y_B J on the groups, y_AB J across."""
+    """Matrix over two groups of classes: x_major I + y_major J, x_minor I + y_minor J on the groups, y_AB J across."""
 
-    x_A: Any
-    x_B: Any
-    y_A: Any
-    y_B: Any
+    x_major: Any
+    x_minor: Any
+    y_major: Any
+    y_minor: Any
     across: Any
 
     def times(self, other: Blocks) -> tuple[Any, ...]:
-        """Parts of the product: x_A, x_B, y_A, y_B, and across on either side."""
+        """Parts of the product: x_major, x_minor, y_major, y_minor, and across on either side."""
         return (
-            self.x_A * other.x_A,
-            self.x_B * other.x_B,
-            self.x_A * other.y_A
-            + self.y_A * other.x_A
-            + K_A * self.y_A * other.y_A
+            self.x_major * other.x_major,
+            self.x_minor * other.x_minor,
+            self.x_major * other.y_major
+            + self.y_major * other.x_major
+            + K_A * self.y_major * other.y_major
             + K_B * self.across * other.across,
-            self.x_B * other.y_B
-            + self.y_B * other.x_B
-            + K_B * self.y_B * other.y_B
+            self.x_minor * other.y_minor
+            + self.y_minor * other.x_minor
+            + K_B * self.y_minor * other.y_minor
             + K_A * self.across * other.across,
-            self.x_A * other.across
-            + K_A * self.y_A * other.across
-            + self.across * (other.x_B + K_B * other.y_B),
-            other.x_A * self.across
-            + K_A * other.y_A * self.across
-            + other.across * (self.x_B + K_B * self.y_B),
+            self.x_major * other.across
+            + K_A * self.y_major * other.across
+            + self.across * (other.x_minor + K_B * other.y_minor),
+            other.x_major * self.across
+            + K_A * other.y_major * self.across
+            + other.across * (self.x_minor + K_B * self.y_minor),
         )
 
 
 def blocks_of(found: seli.Products) -> Blocks:
     """A Gram matrix by its entries."""
     return Blocks(
-        found.square_A - found.inside_A, found.square_B - found.inside_B,
-        found.inside_A, found.inside_B, found.across,
+        found.square_major - found.inside_major, found.square_minor - found.inside_minor,
+        found.inside_major, found.inside_minor, found.across,
     )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def step_is_seli(step: Callable[..., seli.Step]) -> bool:
     for product, wanted in ((W.times(W), square), (W.times(M), projector)):
         if any(not _vanishes(x - y) for x, y in zip(product, wanted, strict=True)):
             return False
-    trace = K_A * found.classifiers.square_A + K_B * found.classifiers.square_B
+    trace = K_A * found.classifiers.square_major + K_B * found.classifiers.square_minor
     first, second, once = found.singular_values
     if not _vanishes(trace - (K_A - 1) * first - (K_B - 1) * second - once):
         return False
@@ -138,7 +138,7 @@ class Angles(NamedTuple):
 def angles_hold(angles: Angles) -> bool:
     """The product of two minority classifiers grows with R and is 0 at `acute_ratio`, 7 for halves; limits R -> oo."""
     found = seli.step(K_A, K_B, R, sp)
-    inside = found.classifiers.inside_B
+    inside = found.classifiers.inside_minor
     if not sp.diff(inside, R).is_positive or not _vanishes(inside.subs(R, angles.acute(K_A, K_B))):
         return False
     if sp.simplify(angles.acute(K_A, K_A)) != 7:
@@ -223,7 +223,7 @@ PROOFS = (
         step_is_seli,
         seli.step,
         {
-            "norm off by 1e-6": step_with(lambda s: scaled_classifiers(s, square_B=WRONG)),
+            "norm off by 1e-6": step_with(lambda s: scaled_classifiers(s, square_minor=WRONG)),
             "inner product off by 1e-6": step_with(lambda s: scaled_classifiers(s, across=WRONG)),
             "groups exchanged": lambda A, B, ratio, xp: seli.step(B, A, ratio, xp),
             "features like classifiers": step_with(lambda s: s._replace(features=s.classifiers)),

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 import ufm
@@ -52,7 +51,7 @@ def check_both_sides(sizes, bias):
 
 @pytest.mark.parametrize("bias", BIASES)
 def test_merging_rule_on_both_sides_of_the_threshold(bias):
-    for sizes in structures(3):
+    for sizes in structures(5):
         check_both_sides(sizes, bias)
 
 
@@ -90,7 +89,7 @@ def test_merging_rule_by_direct_minimisation():
 @pytest.mark.slow
 @pytest.mark.parametrize("bias", BIASES)
 def test_merging_rule_by_direct_minimisation_of_many_structures(bias):
-    for sizes in structures(8, seed=2):
+    for sizes in structures(24, seed=1):
         check_direct(sizes, bias)
 
 
@@ -243,28 +242,9 @@ def test_growth_of_the_threshold():
         assert (high - low) / 8 == pytest.approx(wanted, rel=1e-3)
 
 
-def peeled_minority_cosine(K_A, K_B, ratio, E_W, E_H, seed=0):
-    """Smallest cosine of two minority classifiers, by L-BFGS on both factors, each scaled onto its budget."""
-    K = K_A + K_B
-    sizes = np.repeat([ratio, 1.0], [K_A, K_B])
-    share = sizes / sizes.sum()
-
-    def objective(theta):
-        A, B = theta.reshape(2, K, K)
-        r, s = np.linalg.norm(A), np.linalg.norm(B)
-        W, H = A * (np.sqrt(K * E_W) / r), B * (np.sqrt(K * E_H) / s)
-        Z = W @ H
-        log_sum = logsumexp(Z, axis=0)
-        G = (np.exp(Z - log_sum) - np.eye(K)) * share
-        by_W, by_H = G @ H.T, W.T @ G
-        by_A = (by_W - (by_W * A).sum() / r**2 * A) * (np.sqrt(K * E_W) / r)
-        by_B = (by_H - (by_H * B).sum() / s**2 * B) * (np.sqrt(K * E_H) / s)
-        return float(share @ (log_sum - np.diag(Z))), np.concatenate([by_A.ravel(), by_B.ravel()])
-
-    start = np.random.default_rng(seed).standard_normal(2 * K * K)
-    options = {"maxiter": 30_000, "maxfun": 60_000, "ftol": 0.0, "gtol": 1e-12, "maxcor": 30}
-    theta = minimize(objective, start, jac=True, method="L-BFGS-B", options=options).x
-    W = theta[: K * K].reshape(K, K)[K_A:]
+def peeled_minority_cosine(K_A, K_B, ratio, E_W, E_H):
+    """Smallest cosine of two minority classifiers, at the end of a direct minimisation."""
+    W = room.descend_peeled(K_A, K_B, ratio, E_W, E_H)[0][K_A:]
     W = W / np.linalg.norm(W, axis=1, keepdims=True)
     return float((W @ W.T).min())
 
@@ -273,8 +253,8 @@ def peeled_minority_cosine(K_A, K_B, ratio, E_W, E_H, seed=0):
     ("K_A", "K_B", "E_W", "E_H"),
     [
         (2, 2, 2.0, 0.5),
-        pytest.param(5, 5, 1.0, 5.0, marks=pytest.mark.slow),
-        pytest.param(3, 7, 1.0, 1.0, marks=pytest.mark.slow),
+        (5, 5, 1.0, 5.0),
+        (3, 7, 1.0, 1.0),
     ],
 )
 def test_layer_peeled_threshold_by_direct_minimisation(K_A, K_B, E_W, E_H):
@@ -336,7 +316,7 @@ def test_hypotheses_that_fail(problem, decay, words):
 
 
 def test_bad_input():
-    with pytest.raises(InvalidProblemError, match="UFM.per_class is 0; allowed"):
+    with pytest.raises(InvalidProblemError, match=r"UFM\.per_class is 0; allowed"):
         ufm.UFM(3, 3, per_class=(2, 0, 1))
     with pytest.raises(IncompatibleError, match="no coupled decay acts on H"):
         room.merged_groups(PROBLEM, ufm.Coupled(0.0))
@@ -351,11 +331,12 @@ def test_bad_input():
     assert room.merged_groups(ufm.UFM(3, 2), ufm.Coupled(0.5)) == ((0, 1, 2),)  # one group of classes
 
 
-def test_extreme_decays_are_solved_or_refused_in_one_sentence():
-    for rate in (1e-300, 1e-100, 1e-9, 1e12, 1e300):
-        try:
-            means = room.optimum(PROBLEM, ufm.Coupled(rate))
-        except InvalidProblemError as refusal:
-            assert "allowed: a number at which the optimum is certified" in str(refusal)
-        else:
-            assert means.gap <= room.GAP * means.value
+@pytest.mark.parametrize("rate", [1e-9, 1e12, 1e300])
+def test_extreme_decays_are_solved(rate):
+    means = room.optimum(PROBLEM, ufm.Coupled(rate))
+    assert means.gap <= room.GAP * means.value
+
+
+def test_a_decay_too_small_is_refused_in_one_sentence():
+    with pytest.raises(InvalidProblemError, match="a number at which the optimum is certified to 1e-08"):
+        room.optimum(PROBLEM, ufm.Coupled(1e-14))

@@ -240,10 +240,12 @@ class _Solver:
             if min(own.min(), other.min(), total.min()) < 0:
                 return -np.inf, own, other, total
         within, by_Z = self.slopes(own, other, total)
-        single = self.K > 1
-        norms = [np.linalg.norm(by_Z / (self.basis_scale * self.w), 2)]
-        norms += list(np.abs(within[single] / ((self.K - 1) * self.w)[single]))
-        kept = min(1.0, self.setting.rate / max(max(norms), 1e-300))
+        several = self.K > 1
+        norms = np.abs(within[several] / ((self.K - 1) * self.w)[several])  # on the within-group part
+        norm = max(
+            float(np.linalg.norm(by_Z / (self.basis_scale * self.w), 2)), float(norms.max(initial=0.0))
+        )
+        kept = min(1.0, self.setting.rate / max(norm, 1e-300))
         eye = np.eye(self.G)
         missing = kept * (total.sum(axis=0) - np.diagonal(total) + (self.K - 1) * other)
         own, other, total = 1 - missing, kept * other, eye + kept * (total - eye)

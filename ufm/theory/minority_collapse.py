@@ -27,6 +27,8 @@ the multiplier of the constraint is at least n_g/N. See `peeled_curve`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -36,14 +38,15 @@ from ufm.claims import Claim, Prediction, Source
 from ufm.decay import per_block
 from ufm.errors import IncompatibleError, invalid
 from ufm.losses import CrossEntropy
-from ufm.theory._class_groups import Groups, Means, Setting, groups_of, nuclear_norm, solve
-from ufm.theory._recorded import finite_records
+from ufm.theory._class_groups import Groups, Means, Setting, groups_of, solve
+from ufm.theory._recorded import BLOCK, finite_records
 from ufm.theory.row_sum import PERTURBATION
 
 if TYPE_CHECKING:
     from ufm.decay import Decay
     from ufm.problems import Problem
     from ufm.run import Run
+    from ufm.trajectory import Trajectory
 
 HONG, FANG = "Hong, Ling, arXiv 2309.09725", "Fang, He, Long, Su, PNAS 2021"
 GAP = 1e-8  # largest difference of objective and lower bound, as a share of the objective, that counts as solved
@@ -209,6 +212,43 @@ def peeled_setting(K_A: int, K_B: int, ratio: float, multiplier: float) -> Setti
     """Layer-peeled model with this multiplier in place of the budget, as `_class_groups.solve` takes it."""
     minority = 1 / (K_A * ratio + K_B)
     return Setting((K_A, K_B), (ratio * minority, minority), (1.0, 1.0), multiplier)
+
+
+def descend_peeled(
+    K_A: int, K_B: int, ratio: float, E_W: float, E_H: float, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Minimise the layer-peeled model itself, by L-BFGS from a random start, each factor scaled onto its budget.
+
+    It knows nothing of the convex problem: W is K x K, and so are the class means of H, majority classes first.
+
+    Examples
+    --------
+    >>> W, H = descend_peeled(2, 2, 1.0, 2.0, 0.5)
+    >>> (W @ H).round(4)[0].tolist()  # m (I - J/K) with m = K E/(K - 1)
+    [1.0, -0.3333, -0.3333, -0.3333]
+    """
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax
+
+    K = K_A + K_B
+    shares = np.repeat([ratio, 1.0], [K_A, K_B]) / (K_A * ratio + K_B)
+    radii = np.sqrt(K * E_W), np.sqrt(K * E_H)
+
+    def on_budgets(theta: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(part / np.linalg.norm(part) for part in theta.reshape(2, K, K))
+
+    def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        (U, V), lengths = on_budgets(theta), np.linalg.norm(theta.reshape(2, -1), axis=1)
+        log_p = log_softmax(radii[0] * radii[1] * U @ V, axis=0)
+        residual = (np.exp(log_p) - np.eye(K)) * (shares * radii[0] * radii[1])
+        slopes = residual @ V.T, U.T @ residual
+        tangent = [(S - (S * X).sum() * X) / r for S, X, r in zip(slopes, (U, V), lengths, strict=True)]
+        return -float(shares @ np.diag(log_p)), np.concatenate([part.ravel() for part in tangent])
+
+    start = np.random.default_rng(seed).standard_normal(2 * K * K)
+    options = {"maxiter": 30_000, "maxfun": 60_000, "ftol": 0.0, "gtol": 1e-12, "maxcor": 30}
+    U, V = on_budgets(minimize(objective, start, jac=True, method="L-BFGS-B", options=options).x)
+    return radii[0] * U, radii[1] * V
 
 
 # ----------------------------------------------------------------------------------- problems of this package
@@ -380,17 +420,27 @@ class _Errors(NamedTuple):
 
 
 def _rounding(run: Run, kept: np.ndarray) -> _Errors:
-    """Inner products of length d are off by d + 2 units of round-off, the loss of a sample by twice the logits' error."""
-    trajectory, problem, eps = run.trajectory, run.problem, float(np.finfo(run.dtype).eps)
-    assert trajectory is not None
-    W, H = (np.abs(trajectory[name][kept].astype(np.float64)) for name in ("W", "H"))
-    largest = np.array([(w @ h).max() for w, h in zip(W, H, strict=True)])
-    if problem.bias:
-        largest += np.abs(trajectory["b"][kept].astype(np.float64)).max(axis=1)
+    """Inner products of length d are off by d + 2 units of round-off, the loss of a sample by twice that of its logits."""
+    problem, eps = run.problem, float(np.finfo(run.dtype).eps)
+    largest = np.empty(len(kept))
+    for here, part in _parts(run, kept):
+        largest[here] = replace(part, states=np.abs(part.states)).logits().max(axis=(1, 2))
     logits = (problem.widths[0] + 2) * eps * largest
     objective = 2 * logits + 4 * eps * (problem.classes + largest)
-    objective += eps * (problem.size + problem.samples + 2) * trajectory.loss[kept]
+    assert run.trajectory is not None
+    objective += eps * (problem.size + problem.samples + 2) * run.trajectory.loss[kept]
     return _Errors(logits, objective)
+
+
+def _parts(run: Run, kept: np.ndarray) -> Iterator[tuple[slice, Trajectory]]:
+    """The records in float64, so many at once that their logits fit in memory."""
+    trajectory, problem = run.trajectory, run.problem
+    assert trajectory is not None
+    at_once = max(1, BLOCK // (problem.samples * (problem.widths[0] + problem.classes)))
+    for first in range(0, len(kept), at_once):
+        here = kept[first : first + at_once]
+        states = trajectory.states[here].astype(np.float64)
+        yield slice(first, first + at_once), replace(trajectory, states=states, steps=trajectory.steps[here])
 
 
 def _at_least_the_optimum(run: Run, error: float = 0.0) -> Prediction:
@@ -410,33 +460,38 @@ def _above_the_optimum(run: Run) -> Prediction:
 
 
 def _contrasts(run: Run, opposite: bool = False) -> Prediction:
-    """Mean contrast of every group of two classes or more, in units in which all share one bound; see the docstring.
+    """Mean contrast of every group of two classes or more, in units in which all share one bound.
 
     The perturbed statement takes, group by group, the contrast at a decay on the other side of its threshold.
     """
+    from scipy.special import softmax
+
     problem, trajectory = run.problem, run.trajectory
     assert trajectory is not None
     found, kept = groups(problem), finite_records(run)
     means = _solved(_setting(problem, run.coupled))
     chosen = [g for g, count in enumerate(found.counts) if count > 1]
-    Z = trajectory.logits()[kept].astype(np.float64)
-    with np.errstate(under="ignore"):
-        P = np.exp(Z - Z.max(axis=1, keepdims=True))
-    P /= P.sum(axis=1, keepdims=True)
-    predicted, observed = np.empty(len(chosen)), np.empty((len(kept), len(chosen)))
-    for i, g in enumerate(chosen):
-        count, samples = found.counts[g], np.flatnonzero(np.isin(problem.labels, found.members[g]))
-        own = P[:, problem.labels[samples], samples]
-        inside = P[:, list(found.members[g])][:, :, samples].sum(axis=1)
-        unit = 2 * (count - 1) / count * np.sqrt(len(samples) / problem.samples)
-        observed[:, i] = unit * (own - (inside - own) / (count - 1)).mean(axis=1)
-        predicted[i] = unit * _contrast(problem, run.coupled, means, g, opposite)
+    observed = np.empty((len(kept), len(chosen)))
+    for here, part in _parts(run, kept):
+        P = softmax(part.logits(), axis=1)
+        observed[here] = np.stack([_mean_contrast(problem, P, found.members[g]) for g in chosen], axis=-1)
+    counts, sizes = (np.array([of[g] for g in chosen]) for of in (found.counts, found.sizes))
+    units = 2 * (counts - 1) / counts * np.sqrt(counts * sizes / problem.samples)
+    predicted = [_contrast(problem, run.coupled, means, g, opposite) for g in chosen]
     errors = _rounding(run, kept)
     excess = np.maximum(trajectory.loss[kept] - means.bound, 0.0) + errors.objective
     bound = np.sqrt(2 * excess) + 4 * errors.logits + 16 * problem.classes * np.finfo(np.float64).eps
-    sizes = ", ".join(str(found.sizes[g]) for g in chosen if means.amplitudes[g] == 0) or "none"
-    quantity = f"contrast within groups of equal classes (merged: {sizes})"
-    return Prediction(quantity, np.broadcast_to(predicted, observed.shape), observed, bound)
+    merged = ", ".join(str(found.sizes[g]) for g in chosen if means.amplitudes[g] == 0) or "none"
+    quantity = f"contrast within groups of equal classes (sizes merged: {merged})"
+    return Prediction(quantity, np.broadcast_to(units * predicted, observed.shape), units * observed, bound)
+
+
+def _mean_contrast(problem: Problem, P: np.ndarray, members: tuple[int, ...]) -> np.ndarray:
+    """Probability of the own class less that of the others in the group, mean over its samples, shape (records,)."""
+    samples = np.flatnonzero(np.isin(problem.labels, members))
+    own = P[:, problem.labels[samples], samples]
+    inside = P[:, list(members)][:, :, samples].sum(axis=1)
+    return (own - (inside - own) / (len(members) - 1)).mean(axis=1)
 
 
 def _contrast(problem: Problem, coupled: Any, means: Means, g: int, opposite: bool) -> float:
@@ -461,15 +516,17 @@ CLAIMS = (
     Claim(
         name="hong2023.convex",
         statement=(
-            "UFM with cross-entropy, any class sizes, decay on W and H: F >= min over Z, b of sum (n_k/N) CE(z_k + b, k) "
-            "+ lam_Z ||Z D^(1/2)||_* + lam_b/2 ||b||^2, lam_Z = sqrt(lam_W lam_H), attained for widths from the rank on; "
-            "a feasible dual point bounds it from below at every state and every width."
+            "UFM with cross-entropy, any class sizes, decay on W and H: F >= min over Z, b of sum (n_k/N) CE(z_k + "
+            "b, k) + lam_Z ||Z D^(1/2)||_* + lam_b/2 ||b||^2, lam_Z = sqrt(lam_W lam_H), attained for widths from "
+            "the rank on; a feasible dual point bounds it from below at every state and every width."
         ),
         source=Source(HONG, "convex form, certificate derived here", "known from the code and a summary"),
         room=ROOM,
         figure=FIGURE,
         layers={
-            "symbolic": "Gibbs' and the factors' inequality (K = 2..4, 2 x 2 to 3 x 3), norms by blocks for symbolic K_g",
+            "symbolic": (
+                "Gibbs' and the factors' inequality (K = 2..4, 2 x 2 to 3 x 3), norms by blocks for symbolic K_g"
+            ),
             "simulation": "every recorded objective; duality gap of the solver below 1e-14 in the tests",
         },
         applies=_not_unequal,
@@ -480,9 +537,10 @@ CLAIMS = (
     Claim(
         name="hong2023.merging",
         statement=(
-            "Two or more classes of equal size n_g have identical mean logits at the optimum iff sqrt(lam_W lam_H) >= "
-            "sqrt(n_g)/N: any number of groups, with or without a bias, any lam_b. A state's mean contrast within the "
-            "group is within K_g/(2 (K_g-1)) sqrt(2 (F - F*) N/N_g) of the optimum's, which is 0 iff they are merged."
+            "Two or more classes of equal size n_g have identical mean logits at the optimum iff sqrt(lam_W lam_H) "
+            ">= sqrt(n_g)/N: any number of groups, with or without a bias, any lam_b. A state's mean contrast "
+            "within the group is within K_g/(2 (K_g-1)) sqrt(2 (F - F*) N/N_g) of the optimum's, which is 0 iff "
+            "they are merged."
         ),
         source=Source(
             HONG,
@@ -492,7 +550,9 @@ CLAIMS = (
         room=ROOM,
         figure=FIGURE,
         layers={
-            "symbolic": "the rule for symbolic sizes and counts, given convexity; the bound by Pinsker's inequality, cited",
+            "symbolic": (
+                "the rule for symbolic sizes and counts, given convexity; the bound by Pinsker's inequality, cited"
+            ),
             "simulation": "every record within the bound; 24 group structures on both sides at 0.5 %",
         },
         applies=_no_group,
@@ -503,10 +563,10 @@ CLAIMS = (
     Claim(
         name="ufm.merging_consequences",
         statement=(
-            "From the rule: two groups merge beyond R* = (1/(lam_Z sqrt n_B) - K_B)/K_A; equal classes iff K kappa >= 1; "
-            "a replay buffer of b samples keeps K_old classes apart from N_new new samples iff b lies strictly between two "
-            "roots, at none if 4 lam_Z^2 K_old N_new >= 1; two merged groups meet, with a free bias, at "
-            "lam_Z = sqrt(K n_A n_B/N)/N, between the thresholds of the two."
+            "From the rule: two groups merge beyond R* = (1/(lam_Z sqrt n_B) - K_B)/K_A; equal classes iff K kappa "
+            ">= 1; a replay buffer of b samples keeps K_old classes apart from N_new new samples iff b lies "
+            "strictly between two roots, at none if 4 lam_Z^2 K_old N_new >= 1; two merged groups meet, with a "
+            "free bias, at lam_Z = sqrt(K n_A n_B/N)/N, between the thresholds of the two."
         ),
         source=Source(HONG, "corollaries of the merging rule", "derived here"),
         room=ROOM,
@@ -516,9 +576,9 @@ CLAIMS = (
     Claim(
         name="fang2021.minority_collapse",
         statement=(
-            "Layer-peeled model, K_A classes of R n_B samples and K_B >= 2 of n_B: only E = sqrt(E_W E_H) matters; the "
-            "minority is merged iff the multiplier of ||Z||_* <= K E is at least n_B/N, that is beyond a finite ratio R_0, "
-            "and (E, R_0) run along an explicit curve; log(R_0)/E -> K/(K_A - 1 + sqrt(K_B/K))."
+            "Layer-peeled model, K_A classes of R n_B samples and K_B >= 2 of n_B: only E = sqrt(E_W E_H) matters; "
+            "the minority is merged iff the multiplier of ||Z||_* <= K E is at least n_B/N, that is beyond a "
+            "finite ratio R_0, and (E, R_0) run along an explicit curve; log(R_0)/E -> K/(K_A - 1 + sqrt(K_B/K))."
         ),
         source=Source(
             FANG, "minority collapse; the finite threshold and its curve derived here", "known from a summary"

@@ -62,16 +62,16 @@ def laplacian(class_sizes: Sequence[Any], xp: Any = np) -> Any:
 class Products(NamedTuple):
     """Gram matrix of K vectors in two groups of equals."""
 
-    square_A: Any  # squared norm in group A
-    square_B: Any
-    inside_A: Any  # inner product of two of A
-    inside_B: Any
+    square_major: Any  # squared norm in group A
+    square_minor: Any
+    inside_major: Any  # inner product of two of A
+    inside_minor: Any
     across: Any
 
     def cosines(self, xp: Any = np) -> tuple[Any, Any, Any]:
         """Cosines inside A, inside B, and across."""
-        across = self.across / (xp.sqrt(self.square_A) * xp.sqrt(self.square_B))
-        return self.inside_A / self.square_A, self.inside_B / self.square_B, across
+        across = self.across / (xp.sqrt(self.square_major) * xp.sqrt(self.square_minor))
+        return self.inside_major / self.square_major, self.inside_minor / self.square_minor, across
 
 
 class Step(NamedTuple):
@@ -235,24 +235,27 @@ CLAIMS = (
     Claim(
         name="thrampoulidis2022.seli",
         statement=(
-            "UF-SVM, any class sizes: W H = Y - J/K, W W^T = (P D P)^(1/2), class-mean features with the Gram matrix "
-            "M = (W W^T)^+ are globally optimal, for M has negative entries off the diagonal: it is the square root of the "
-            "Laplacian of a complete graph."
+            "UF-SVM, any class sizes: W H = Y - J/K, W W^T = (P D P)^(1/2), class-mean features with the Gram "
+            "matrix M = (W W^T)^+ are globally optimal, for M has negative entries off the diagonal: it is the "
+            "square root of the Laplacian of a complete graph."
         ),
         source=Source(PAPER, "SELI geometry; closed forms and proof for any sizes derived here", "recalled"),
         room=ROOM,
         figure=FIGURE,
         layers={
-            "symbolic": "pseudo-inverse and dual identity for K = 2..4, integral for every eigenvalue; argued from them",
+            "symbolic": (
+                "pseudo-inverse and dual identity for K = 2..4, integral for every eigenvalue; argued from them"
+            ),
             "simulation": "certificate of 5,000 random profiles, K = 3..14",
         },
     ),
     Claim(
         name="thrampoulidis2022.step",
         statement=(
-            "STEP imbalance, K_A classes of R samples, K_B of one: norms and angles in closed form with singular values "
-            "sqrt(R), 1, sqrt((K_B R + K_A)/K). Minority classifiers turn acute at R = (K^3/K_A^2 - K_A)/K_B, 7 for halves "
-            "at every K; as R -> oo their cosine tends to 1, that of minority features to -1/(K_B - 1); R = 1 is the ETF."
+            "STEP imbalance, K_A classes of R samples, K_B of one: norms and angles in closed form with singular "
+            "values sqrt(R), 1, sqrt((K_B R + K_A)/K). Minority classifiers turn acute at R = (K^3/K_A^2 - "
+            "K_A)/K_B, 7 for halves at every K; as R -> oo their cosine tends to 1, that of minority features to "
+            "-1/(K_B - 1); R = 1 is the ETF."
         ),
         source=Source(PAPER, "STEP imbalance; general group sizes derived here", "recalled"),
         room=ROOM,
@@ -265,8 +268,8 @@ CLAIMS = (
     Claim(
         name="ufm.seli_rate",
         statement=(
-            "As lam_Z -> 0 the margins of the regularised optimum are log(1/lam_Z) - log(-N M_ck) + o(1), so that SELI is "
-            "approached like 1/log(1/lam_Z); balanced classes have it at every decay."
+            "As lam_Z -> 0 the margins of the regularised optimum are log(1/lam_Z) - log(-N M_ck) + o(1), so that "
+            "SELI is approached like 1/log(1/lam_Z); balanced classes have it at every decay."
         ),
         source=Source("this package", "next order of the regularisation path", "derived here"),
         room=ROOM,
