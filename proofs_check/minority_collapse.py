@@ -36,7 +36,8 @@ def rule_is_sharp(rule: Rule) -> bool:
        It is >= 0 iff lam_Z >= threshold; the singular values are `norm_splits`.
     2. The loss is the logarithm of a sum of exponentials of a with three different rates, so its second derivative is
        the variance of the rates: a sum over pairs of positive terms.
-    3. The derivative tends to lam_Z (K_g - 1) w > 0, so that below the threshold there is one minimum a > 0.
+    3. One rate is 0, so the derivative of the loss tends to 0 and that of the objective to lam_Z (K_g - 1) w > 0: below
+       the threshold there is one minimum a > 0.
     """
     count = sp.Symbol("K_g", positive=True)
     fit = count * n_g / N * rule.loss(a, count, others, sp)
@@ -47,24 +48,19 @@ def rule_is_sharp(rule: Rule) -> bool:
         return False
     if not sp.simplify(sp.diff(at_zero, rate).subs(count, K_g)).is_positive:
         return False
-    inner = sp.exp(rule.loss(a, K_g, others, sp))  # sum of p_j exp(-rate_j a)
-    parts = sp.Add.make_args(sp.expand(inner.subs(more, 1)))
-    rates = [sp.simplify(-sp.diff(sp.log(part), a)) for part in parts]
+    loss = rule.loss(a, K_g, others, sp)
+    parts = sp.Add.make_args(sp.exp(loss))
+    rates = sorted((sp.simplify(-sp.diff(part, a) / part) for part in parts), key=lambda x: x.subs(more, 1))
+    parts = sorted(parts, key=lambda part: (-sp.diff(part, a) / part).subs({more: 1, a: 1}))
+    if len(parts) != 3 or rates[0] != 0:
+        return False
+    if not all(sp.factor(high - low).is_positive for low, high in pairwise(rates)):
+        return False
     variance = (
-        sum(parts[i] * parts[j] * (rates[i] - rates[j]) ** 2 for i, j in combinations(range(len(parts)), 2))
+        sum(parts[i] * parts[j] * (rates[i] - rates[j]) ** 2 for i, j in combinations(range(3), 2))
         / sum(parts) ** 2
     )
-    second = sp.diff(rule.loss(a, sp.Integer(3), others, sp), a, 2)
-    if (
-        len(parts) != 3
-        or sp.simplify(second - variance) != 0
-        or 0 in (r - s for r, s in combinations(rates, 2))
-    ):
-        return False
-    # the rates differ for every K_g >= 2: 0, 1 and 1 - 1/K_g
-    if not (1 - 1 / K_g).is_positive or not (1 / K_g).is_positive:
-        return False
-    return bool(sp.simplify(sp.limit(sp.diff(rule.loss(a, sp.Integer(3), others, sp), a), a, sp.oo)) == 0)
+    return bool(sp.simplify(sp.diff(loss, a, 2) - variance) == 0)
 
 
 def norm_splits(weight: Callable[[Any], Any]) -> bool:

@@ -96,6 +96,25 @@ def test_convergence_is_logarithmic_with_the_derived_constants():
     assert np.ptp(off) > 1
 
 
+def test_many_samples_lead_there_as_slowly():
+    """lam_Z = c/N, sizes f n_k: margins log(f)/2 + constants, so that the distance falls like 1/log f."""
+    distances, cosines = [], []
+    for factor in (1, 100, 10**4, 10**6):
+        problem = ufm.UFM(6, 6, per_class=(20 * factor,) * 3 + (10 * factor,) * 3)
+        rate = 0.5 / problem.samples
+        means = minority_collapse.optimum(problem, ufm.Coupled(rate))
+        Z = minority_collapse.class_means(problem, means)
+        margins = limit_margins((20, 20, 20, 10, 10, 10), 0.5 / 90) + np.log(factor) / 2
+        off = ~np.eye(6, dtype=bool)
+        assert np.abs(np.diag(Z) - Z - margins)[off].max() < 1.2 / np.log(factor + 10)
+        distances.append(float(seli.distance(Z)))
+        cosines.append(float(Z[:, 0] @ Z[:, 1] / np.linalg.norm(Z[:, 0]) / np.linalg.norm(Z[:, 1])))
+    assert (np.diff(distances) < 0).all()
+    assert distances[-1] > distances[0] / 5
+    assert (np.diff(cosines) > 0).all()
+    assert cosines[-1] < -0.2
+
+
 def test_equal_classes_have_the_geometry_at_every_decay():
     problem = ufm.UFM(4, 4, per_class=5)
     for rate in (0.1, 0.01, 1e-4):

@@ -42,9 +42,10 @@ def seli(problem: Problem, decay: Decay | None = None) -> Solution:
     Examples
     --------
     >>> import ufm
+    >>> from ufm.solutions.imbalance import imbalanced_optimum
     >>> problem, decay = ufm.UFM(4, 4, per_class=(20, 20, 2, 2)), ufm.Coupled(1e-4)
     >>> found = seli(problem, decay)
-    >>> round(found.loss, 8), round(ufm.solutions.imbalance.imbalanced_optimum(problem, decay).loss, 8)
+    >>> round(found.loss, 8), round(imbalanced_optimum(problem, decay).loss, 8)
     (0.00836455, 0.00825911)
     """
     coupled, decoupled = per_block(decay, problem)

@@ -420,7 +420,7 @@ class _Errors(NamedTuple):
 
 
 def _rounding(run: Run, kept: np.ndarray) -> _Errors:
-    """Inner products of length d are off by d + 2 units of round-off, the loss of a sample by twice that of its logits."""
+    """Inner products of length d are off by d + 2 units of round-off, the loss of a sample by twice its logits'."""
     problem, eps = run.problem, float(np.finfo(run.dtype).eps)
     largest = np.empty(len(kept))
     for here, part in _parts(run, kept):

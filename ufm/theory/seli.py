@@ -21,7 +21,8 @@ norm has the off-label entries M_ck sqrt(n_k) < 0 and columns that sum to 0, hen
 Along the regularisation path (derived here, given that Z/log(1/lam_Z) -> Zhat, which is recalled): stationarity says
 that a sample of class k gives class c the probability -lam_Z (N/sqrt(n_k)) S_ck with S the subgradient, so the margins
 are log(1/lam_Z) - log(-N M_ck) + o(1). The geometry is approached like 1/log(1/lam_Z) and no faster; nothing merges in
-the limit, since merging takes a decay above a threshold (`minority_collapse`).
+the limit, since merging takes a decay above a threshold (`minority_collapse`). With many samples, sizes f n_k at
+lam_Z = c/N and f -> oo, the margins are log(f)/2 + constants: the same geometry of logits, again logarithmically.
 """
 
 from __future__ import annotations
@@ -275,7 +276,8 @@ CLAIMS = (
         room=ROOM,
         figure=FIGURE,
         layers={
-            "simulation": "certified optima at lam_Z = 1e-2 .. 1e-10: what is left out falls, like 1/log(1/lam_Z)"
+            "symbolic": "best multiple of the geometry, margin of equal classes: symbolic K, n; the law is argued",
+            "simulation": "certified optima at lam_Z = 1e-2 .. 1e-10: what is left out falls, like 1/log(1/lam_Z)",
         },
     ),
 )
