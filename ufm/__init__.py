@@ -19,10 +19,11 @@ from ufm.initial import Gaussian, Given, LinearDefault, SimplexETF, Spectral, St
 from ufm.kernels import blas as _blas
 from ufm.losses import MSE, CrossEntropy, UserLoss
 from ufm.optimizers import GD, Adam, Blockwise, Elementwise, Momentum, NormalisedGD, SignGD, Signum
-from ufm.problems import DUFM, UFM
+from ufm.problems import DUFM, UFM, RegressionUFM
 from ufm.record import At, Every, LogSpaced
 from ufm.schedules import Cosine, Rates, StepDecay
 from ufm.simulate import simulate
+from ufm.targets import correlated_targets
 from ufm.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -55,9 +56,9 @@ __all__ = [
     "DUFM", "GD", "MSE", "UFM", "Adam", "At", "Blockwise", "Certificate", "Cosine", "Coupled",
     "CrossEntropy", "Decoupled", "DivergedError", "Elementwise", "Every", "Gaussian", "Given",
     "IncompatibleError", "InterruptedRunError", "InvalidProblemError", "LinearDefault", "LogSpaced",
-    "LostWorkerError", "Mixed", "Momentum", "NormalisedGD", "Rates", "SignGD", "Signum", "SimplexETF",
+    "LostWorkerError", "Mixed", "Momentum", "NormalisedGD", "Rates", "RegressionUFM", "SignGD", "Signum", "SimplexETF",
     "Spectral", "Start", "StepDecay", "StorageError", "SymmetricTrajectory", "Trajectory", "UfmError",
-    "UserLoss", "Zeros", "Zipped", "certify", "claims", "compare", "environment", "load", "metrics",
+    "UserLoss", "Zeros", "Zipped", "certify", "claims", "compare", "correlated_targets", "environment", "load", "metrics",
     "minimise", "plotting", "simplex_etf", "simulate", "simulate_symmetric", "solutions", "sweep",
     "theory", "walsh",
 ]  # fmt: skip

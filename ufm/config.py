@@ -47,7 +47,7 @@ from ufm.errors import IncompatibleError, InvalidProblemError, StorageError, Ufm
 from ufm.initial import Gaussian, Given, LinearDefault, SimplexETF, Spectral, Start, Zeros
 from ufm.losses import MSE, CrossEntropy
 from ufm.optimizers import GD, Adam, Momentum, NormalisedGD, SignGD, Signum
-from ufm.problems import DUFM, UFM
+from ufm.problems import DUFM, UFM, RegressionUFM
 from ufm.record import At, Every, LogSpaced
 from ufm.run import Run
 from ufm.schedules import Cosine, Rates, StepDecay
@@ -56,7 +56,7 @@ _INITIALISERS: tuple[type, ...] = (Zeros, Gaussian, LinearDefault, SimplexETF, S
 
 # Which classes may stand in which field; a class that is not listed cannot be written or read.
 _SLOTS: dict[str, tuple[type, ...]] = {
-    "problem": (UFM, DUFM),
+    "problem": (UFM, DUFM, RegressionUFM),
     "optimizer": (GD, Momentum, SignGD, Signum, Adam, NormalisedGD),
     "decay": (Coupled, Decoupled, Mixed),
     "init": (*_INITIALISERS, Start),

@@ -15,6 +15,7 @@ import numpy as np
 from ufm.arrays import Content
 from ufm.checks import choice, finite_array, real, whole
 from ufm.errors import IncompatibleError, invalid
+from ufm.losses import Regression
 
 if TYPE_CHECKING:
     from ufm.problems import Problem
@@ -376,9 +377,21 @@ def block_rng(seed: int, purpose: int, index: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(purpose, index))))
 
 
+def _labels_for(problem: Problem, name: str, initialiser: Initialiser) -> np.ndarray:
+    """Class of each sample; none in a regression, where a start that reads them is refused."""
+    if not isinstance(problem.loss, Regression):
+        return problem.labels
+    if isinstance(initialiser, SimplexETF | Spectral):
+        raise IncompatibleError(
+            f"init.{name} is {initialiser!r}, a start of classes; allowed for real targets: others, such as "
+            "Gaussian(0.1)."
+        )
+    return np.zeros(0, np.int64)
+
+
 def draw_block(problem: Problem, name: str, initialiser: Initialiser, seed: int) -> np.ndarray:
     """Start of one block, shape `problem.shapes[name]`."""
-    place = Place(name, problem.shapes[name], problem.classes, problem.labels)
+    place = Place(name, problem.shapes[name], problem.classes, _labels_for(problem, name, initialiser))
     with np.errstate(over="ignore"):
         drawn = initialiser.draw(place, block_rng(seed, 0, problem.blocks.index(name)))
     values = finite_array(f"init.{name}", drawn)

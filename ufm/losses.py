@@ -107,6 +107,34 @@ class MSE:
 
 
 @dataclass(frozen=True)
+class Regression:
+    """Squared error ||Z - Y||_F^2/(2N) against real targets Y, the loss of a `RegressionUFM`. Not shift-invariant.
+
+    Parameters
+    ----------
+    targets : array_like, shape (outputs, samples)
+        Finite real numbers.
+
+    Examples
+    --------
+    >>> Regression([[1.0, -0.5]])
+    Regression(targets=[[1.0, -0.5]])
+    """
+
+    targets: Any
+    name: ClassVar[str] = "that of a regression"
+    reduction: ClassVar[str] = "mean"
+    shift_invariant: ClassVar[bool] = False
+    why: ClassVar[str] = (
+        "the squared error to real targets changes when a constant is added to all outputs of a sample"
+    )
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.targets, Content):
+            object.__setattr__(self, "targets", Content("Regression.targets", self.targets))
+
+
+@dataclass(frozen=True)
 class UserLoss:
     """Your own function of the logits.
 

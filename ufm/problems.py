@@ -9,7 +9,7 @@ with s the identity or ReLU, never on H_1 and never on Z. Samples are sorted by 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import pairwise
 from operator import itemgetter
@@ -21,7 +21,7 @@ from ufm.arrays import Content
 from ufm.checks import choice, finite_array, flag, one_or_several, whole
 from ufm.errors import IncompatibleError, InvalidProblemError, invalid
 from ufm.initial import Given, draw_block, is_initialiser
-from ufm.losses import MSE, CrossEntropy, UserLoss, as_loss
+from ufm.losses import MSE, CrossEntropy, Regression, UserLoss, as_loss
 
 if TYPE_CHECKING:
     from ufm.decay import Decay
@@ -103,7 +103,6 @@ class Problem:
         put(self, "classes", whole(f"{name}.classes", self.classes, 2))
         put(self, "per_class", one_or_several(f"{name}.per_class", self.per_class, self.classes, "size"))
         self._check_memory()
-        put(self, "bias", flag(f"{name}.bias", self.bias))
         put(self, "loss", as_loss(f"{name}.loss", self.loss))
         targets = getattr(self.loss, "targets", None)
         allowed = ((self.classes, self.classes), (self.classes, self.samples))
@@ -113,6 +112,16 @@ class Problem:
                 f"an array of shape {targets.shape}",
                 f"shape {allowed[0]} (by class) or {allowed[1]} (by sample)",
             )
+        self._check_blocks()
+        if isinstance(self.loss, UserLoss):
+            from ufm.kernels.probe import check_residual
+
+            check_residual(self.loss)
+
+    def _check_blocks(self) -> None:
+        """Validate and normalise the bias and the frozen blocks."""
+        name, put = type(self).__name__, object.__setattr__
+        put(self, "bias", flag(f"{name}.bias", self.bias))
         for field in ("features", "classifier"):
             put(self, field, _held(f"{name}.{field}", getattr(self, field)))
         if self.frozen is not None:
@@ -120,10 +129,6 @@ class Problem:
         _ = self.frozen_values
         if not self.trained:
             raise IncompatibleError(f"{name}: every block is frozen; allowed: at least one trained block.")
-        if isinstance(self.loss, UserLoss):
-            from ufm.kernels.probe import check_residual
-
-            check_residual(self.loss)
 
     def _check_memory(self) -> None:
         """Refuse sizes that no machine holds before anything of these sizes is built."""
@@ -429,6 +434,8 @@ class Problem:
         if isinstance(self.loss, MSE):
             fit = "||Z - Y||_F^2" if self.loss.reduction == "sum" else f"(1/{self.samples}) ||Z - Y||_F^2"
             fit = f"(1/2) {fit}"
+        elif isinstance(self.loss, Regression):
+            fit = f"(1/2) (1/{self.samples}) ||Z - Y||_F^2"
         elif isinstance(self.loss, CrossEntropy):
             fit = "sum_i CE(z_i, y_i)"
             if self.loss.reduction == "mean":
@@ -580,3 +587,103 @@ class DUFM(Problem):
     def widths(self) -> tuple[int, ...]:  # type: ignore[override]
         """Rows of H_1 ... H_L."""
         return (self.width,) * self.depth if isinstance(self.width, int) else tuple(self.width)
+
+
+@dataclass(frozen=True)
+class RegressionUFM(Problem):
+    """Unconstrained features model of a regression: outputs Z = W H (+ b 1^T) and squared error to real targets Y.
+
+    The objective is sum ||Z - Y||_F^2/(2M) with lam/2 ||B||_F^2 for each block that decays. Andriopoulos et al.
+    (arXiv 2409.04180) write l_H/(2M) ||H||_F^2 + l_W/2 ||W||_F^2: lam_H = l_H/M and lam_W = l_W. There are neither
+    classes nor labels; what needs them refuses in one sentence. ``classes`` is the number of outputs.
+
+    Parameters
+    ----------
+    targets : array_like, shape (outputs, samples)
+        Finite real numbers, at least one output and one sample; ``problem.targets.array`` is the array.
+    width : int
+        Feature dimension d.
+    bias : bool
+        Whether the outputs have a bias b.
+    features, classifier, frozen
+        As for `UFM`.
+
+    Raises
+    ------
+    InvalidProblemError, IncompatibleError
+        For targets, sizes or frozen blocks that are not allowed.
+
+    Examples
+    --------
+    >>> problem = RegressionUFM([[1.0, -1.0, 0.5], [0.0, 2.0, 1.0]], width=4, bias=True)
+    >>> problem.formula()
+    'F = (1/2) (1/3) ||Z - Y||_F^2,  Z = W1 H + b 1^T'
+    >>> problem.shapes["W1"], problem.value({"H": np.zeros((4, 3)), "W": np.zeros((2, 4)), "b": [0.0, 1.0]})
+    ((2, 4), 0.7083333333333333)
+    """
+
+    targets: Any = field()  # an attribute of the same name stands in `Problem`, and is no default
+    width: int
+    bias: bool = False
+    features: Any = None
+    classifier: Any = None
+    frozen: Any = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", whole("RegressionUFM.width", self.width))
+        given = self.targets
+        content = given if isinstance(given, Content) else Content("RegressionUFM.targets", given)
+        if content.array.ndim != 2 or 0 in content.shape:
+            allowed = "a matrix of outputs x samples, both at least 1"
+            raise invalid("RegressionUFM.targets", f"an array of shape {content.shape}", allowed)
+        object.__setattr__(self, "targets", content)
+        self._check_memory()
+        self._check_blocks()
+
+    @property
+    def activation(self) -> str:  # type: ignore[override]
+        """No activation acts in a model of one layer."""
+        return "identity"
+
+    @property
+    def depth(self) -> int:  # type: ignore[override]
+        """One layer."""
+        return 1
+
+    @property
+    def widths(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Rows of H."""
+        return (self.width,)
+
+    @cached_property
+    def loss(self) -> Regression:  # type: ignore[override]
+        """Squared error to the targets."""
+        return Regression(self.targets)
+
+    @property
+    def classes(self) -> int:  # type: ignore[override]
+        """Number n of outputs, the rows of W and of the targets."""
+        return int(self.targets.shape[0])
+
+    @property
+    def samples(self) -> int:  # type: ignore[override]
+        """Number M of samples."""
+        return int(self.targets.shape[1])
+
+    @property
+    def per_class(self) -> int:  # type: ignore[override]
+        """All samples, which make one group."""
+        return self.samples
+
+    @property
+    def class_sizes(self) -> tuple[int, ...]:  # type: ignore[override]
+        """All samples, which make one group."""
+        return (self.samples,)
+
+    @property
+    def labels(self) -> np.ndarray:  # type: ignore[override]
+        """Refused: real targets have no classes."""
+        raise IncompatibleError(
+            "RegressionUFM.labels do not exist, for its targets are real numbers; allowed: a UFM or DUFM, which has "
+            "classes."
+        )

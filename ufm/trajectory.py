@@ -216,27 +216,32 @@ class Trajectory:
         return save(self, path)
 
     def to_xarray(self) -> xarray.Dataset:
-        """Blocks, losses and NC0 as a labelled dataset over the recorded steps."""
+        """Blocks, losses and, where there are classes, NC0 as a labelled dataset over the recorded steps."""
         import xarray
 
+        from ufm.losses import Regression
         from ufm.metrics import nc0
+
+        outputs = "output" if isinstance(self.problem.loss, Regression) else "class"
 
         variables: dict[str, Any] = {
             "fit": ("step", self.fit),
             "penalty": ("step", self.penalty),
             "loss": ("step", self.loss),
-            "nc0": ("step", nc0(self)),
         }
+        coordinates: dict[str, Any] = {"step": self.steps}
+        if outputs == "class":
+            variables["nc0"] = ("step", nc0(self))
+            coordinates["label"] = ("sample", self.problem.labels)
         for name, values in self.blocks.items():
             if name == "H":
                 axes = ["feature1", "sample"]
             elif name == "b":
-                axes = ["class"]
+                axes = [outputs]
             else:
                 layer = int(name[1:])
-                axes = ["class" if layer == self.problem.depth else f"feature{layer + 1}", f"feature{layer}"]
+                axes = [outputs if layer == self.problem.depth else f"feature{layer + 1}", f"feature{layer}"]
             variables[name] = (["step", *axes], values)
-        coordinates = {"step": self.steps, "label": ("sample", self.problem.labels)}
         attributes = {"status": str(self.status), "run": repr(self.run), "scale": "dimensionless"}
         return xarray.Dataset(variables, coordinates, attributes)
 

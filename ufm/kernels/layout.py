@@ -29,7 +29,7 @@ def chain_of(problem: Any, dtype: str, lanes: int = 1) -> Chain:
         bias=lanes * problem.offsets["b"] if "b" in problem.offsets else -1,
         relu=int(problem.activation == "relu"),
         segments=segments,
-        labels=np.array(problem.labels, np.int64),
+        labels=np.repeat(np.arange(len(problem.class_sizes), dtype=np.int64), problem.class_sizes),
         targets=targets,
         spans=lanes * segments,
         goals=np.repeat(targets, lanes, axis=1),

@@ -177,6 +177,23 @@ def mse_head(Z, segments, targets, parameters, scale, R, work):
     return FINE
 
 
+def regression_head(Z, segments, targets, parameters, scale, R, work):
+    """Residual Z - Y for real targets."""
+    K, B = Z.shape
+    for i in range(0, B, WIDTH):
+        m = first(B - i)
+        strange = zeros()  # stays 0 unless an output is not finite
+        for k in range(K):
+            z = load(Z, k * B + i, m)
+            store(R, k * B + i, m, scale * (z - load(targets, k * B + i, m)))
+            strange = strange + 0.0 * z
+        store(work, i, m, strange)
+    for i in range(B):
+        if work[i] != 0.0:  # true for nan too
+            return NOT_FINITE
+    return FINE
+
+
 @helper
 def _log_sum_exp_above(Z, i, k):
     """log(sum_j exp(z_j)) - z_k of column i, without cancellation where z_k is the largest."""
@@ -227,6 +244,15 @@ def mse_value(Z, segments, targets, parameters, scale):
     return 0.5 * scale * total
 
 
+def regression_value(Z, segments, targets, parameters, scale):
+    """Half the squared distance to real targets, times scale."""
+    total = 0.0
+    for k in range(Z.shape[0]):
+        for i in range(Z.shape[1]):
+            total += (Z[k, i] - targets[k, i]) ** 2
+    return 0.5 * scale * total
+
+
 @lru_cache(maxsize=64)
 def _user_pair(function: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Head and value of a user's ``residual(Z, targets, R) -> value``; the same objects at every call."""
@@ -246,10 +272,12 @@ def _user_pair(function: Callable[..., Any]) -> tuple[Callable[..., Any], Callab
 
 def pair(loss: Any, dtype: str) -> tuple[Any, Any]:
     """Compiled head and value of a loss."""
-    from ufm.losses import MSE, CrossEntropy
+    from ufm.losses import MSE, CrossEntropy, Regression
 
     if isinstance(loss, MSE):
         head, value = mse_head, mse_value
+    elif isinstance(loss, Regression):
+        head, value = regression_head, regression_value
     elif isinstance(loss, CrossEntropy) and loss.targets is not None:
         head, value = soft_head, soft_value
     elif isinstance(loss, CrossEntropy):
@@ -263,9 +291,9 @@ def pair(loss: Any, dtype: str) -> tuple[Any, Any]:
 
 
 def _kind(loss: Any) -> float:
-    from ufm.losses import MSE, CrossEntropy
+    from ufm.losses import MSE, CrossEntropy, Regression
 
-    if isinstance(loss, MSE):
+    if isinstance(loss, MSE | Regression):
         return SQUARED
     if not isinstance(loss, CrossEntropy):
         return OWN

@@ -10,14 +10,14 @@ from scipy.special import logsumexp
 from ufm.decay import shrinks_after
 from ufm.epochs import batch_order
 from ufm.initial import draw
-from ufm.losses import MSE
+from ufm.losses import MSE, Regression
 from ufm.run import Run
 
 
 def targets(problem: Any) -> np.ndarray:
     """Targets Y by sample, shape (classes, samples)."""
     if problem.targets is not None:
-        return problem.targets
+        return np.asarray(problem.targets)
     onehot = np.eye(problem.classes)[:, problem.labels]
     s = getattr(problem.loss, "smoothing", 0.0)
     return (1 - s) * onehot + s / problem.classes
@@ -38,7 +38,7 @@ def fit_and_gradient(
         Z = Z + state["b"][:, None]
     Y = targets(problem)[:, columns]
     scale = 1.0 if problem.loss.reduction == "sum" else 1.0 / Z.shape[1]
-    if isinstance(problem.loss, MSE):
+    if isinstance(problem.loss, MSE | Regression):
         fit, D = scale * 0.5 * np.sum((Z - Y) ** 2), scale * (Z - Y)
     else:
         log_p = Z - logsumexp(Z, axis=0)

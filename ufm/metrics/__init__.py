@@ -6,6 +6,8 @@ of a trajectory; by default the last layer's. Metrics of all layers at once (`dn
 `layer_spectra`, `layer_grams`, `layer_means`) also take a problem with one state; `classify_solution` says which
 solution a state is. `table` lists all of them with formula, convention and invariances.
 
+`nrc1`, `nrc2` and `nrc3` are those of a `RegressionUFM`, whose outputs are no classes: metrics of classes refuse it.
+
 Notation of Zhao et al., arXiv 2602.16642v3, section 2 and appendix B: mu_k are the class means, mubar_k the class
 means minus their mean over classes, M = [mubar_1 ... mubar_K], and M* = (I - 1 1^T/K)/sqrt(K - 1) is the Gram matrix
 of a simplex ETF at unit norm.
@@ -29,11 +31,12 @@ W and H at which the entries are normal numbers.
 
 from __future__ import annotations
 
-from ufm.metrics.catalogue import Metric, catalogue, layered, table
+from ufm.metrics.catalogue import Metric, catalogue, layered, regressive, table
 from ufm.metrics.classification import Classification, Distance, classify_solution
 from ufm.metrics.duality import nc2m, nc3, nc4
 from ufm.metrics.layers import dnc1, dnc2, dnc3, layer_grams, layer_means, layer_ranks, layer_spectra
 from ufm.metrics.means import class_means
+from ufm.metrics.regression import nrc1, nrc2, nrc3, nrc3_gamma
 from ufm.metrics.row_sum import NORMALISATIONS, nc0
 from ufm.metrics.simplex import CONVENTIONS, nc2, nc2a, nc2n, nc2w, nc2wa, nc2wn
 from ufm.metrics.spectra import effective_rank, rank, spectrum, stable_rank
@@ -44,5 +47,5 @@ __all__ = [
     "CONVENTIONS", "FORMS", "NORMALISATIONS", "Classification", "Distance", "Metric", "catalogue", "cdnv",
     "class_means", "classify_solution", "dnc1", "dnc2", "dnc3", "effective_rank", "layer_grams", "layer_means",
     "layer_ranks", "layer_spectra", "layered", "nc0", "nc1", "nc2", "nc2a", "nc2m", "nc2n", "nc2w", "nc2wa", "nc2wn",
-    "nc3", "nc4", "rank", "spectrum", "stable_rank", "table", "zhu_nc1", "zhu_nc2", "zhu_nc3", "zhu_nc4",
+    "nc3", "nc4", "nrc1", "nrc2", "nrc3", "nrc3_gamma", "rank", "regressive", "spectrum", "stable_rank", "table", "zhu_nc1", "zhu_nc2", "zhu_nc3", "zhu_nc4",
 ]  # fmt: skip

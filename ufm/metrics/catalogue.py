@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ufm.metrics import duality, layers, row_sum, simplex, spectra, variability, zhu
+from ufm.metrics import duality, layers, regression, row_sum, simplex, spectra, variability, zhu
 
 TRANSFORMATIONS = {
     "rotation": "H -> Q H, W -> W Q^T with Q orthogonal",
@@ -28,8 +28,8 @@ class Metric:
     function : callable
         Of this package.
     arguments : tuple of str
-        Arrays that it takes, of W, H, labels, b, A; a trajectory stands for all but A.
-    options : tuple of (str, str)
+        What it takes, of W, H, labels, b, A, outputs, targets; a trajectory stands for all but A.
+    options : tuple of (str, str or bool)
         Names and values of the options that this row is about.
     formula : str
         With the code's convention.
@@ -41,7 +41,7 @@ class Metric:
 
     function: Callable[..., Any]
     arguments: tuple[str, ...]
-    options: tuple[tuple[str, str], ...]
+    options: tuple[tuple[str, str | bool], ...]
     formula: str
     convention: str
     unchanged_by: tuple[str, ...]
@@ -185,6 +185,46 @@ def layered() -> tuple[Metric, ...]:
     )  # fmt: skip
 
 
+def regressive() -> tuple[Metric, ...]:
+    """Metrics of a regression, for a trajectory of a `RegressionUFM` or for arrays.
+
+    Examples
+    --------
+    >>> [metric.call for metric in regressive()][-1]
+    'nrc3_gamma(W, targets, normalised=False)'
+    """
+    of_H, of_both = ("rotation", "scale of H"), ("rotation", "scale of H", "scale of W")
+    H, W = ("H", "outputs"), ("W", "targets")
+    source = "Andriopoulos et al., arXiv 2409.04180"
+    return (
+        Metric(
+            regression.nrc1, H, (("centred", False),), "mean_i ||u_i - P u_i||^2, u = h/||h||",
+            f"P onto the first n principal components of H, n outputs; {source}", of_H,
+        ),
+        Metric(
+            regression.nrc1, H, (("centred", True),), "the same with u = (h - mean)/||h - mean||",
+            "later work", (*of_H, "shift of H"),
+        ),
+        Metric(
+            regression.nrc2, ("W", "H"), (), "mean_i ||u_i - P u_i||^2, u = h/||h||",
+            f"P onto the span of the rows of W; centred=True as for nrc1; {source}", of_both,
+        ),
+        Metric(
+            regression.nrc3, W, (), "||W W^T/||W W^T||_F - A/||A||_F||_F^2, A = Sigma^(1/2) - sqrt(gamma) I",
+            f"Sigma the covariance of the targets; gamma fitted at the last record unless given; {source}",
+            ("rotation", "scale of W"),
+        ),
+        Metric(
+            regression.nrc3_gamma, W, (("normalised", True),), "argmin_gamma of nrc3, at the last record",
+            "in closed form, derived here", ("rotation", "scale of W"),
+        ),
+        Metric(
+            regression.nrc3_gamma, W, (("normalised", False),), "((tr Sigma^(1/2) - tr W W^T)/n)^2",
+            f"c at an optimum only if l_W = l_H; {source}", ("rotation",),
+        ),
+    )  # fmt: skip
+
+
 def table(width: int = 110) -> str:
     """All metrics with formula, convention and invariances, as text of this width.
 
@@ -198,7 +238,7 @@ def table(width: int = 110) -> str:
         "M* = (I - J/K)/sqrt(K - 1). Formulas are those of convention='code', the default; 'paper' is what is printed.",
         width,
     )
-    for metric in (*catalogue(), *layered()):
+    for metric in (*catalogue(), *layered(), *regressive()):
         lines.append(metric.call)
         for text in (metric.formula, metric.convention, f"unchanged by {', '.join(metric.unchanged_by)}"):
             lines += textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="      ")

@@ -73,6 +73,13 @@ def read_layer(where: str, value: Any, layer: int | None) -> int | None:
     return whole(f"{where}.layer", layer, 1, value.problem.depth)
 
 
+def read_class_weights(where: str, W: Any, layer: int | None = None) -> np.ndarray:
+    """Weights as `read_weights`, of a problem whose outputs are classes."""
+    if is_trajectory(W):
+        _ = W.problem.labels  # raises where there are none
+    return read_weights(where, W, layer)
+
+
 def read_weights(where: str, W: Any, layer: int | None = None) -> np.ndarray:
     """Weights of a layer, or the array itself, shape (..., rows, width)."""
     layer = read_layer(where, W, layer)

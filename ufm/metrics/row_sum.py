@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ufm.checks import choice
-from ufm.metrics.inputs import over_records, read_weights
+from ufm.metrics.inputs import over_records, read_class_weights
 from ufm.metrics.means import scale
 
 NORMALISATIONS = ("alpha", "norm", "norm_per_width", "relative")
@@ -60,4 +60,4 @@ def nc0(W: Any, normalisation: str = "alpha", *, layer: int | None = None) -> An
             return norm**2 / K
         return norm / p if normalisation == "norm_per_width" else norm
 
-    return over_records(size, read_weights("nc0", W, layer))
+    return over_records(size, read_class_weights("nc0", W, layer))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ufm.checks import choice
-from ufm.metrics.inputs import over_records, read_features, read_weights
+from ufm.metrics.inputs import over_records, read_features, read_class_weights
 from ufm.metrics.means import ROW, geometry, scaled, unit
 
 CONVENTIONS = ("code", "paper")
@@ -73,7 +73,7 @@ def of_means(
 def of_weights(structure: Structure, where: str, W: Any, convention: str, layer: int | None) -> Any:
     """Structure of the rows of W, which are not centred."""
     choice(f"{where}.convention", convention, CONVENTIONS)
-    weights = read_weights(where, W, layer)
+    weights = read_class_weights(where, W, layer)
     rows = weights.shape[-2]
     return over_records(lambda W: structure(W, convention), weights, largest=(rows, rows))
 

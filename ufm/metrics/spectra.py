@@ -8,7 +8,15 @@ import numpy as np
 
 from ufm.checks import choice, real
 from ufm.errors import invalid
-from ufm.metrics.inputs import Source, is_trajectory, numbers, over_records, read_features, read_weights
+from ufm.metrics.inputs import (
+    RecordedFeatures,
+    Source,
+    is_trajectory,
+    numbers,
+    over_records,
+    read_layer,
+    read_weights,
+)
 from ufm.metrics.means import class_means
 
 MATRICES = ("weights", "features", "means")
@@ -44,7 +52,7 @@ def _matrix(where: str, A: Any, of: str | None, layer: int | None) -> Source:
         return A
     choice(f"{where}.of", "weights" if of is None else of, MATRICES)
     if of == "features":
-        return read_features(where, A, None, layer)[0]
+        return RecordedFeatures(A, read_layer(where, A, layer))
     return class_means(A, layer=layer) if of == "means" else read_weights(where, A, layer)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from ufm.solutions.collapsed import dnc, linear_optimum, zero
 from ufm.solutions.graph import srg
 from ufm.solutions.pairs import low_rank
+from ufm.solutions.regression import aligned_modes, regression_optimum
 from ufm.solutions.solution import Solution
 
-__all__ = ["Solution", "dnc", "linear_optimum", "low_rank", "srg", "zero"]
+__all__ = [
+    "Solution", "aligned_modes", "dnc", "linear_optimum", "low_rank", "regression_optimum", "srg", "zero",
+]  # fmt: skip

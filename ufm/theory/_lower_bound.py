@@ -44,7 +44,8 @@ def objective_error(run: Run, kept: np.ndarray) -> np.ndarray:
     """
     trajectory, problem, eps = run.trajectory, run.problem, float(np.finfo(run.dtype).eps)
     assert trajectory is not None
-    targets = np.eye(problem.classes)[:, problem.labels]
+    given = problem.targets
+    targets = np.eye(problem.classes)[:, problem.labels] if given is None else np.asarray(given)
     terms, scale = sum(problem.widths) + problem.depth + 2, problem.loss.reduction == "mean"
     error = np.empty(len(kept))
     at_once = max(1, BLOCK // (problem.samples * (max(problem.widths) + problem.classes) + problem.size))

@@ -125,7 +125,7 @@ def _residuals_of(problem: Any) -> tuple[Callable[[np.ndarray], np.ndarray], np.
         at_zero = np.abs(residuals(np.zeros((1, problem.classes, N))))
         return residuals, np.nan_to_num(at_zero, nan=0.0, posinf=0.0).sum(axis=1)
     if problem.targets is not None:
-        return residuals, 2 * factor * np.abs(problem.targets).sum(axis=0)[None]
+        return residuals, 2 * factor * np.abs(np.asarray(problem.targets)).sum(axis=0)[None]
     return residuals, np.zeros((1, N))
 
 

@@ -211,9 +211,12 @@ def escape_direction(
 
 def _bounded_by_decay(run: Run) -> str | None:
     """Why ||W||_F need not stay bounded, or None."""
+    from ufm.losses import Regression
     from ufm.optimizers import GD, Momentum
 
     problem, last = run.problem, run.problem.last
+    if isinstance(problem.loss, Regression):
+        return f"the loss is {problem.loss.name}; NC3 and NC2W are metrics of classes"
     if last not in problem.trained:
         return f"the last layer {last} is frozen"
     coupled, decoupled = run.coupled[last], run.decoupled[last]
