@@ -221,13 +221,13 @@ def _is_nonnegative(matrix: sp.Matrix) -> bool:
 
 
 def printed_form_is_above(printed: Callable[[sp.Matrix], sp.Matrix]) -> bool:
-    """The printed state agrees with the minimum in the basis of the coordinates and lies above it in the other."""
+    """The printed state agrees with the minimum in the basis of the coordinates and lies 77/800 above it in the other."""
     if printed(sp.eye(3)) != _eigenbasis_truncation(sp.eye(3)):
         return False
     covariance = BASIS * sp.diag(*[root**2 for root in ROOTS]) * BASIS.T
     least = sum(regression.mode_loss(root**2, RATE, RATE, sp) for root in ROOTS)
     value = sp.nsimplify(regression.gram_loss(printed(BASIS), covariance, RATE, RATE, sp))
-    return bool(sp.simplify(value - least) > 0)
+    return bool(sp.simplify(value - least) == sp.Rational(77, 800))
 
 
 # ------------------------------------------------------------------------------------------------ saddles
@@ -282,7 +282,8 @@ class Gamma(NamedTuple):
 def gamma_is_the_threshold(gamma: Gamma) -> bool:
     """W W^T is a positive multiple of Sigma^{1/2} - sqrt c I; the stationary root is sqrt c; the plain one errs.
 
-    sqrt(l_H/l_W) = r^2; n = 2 and 3. The plain gamma equals c iff r = 1, its error being (1 - r^2) times the mean excess.
+    sqrt(l_H/l_W) = r^2; n = 2 and 3. The plain gamma equals c iff r = 1: its root is off by (1 - r^2) times the mean
+    excess.
     """
     for n in (2, 3):
         excess = sp.symbols(f"e1:{n + 1}", positive=True)
@@ -345,7 +346,9 @@ def any_full_rank_fits(claim: NoDecay) -> bool:
         return False
     eigenvalue, rate = sp.symbols("l lam", positive=True)
     square = sp.sqrt(eigenvalue) - rate  # of l_W = l_H = lam < sqrt l
-    if not _zero(regression.weight_square(eigenvalue, rate, rate, sp).subs(eigenvalue, (rate + above) ** 2) - above):
+    if not _zero(
+        regression.weight_square(eigenvalue, rate, rate, sp).subs(eigenvalue, (rate + above) ** 2) - above
+    ):
         return False
     return _zero(sp.limit(square, rate, 0) - claim.limit(eigenvalue))
 
@@ -410,9 +413,7 @@ PROOFS = (
         Mode(),
         {
             "W W^T off by 1e-6": Mode(weights=lambda *p: WRONG * regression.weight_square(*p)),
-            "l_W/l_H for l_H/l_W": Mode(
-                weights=lambda e, W, H, xp: regression.weight_square(e, H, W, xp)
-            ),
+            "l_W/l_H for l_H/l_W": Mode(weights=lambda e, W, H, xp: regression.weight_square(e, H, W, xp)),
             "loss without 1/2": Mode(
                 loss=lambda *p: regression.mode_loss(*p) + regression.residual_square(*p) / 2
             ),
@@ -519,7 +520,9 @@ PROOFS = (
         Dynamics(),
         {
             "no 1/M": Dynamics(flow=lambda a, q, s, W, H, M: regression.flow(a, q, s, W, H, 1)),
-            "decay off by 1e-6": Dynamics(flow=lambda a, q, s, W, H, M: regression.flow(a, q, s, WRONG * W, H, M)),
+            "decay off by 1e-6": Dynamics(
+                flow=lambda a, q, s, W, H, M: regression.flow(a, q, s, WRONG * W, H, M)
+            ),
         },
     ),
     Proof(

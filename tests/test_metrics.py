@@ -690,7 +690,9 @@ def test_the_table_fits_a_terminal_and_lists_every_metric() -> None:
     named = {metric.function.__name__ for metric in metrics.catalogue()}
     others = {"CONVENTIONS", "FORMS", "NORMALISATIONS", "Metric", "catalogue", "class_means", "table"}
     others |= {"Classification", "Distance", "classify_solution", "layered"}
-    others |= {metric.function.__name__ for metric in (*metrics.layered(), *metrics.regressive())} | {"regressive"}
+    others |= {metric.function.__name__ for metric in (*metrics.layered(), *metrics.regressive())} | {
+        "regressive"
+    }
     assert named == set(metrics.__all__) - others
     for call, metric in CATALOGUE.items():
         assert call in text

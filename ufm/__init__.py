@@ -58,8 +58,8 @@ __all__ = [
     "IncompatibleError", "InterruptedRunError", "InvalidProblemError", "LinearDefault", "LogSpaced",
     "LostWorkerError", "Mixed", "Momentum", "NormalisedGD", "Rates", "RegressionUFM", "SignGD", "Signum", "SimplexETF",
     "Spectral", "Start", "StepDecay", "StorageError", "SymmetricTrajectory", "Trajectory", "UfmError",
-    "UserLoss", "Zeros", "Zipped", "certify", "claims", "compare", "correlated_targets", "environment", "load", "metrics",
-    "minimise", "plotting", "simplex_etf", "simulate", "simulate_symmetric", "solutions", "sweep",
+    "UserLoss", "Zeros", "Zipped", "certify", "claims", "compare", "correlated_targets", "environment",
+    "load", "metrics", "minimise", "plotting", "simplex_etf", "simulate", "simulate_symmetric", "solutions", "sweep",
     "theory", "walsh",
 ]  # fmt: skip
 

@@ -8,8 +8,9 @@ with s the identity or ReLU, never on H_1 and never on Z. Samples are sorted by 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import pairwise
 from operator import itemgetter
@@ -622,7 +623,7 @@ class RegressionUFM(Problem):
     ((2, 4), 0.7083333333333333)
     """
 
-    targets: Any = field()  # an attribute of the same name stands in `Problem`, and is no default
+    targets: Any = dataclasses.field()  # an attribute of the same name stands in `Problem`, and is no default
     width: int
     bias: bool = False
     features: Any = None
@@ -656,7 +657,7 @@ class RegressionUFM(Problem):
         return (self.width,)
 
     @cached_property
-    def loss(self) -> Regression:  # type: ignore[override]
+    def loss(self) -> Regression:
         """Squared error to the targets."""
         return Regression(self.targets)
 
@@ -666,7 +667,7 @@ class RegressionUFM(Problem):
         return int(self.targets.shape[0])
 
     @property
-    def samples(self) -> int:  # type: ignore[override]
+    def samples(self) -> int:
         """Number M of samples."""
         return int(self.targets.shape[1])
 
@@ -676,12 +677,12 @@ class RegressionUFM(Problem):
         return self.samples
 
     @property
-    def class_sizes(self) -> tuple[int, ...]:  # type: ignore[override]
+    def class_sizes(self) -> tuple[int, ...]:
         """All samples, which make one group."""
         return (self.samples,)
 
     @property
-    def labels(self) -> np.ndarray:  # type: ignore[override]
+    def labels(self) -> np.ndarray:
         """Refused: real targets have no classes."""
         raise IncompatibleError(
             "RegressionUFM.labels do not exist, for its targets are real numbers; allowed: a UFM or DUFM, which has "

@@ -47,5 +47,6 @@ __all__ = [
     "CONVENTIONS", "FORMS", "NORMALISATIONS", "Classification", "Distance", "Metric", "catalogue", "cdnv",
     "class_means", "classify_solution", "dnc1", "dnc2", "dnc3", "effective_rank", "layer_grams", "layer_means",
     "layer_ranks", "layer_spectra", "layered", "nc0", "nc1", "nc2", "nc2a", "nc2m", "nc2n", "nc2w", "nc2wa", "nc2wn",
-    "nc3", "nc4", "nrc1", "nrc2", "nrc3", "nrc3_gamma", "rank", "regressive", "spectrum", "stable_rank", "table", "zhu_nc1", "zhu_nc2", "zhu_nc3", "zhu_nc4",
+    "nc3", "nc4", "nrc1", "nrc2", "nrc3", "nrc3_gamma", "rank", "regressive",
+    "spectrum", "stable_rank", "table", "zhu_nc1", "zhu_nc2", "zhu_nc3", "zhu_nc4",
 ]  # fmt: skip

@@ -218,7 +218,9 @@ def _read_both(where: str, W: Any, targets: Any) -> tuple[np.ndarray, np.ndarray
     weights = read_weights(where, W)
     Y = _matrix(f"{where}.targets", targets, "(outputs, samples)").astype(np.float64)
     if Y.ndim != 2 or not np.isfinite(Y).all():
-        raise invalid(f"{where}.targets", f"an array of shape {Y.shape}", "a finite matrix of outputs x samples")
+        raise invalid(
+            f"{where}.targets", f"an array of shape {Y.shape}", "a finite matrix of outputs x samples"
+        )
     if weights.shape[-2] != len(Y):
         raise invalid(f"{where}.W.shape", weights.shape, f"(..., {len(Y)}, width), a row for each output")
     if centred:

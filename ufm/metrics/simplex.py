@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ufm.checks import choice
-from ufm.metrics.inputs import over_records, read_features, read_class_weights
+from ufm.metrics.inputs import over_records, read_class_weights, read_features
 from ufm.metrics.means import ROW, geometry, scaled, unit
 
 CONVENTIONS = ("code", "paper")

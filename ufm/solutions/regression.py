@@ -63,7 +63,9 @@ def regression_optimum(problem: Problem, decay: Decay) -> Solution:
     return solution("regression optimum", problem, blocks, best.loss, len(kept))
 
 
-def aligned_modes(problem: Problem, weights: float | Sequence[float], features: float | Sequence[float]) -> Given:
+def aligned_modes(
+    problem: Problem, weights: float | Sequence[float], features: float | Sequence[float]
+) -> Given:
     """Start of a regression in which every mode of the targets has its own two amplitudes, and the bias is the mean.
 
     W = U diag(a) and H = sqrt(M) diag(q) V^T in the first coordinates of the features; gradient descent stays so, see

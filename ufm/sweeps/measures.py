@@ -48,9 +48,12 @@ class Measure:
 
     @property
     def by_record(self) -> bool:
-        """Whether it reads nothing but the states of records one by one, so that any records can be put together."""
+        """Whether it reads nothing but the states of records one by one, so that any records can be put together.
+
+        `nrc3` does not, which fits gamma to the last record.
+        """
         function = self.function.func if isinstance(self.function, partial) else self.function
-        return getattr(function, "__module__", "").startswith("ufm.metrics.")
+        return getattr(function, "__module__", "").startswith("ufm.metrics.") and function is not room.nrc3
 
     def of(self, trajectory: Any) -> np.ndarray:
         """Values at the records, shape (records,)."""
@@ -136,7 +139,7 @@ def _measure(name: str, metric: Any) -> Measure:
     if isinstance(metric, str):
         if metric in LOSSES:
             return Measure(name, _Loss(metric), LOSSES[metric])
-        known = sorted({entry.function.__name__ for entry in room.catalogue()})
+        known = sorted({entry.function.__name__ for entry in (*room.catalogue(), *room.regressive())})
         if metric not in known:
             raise invalid("sweep.metrics", metric, f"{', '.join((*LOSSES, *known))}, or functions")
         metric = getattr(room, metric)
@@ -159,7 +162,7 @@ def _formula(metric: Callable[..., Any]) -> str:
     """The catalogue's formula, or the first line of the function's own text."""
     function = metric.func if isinstance(metric, partial) else metric
     options = dict(metric.keywords) if isinstance(metric, partial) else {}
-    rows = [entry for entry in room.catalogue() if entry.function is function]
+    rows = [entry for entry in (*room.catalogue(), *room.regressive()) if entry.function is function]
     for entry in rows:
         if options.items() >= dict(entry.options).items() or (entry is rows[0] and not options):
             return entry.formula

@@ -20,8 +20,8 @@ modes at most: convexity is lost, and the inequalities of `linear_mse` (cited th
 
 Critical points. D W = 0 makes every eigenvector p of G with g > 0 one of Sigma, l_W (g + l_H)^2 = l_H l: the critical
 points keep some of the modes with l_i > c at the values above. Where one is missing and W has a free column, the
-Hessian along u_i has the block ((l_W, -sqrt l_i), (-sqrt l_i, l_H)) of determinant c - l_i < 0; where all columns are in
-use and a smaller mode is kept in its place, turning one into the other lowers the objective: strict saddles.
+Hessian along u_i has the block ((l_W, -sqrt l_i), (-sqrt l_i, l_H)) of determinant c - l_i < 0; where all columns are
+in use and a smaller mode is kept in its place, turning one into the other lowers the objective: strict saddles.
 
 Modes. From W = U diag(a) R^T, H = sqrt(M) R diag(q) V^T (Y = sqrt(M) U diag(sqrt l) V^T) the flow stays so:
 
@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ufm.checks import finite_array, real
+from ufm.checks import finite_array
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import UfmError, invalid
 from ufm.losses import Regression
@@ -191,9 +191,7 @@ def flow(a: Any, q: Any, root: Any, l_W: Any, l_H: Any, samples: Any) -> tuple[A
     return missing * q - l_W * a, (missing * a - l_H * q) / samples
 
 
-def step(
-    a: Any, q: Any, root: Any, l_W: Any, l_H: Any, samples: Any, lr: Any
-) -> tuple[Any, Any]:
+def step(a: Any, q: Any, root: Any, l_W: Any, l_H: Any, samples: Any, lr: Any) -> tuple[Any, Any]:
     """Amplitudes of a mode after one step of gradient descent.
 
     Examples
@@ -454,7 +452,7 @@ def _no_aligned_descent(run: Run) -> str | None:
     except UfmError as error:
         return f"the start cannot be drawn: {error}"
     size = float(np.hypot(np.linalg.norm(start.a), np.sqrt(problem.samples) * np.linalg.norm(start.q)))
-    if not start.distance <= ALIGNED * max(size, np.linalg.norm(start.modes.mean)):
+    if not start.distance <= ALIGNED * max(size, float(np.linalg.norm(start.modes.mean))):
         return (
             f"the start is {start.distance:.3g} away from one in the modes of the targets; "
             "`ufm.solutions.aligned_modes` builds such starts"
@@ -533,12 +531,12 @@ def _descends_by_modes(run: Run, lr_factor: float = 1.0) -> Prediction:
     if lr_factor != 1.0:
         a, q = mode_path(run, lr_factor)
     when = traj.steps[kept]
-    predicted = aligned_blocks(run.problem, start.modes, a[when], q[when])
-    flat = [
-        np.concatenate([blocks[name][:].reshape(len(when), -1) for name in ("W1", "H")], axis=1)
-        for blocks in (predicted, {name: traj[name][kept] for name in ("W1", "H")})
-    ]
-    return Prediction("W and H by the modes of the targets", *flat, bound[when])
+    blocks = aligned_blocks(run.problem, start.modes, a[when], q[when])
+    predicted, observed = (
+        np.concatenate([named[block].reshape(len(when), -1) for block in ("W1", "H")], axis=1)
+        for named in (blocks, {block: traj[block][kept] for block in ("W1", "H")})
+    )
+    return Prediction("W and H by the modes of the targets", predicted, observed, bound[when])
 
 
 def _descends_at_another_rate(run: Run) -> Prediction:
@@ -557,7 +555,9 @@ CLAIMS = (
             "(sqrt l_i - sqrt c)_+; mode i is lost iff l_i <= c, all iff c >= l_1. No state lies below it."
         ),
         source=Source(
-            PAPER, "minimisers for c < lambda_min; all other c, widths d < n and no bias derived here", "read in full"
+            PAPER,
+            "minimisers for c < lambda_min; all other c, widths d < n and no bias derived here",
+            "read in full",
         ),
         room="regression",
         figure="regression",
@@ -578,13 +578,15 @@ CLAIMS = (
         statement=(
             "For l_n < c < l_1 the paper prints W from the first j* columns of (Sigma^{1/2} - sqrt c I)^{1/2}: right "
             "only where Sigma is diagonal with decreasing entries, and not real otherwise. For covariance eigenvalues "
-            "4, 1, 1/4 in the basis (2,-2,1; 1,2,2; 2,1,-2)/3 and l_W = l_H = 3/4 its real part lies above the "
+            "4, 1, 1/4 in the basis (2,-2,1; 1,2,2; 2,1,-2)/3 and l_W = l_H = 3/4 its real part lies 77/800 above the "
             "minimum; the truncation belongs into the eigenbasis."
         ),
         source=Source(PAPER, "minimiser for intermediate c; corrected here", "read in full"),
         room="regression",
         figure="regression",
-        layers={"symbolic": "proved: an exact counter-example; the eigenbasis truncation satisfies the conditions"},
+        layers={
+            "symbolic": "proved: an exact counter-example; the eigenbasis truncation satisfies the conditions"
+        },
     ),
     Claim(
         name="andriopoulos2024.saddles",
@@ -617,7 +619,9 @@ CLAIMS = (
         ),
         source=Source(PAPER, "no regularisation", "read in full"),
         room="regression",
-        layers={"symbolic": "proved for n = 2, d = 3, M = 3 with symbolic entries; the limit for symbolic l_i"},
+        layers={
+            "symbolic": "proved for n = 2, d = 3, M = 3 with symbolic entries; the limit for symbolic l_i"
+        },
     ),
     Claim(
         name="ufm.regression_modes",
