@@ -221,7 +221,9 @@ def _is_nonnegative(matrix: sp.Matrix) -> bool:
 
 
 def printed_form_is_above(printed: Callable[[sp.Matrix], sp.Matrix]) -> bool:
-    """The printed state agrees with the minimum in the basis of the coordinates and lies 77/800 above it in the other."""
+    """The printed state agrees with the minimum in the basis of the coordinates and lies 77/800 above it in the
+    other.
+    """
     if printed(sp.eye(3)) != _eigenbasis_truncation(sp.eye(3)):
         return False
     covariance = BASIS * sp.diag(*[root**2 for root in ROOTS]) * BASIS.T

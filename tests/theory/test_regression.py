@@ -9,8 +9,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 import ufm
-from ufm import metrics
-from ufm.config import from_table, run_from_table, to_table
+from ufm import metrics, solutions
+from ufm.config import from_table, run_from_table, run_from_toml, to_table
 from ufm.ensemble import ensemble
 from ufm.errors import IncompatibleError, InvalidProblemError
 from ufm.kernels import reference
@@ -164,6 +164,11 @@ def test_what_needs_classes_refuses_in_one_sentence():
     ):
         with pytest.raises(IncompatibleError, match="targets are real numbers; allowed: a UFM or DUFM"):
             metric(run)
+    for build in (solutions.dnc, solutions.linear_optimum, solutions.low_rank, solutions.zero):
+        with pytest.raises(IncompatibleError, match="allowed"):
+            build(run.problem, rates(0.5))
+    with pytest.raises(IncompatibleError, match="allowed"):
+        metrics.classify_solution(run)
     assert metrics.spectrum(run).shape == (3, 3)
     assert metrics.spectrum(run, "features").shape == (3, 4)
     with pytest.raises(IncompatibleError, match="a start of classes"):
@@ -175,6 +180,36 @@ def test_what_needs_classes_refuses_in_one_sentence():
     for metric in (metrics.nrc1, metrics.nrc2, metrics.nrc3, metrics.nrc3_gamma):
         with pytest.raises(IncompatibleError, match="allowed: a RegressionUFM"):
             metric(classification)
+
+
+def test_decided_signs_are_those_of_more_precise_arithmetic(rng):
+    """Targets of size 1e3, outputs within 1e-10 of them: no sign that is called decided is wrong."""
+    targets = 1e3 * TARGETS
+    problem = ufm.RegressionUFM(targets, 4, bias=True)
+    W = rng.standard_normal((3, 4))
+    H = np.linalg.lstsq(W, targets, rcond=None)[0] + 1e-10 * rng.standard_normal((4, 12))
+    state = {"W": W, "H": H, "b": 1e-11 * rng.standard_normal(3)}
+    found, undecided = problem.signs(state), 0
+    wide = {name: value.astype(np.longdouble) for name, value in state.items()}
+    R = wide["W"] @ wide["H"] + wide["b"][:, None] - targets
+    right = {"W1": R @ wide["H"].T, "H": wide["W"].T @ R, "b": R.sum(axis=1)}
+    for block in problem.trained:
+        decided = ~found.undecided[block]
+        undecided += int((~decided).sum())
+        np.testing.assert_array_equal(np.sign(right[block])[decided], found.sign[block][decided])
+    assert 0 < undecided < problem.size
+
+
+def test_a_run_from_toml(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(
+        'steps = 5\n[problem]\ntype = "RegressionUFM"\ntargets = [[1.0, -1.0], [0.5, 2]]\nwidth = 3\n'
+        '[optimizer]\ntype = "GD"\nlr = 0.1\n[decay]\ntype = "Coupled"\nrate = 0.01\n'
+    )
+    assert run_from_toml(path).problem == ufm.RegressionUFM([[1.0, -1.0], [0.5, 2.0]], 3)
+    path.write_text(path.read_text().replace("0.5, 2", "0.5, nan"))
+    with pytest.raises(InvalidProblemError, match="not finite"):
+        run_from_toml(path)
 
 
 def test_covariance_of_drawn_targets_is_exact():

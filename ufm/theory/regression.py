@@ -342,18 +342,16 @@ def published_covariances() -> tuple[PublishedCovariance, ...]:
 
 # ---------------------------------------------------------------------------------------- claims about runs
 
-SIMPLE = "the optimum in closed form is that of real targets"
-
 
 def other_objective(problem: Problem, coupled: Any) -> str | None:
     """Why a problem with these coupled rates has not the objective above, or None."""
     if not isinstance(problem.loss, Regression):
-        return f"the loss is {problem.loss.name}; {SIMPLE}"
+        return f"the loss is {problem.loss.name}; the closed form is that of a regression with real targets"
     if problem.frozen_values:
         return f"{', '.join(problem.frozen_values)} is frozen, and every block must be trained"
     for block in ("H", problem.last):
         if not coupled[block]:
-            return f"no coupled decay acts on {block}, so that the infimum 0 is not attained by one geometry"
+            return f"no coupled decay acts on {block}; the closed form is for decay of both W and H"
     return None
 
 
