@@ -17,7 +17,7 @@ COVARIANCE = np.array([[1.0, 0.5, 0.3], [0.5, 0.6, -0.1], [0.3, -0.1, 0.4]])
 SAMPLES, WIDTH = 12, 5
 PROBLEM = ufm.RegressionUFM(ufm.correlated_targets(COVARIANCE, SAMPLES), WIDTH, bias=True)
 RANGE, POINTS, QUICK_POINTS = (0.01, 3.0), 15, 7
-RUN_RATE, RUN_LR, STEPS, QUICK_STEPS = 0.03, 0.3, 100_000, 20_000
+RUN_RATE, RUN_LR, STEPS, QUICK_STEPS = 0.03, 0.3, 50_000, 20_000
 L_W, L_H = 0.01, (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 FLOOR = 1e-9  # of panel c: NRC3 at gamma = c is round-off
 RATIO = 0.5  # l_H/l_W of the published covariances
