@@ -602,7 +602,8 @@ CLAIMS = (
         name="andriopoulos2024.gamma",
         statement=(
             "At the optimum with c < l_n the normalised NRC3 is 0 at gamma = c for all l_W, l_H, and, unless Sigma is "
-            "a multiple of I, stationary nowhere else; the unnormalised gamma ((tr Sigma^{1/2} - tr W W^T)/n)^2 is c only if l_H = l_W."
+            "a multiple of I, stationary nowhere else; the unnormalised "
+            "gamma ((tr Sigma^{1/2} - tr W W^T)/n)^2 is c only if l_H = l_W."
         ),
         source=Source(PAPER, "NRC3 and its fit of gamma; the limitation derived here", "read in full"),
         room="regression",
