@@ -633,7 +633,7 @@ CLAIMS = (
         room="regression",
         figure="regression",
         layers={
-            "symbolic": "proved for symbolic l, l_W, l_H, M (alignment for n = d = 2, M = 3)",
+            "symbolic": "proved for symbolic l, l_W, l_H, M (alignment for n = d = 2, M = 4)",
             "simulation": "W and H of aligned runs, within round-off carried through the Hessian's lowest eigenvalue",
         },
         applies=_no_aligned_descent,
