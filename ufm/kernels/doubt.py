@@ -49,9 +49,12 @@ from ufm.kernels.product import product
 from ufm.kernels.vectors import WIDTH, below, first, load, store, where, zeros
 
 NOTHING = -np.inf  # logarithm of zero
+SMALLEST = math.log(np.finfo(np.float64).tiny)
 # a literal's type is its value: numba would compile what it is handed to once more for it
 ZERO, BY_ROWS, BY_COLUMNS = np.int64(0), np.bool_(True), np.bool_(False)
 SUSPECTED = -1  # what `alarm` answers instead of a count
+BITS = 64  # exponents of lines are whole multiples of log 2^64, so that units differ by powers of two
+STRIDE = BITS * math.log(2.0)
 LINEAR = 0.5  # largest rho at which a probability's error is taken in proportion to it
 
 # bounds may sum and compare in any order: that, and indices that cannot be negative, lets LLVM vectorise them
@@ -147,6 +150,12 @@ def logarithm(x):
     return math.log(abs(x)) if x != 0.0 else NOTHING
 
 
+@helper
+def power(x):
+    """exp x, and 0 instead of what is no normal number, at which the library's exp is slow."""
+    return math.exp(x) if x > SMALLEST else 0.0
+
+
 @allocating_helper
 def magnitudes(x, start, stop):
     """Absolute values of a part of a vector."""
@@ -196,10 +205,11 @@ def input_errors(chain, theta, X, B, E):
 def scaled(sign, size, unsure, B, by_rows, out, off, exponents):
     """Fill `out` with sign exp(size) and `off` with its doubt exp(unsure), each row or column in units exp(exponent).
 
-    What is smaller than the smallest normal number in these units is put there, and in doubt as a whole.
+    What is smaller than a floor in these units is put there, and in doubt as a whole. Products of the floor with
+    inputs and weights are normal numbers still: a processor is slow at others.
     """
-    rows = size.size // B
-    tiny = np.finfo(out.dtype).tiny
+    rows, finfo = size.size // B, np.finfo(out.dtype)
+    floor = finfo.tiny / finfo.eps**2
     lines = rows if by_rows else B
     for line in range(lines):
         exponents[line] = NOTHING
@@ -208,16 +218,15 @@ def scaled(sign, size, unsure, B, by_rows, out, off, exponents):
             line = k if by_rows else i
             exponents[line] = max(exponents[line], max(size[k * B + i], unsure[k * B + i]))
     for line in range(lines):
-        if exponents[line] == NOTHING:
-            exponents[line] = 0.0
+        exponents[line] = STRIDE * math.floor(exponents[line] / STRIDE + 0.5) if exponents[line] > NOTHING else 0.0
     for k in range(rows):
         for i in range(B):
             j, exponent = k * B + i, exponents[k if by_rows else i]
             out[j], off[j] = 0.0, 0.0
             if size[j] > NOTHING:
-                out[j] = sign[j] * max(math.exp(size[j] - exponent), tiny)
+                out[j] = sign[j] * max(power(size[j] - exponent), floor)
             if unsure[j] > NOTHING:
-                off[j] = max(math.exp(unsure[j] - exponent), tiny)
+                off[j] = max(power(unsure[j] - exponent), floor)
 
 
 @allocating_helper

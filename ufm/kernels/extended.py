@@ -2,7 +2,7 @@
 
 Only scale-free methods need it. Derivatives by logits are held as (sign, log magnitude); a weight gradient gets
 one exponent per row, the derivative by the inputs one per column, and the optimizer's buffers one per
-coordinate. What round-off may be is carried along in the same units (`ufm.kernels.doubt`).
+coordinate, all of them whole strides from 0, so that moving between units is a shift of bits. What round-off may be is carried along in the same units (`ufm.kernels.doubt`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import numpy as np
 from ufm.kernels.batches import record
 from ufm.kernels.chain import forward, gather, logits_offset
 from ufm.kernels.contract import NOT_FINITE, allocates, helper
-from ufm.kernels.doubt import LINEAR, NOTHING, ZERO, gradient, input_errors, logarithm, slack_of
+from ufm.kernels.doubt import BITS, LINEAR, NOTHING, STRIDE, ZERO, gradient, input_errors, power, slack_of
 from ufm.kernels.loop import AT, KEPT, MARKS, WHY, note, take_step, takes_signs
 from ufm.kernels.small_product import product
 
 DOUBLE = 2.0**-53  # unit round-off of logarithms and exponentials, whatever the precision of the run
+LOWEST = np.iinfo(np.int64).min  # no unit at all
+FAR = 15  # strides beyond which a power of two is no normal number
+POWERS = 2.0 ** (BITS * np.arange(-FAR, FAR + 1.0))
 
 
 @helper
@@ -37,9 +40,9 @@ def log_residual(X, E, begin, K, B, segments, slack, shift, sign, size, unsure):
             total, wrong = 0.0, 0.0
             for j in range(K):
                 z = X[begin + j * B + i]
-                total += math.exp(z - top)
+                total += power(z - top)
                 if j != k:
-                    wrong += math.exp(z - wrong_top)
+                    wrong += power(z - wrong_top)
             normaliser, doubt = top + math.log(total), math.log(2.0 * error + slack)
             for j in range(K):
                 s = j * B + i
@@ -54,59 +57,76 @@ def log_residual(X, E, begin, K, B, segments, slack, shift, sign, size, unsure):
 
 
 @helper
-def is_undecided(g, exponent, doubt, decay, u):
-    """Whether round-off may have turned the sign of g exp(exponent) + decay, g in doubt by `doubt`."""
-    if decay == 0.0:
-        return doubt > 0.0 and abs(g) <= doubt
-    peak = max(max(logarithm(g), logarithm(doubt)) + exponent, logarithm(decay))
-    of_gradient = math.copysign(math.exp(logarithm(g) + exponent - peak), g)
-    of_decay = math.copysign(math.exp(logarithm(decay) - peak), decay)
-    conversion = 4.0 * DOUBLE * (abs(exponent) + abs(peak) + 750.0)
-    allowed = (conversion * (abs(of_gradient) + abs(of_decay))) + u * abs(of_decay)
-    allowed += math.exp(logarithm(doubt) + exponent - peak)
-    return abs(of_gradient + of_decay) <= allowed
+def is_undecided(g, doubt, decay, exponent, u):
+    """Whether round-off may have turned the sign of g + decay, g in doubt by `doubt`, all in units exp(exponent)."""
+    conversion = 4.0 * DOUBLE * (abs(exponent) + 750.0)
+    return abs(g + decay) <= conversion * (abs(g) + abs(decay)) + u * abs(decay) + doubt
+
+
+@helper
+def strides(exponent):
+    """How many strides from 1 the unit exp(exponent) is."""
+    return np.int64(math.floor(exponent / STRIDE + 0.5))
+
+
+@helper
+def moved(x, count):
+    """x in a unit `count` strides smaller; exact unless it underflows."""
+    if count == 0 or x == 0.0:
+        return x
+    return x * POWERS[FAR + count] if count >= -FAR else 0.0
+
+
+@helper
+def whole_strides(m, v, unit):
+    """Bring buffers to units that are whole strides from 1; those of a stored run may be others."""
+    for j in range(unit.size):
+        nearest = STRIDE * strides(unit[j])
+        if nearest != unit[j]:
+            factor = math.exp(unit[j] - nearest)
+            m[j], v[j], unit[j] = m[j] * factor, v[j] * factor * factor, nearest
 
 
 @helper
 def common_units(step, theta, grad, exponent, doubt, m, v, unit, cursor):
-    """Bring gradient, coupled decay and buffers of each coordinate to one unit; return the undecided entries."""
-    undecided, signs, u = 0, takes_signs(step), 0.5 * np.finfo(theta.dtype).eps
-    top_of_all = NOTHING
+    """Bring gradient, coupled decay and buffers of each coordinate to one unit; return the undecided entries.
+
+    The unit is that of the largest, made smaller only when all have fallen far below it.
+    """
+    undecided, signs, finfo = 0, takes_signs(step), np.finfo(theta.dtype)
+    u, low, top = 0.5 * finfo.eps, math.sqrt(math.sqrt(finfo.tiny)), LOWEST
     for j in range(grad.size):
-        decay = step.coupled[j] * theta[j]
-        if signs and is_undecided(grad[j], exponent[j], doubt[j], decay, u):
+        g, decay = np.float64(grad[j]), np.float64(step.coupled[j] * theta[j])
+        first, second, off = np.float64(m[j]), np.float64(v[j]), doubt[j]
+        own, held, new = strides(exponent[j]), strides(unit[j]), LOWEST
+        if g != 0.0 or off > 0.0:
+            new = own
+        if decay != 0.0:
+            new = max(new, 0)
+        if first != 0.0 or second != 0.0:
+            new = max(new, held)
+        if new == LOWEST:
+            unit[j] = 0.0
+            continue
+        doubtful = off > 0.0 and abs(g) <= off  # asked before buffers far larger make it vanish
+        g, off, decay = moved(g, own - new), moved(off, own - new), moved(decay, -new)
+        first, second = moved(first, held - new), moved(second, 2 * (held - new))
+        if decay != 0.0:
+            doubtful = is_undecided(g, off, decay, STRIDE * new, u)
+        if signs and doubtful:
             undecided += 1
             if cursor.size > MARKS:
                 cursor[MARKS + j] += 1
-        of_gradient = logarithm(grad[j]) + exponent[j]
-        if decay == 0.0 and m[j] == 0.0 and v[j] == 0.0:
-            # alone in its unit
-            unit[j] = of_gradient if of_gradient > NOTHING else 0.0
-            if grad[j] != 0.0:
-                grad[j] = math.copysign(1.0, grad[j])
-            top_of_all = max(top_of_all, of_gradient)
-            continue
-        top = max(of_gradient, logarithm(decay))
-        top = max(top, max(logarithm(m[j]) + unit[j], 0.5 * logarithm(v[j]) + unit[j]))
-        new = top if top > NOTHING else 0.0
-        total = 0.0
-        if grad[j] != 0.0:
-            total += math.copysign(math.exp(of_gradient - new), grad[j])
-        if decay != 0.0:
-            total += math.copysign(math.exp(logarithm(decay) - new), decay)
-        grad[j] = total
-        factor = math.exp(unit[j] - new) if m[j] != 0.0 or v[j] != 0.0 else 0.0
-        m[j] *= factor
-        v[j] *= factor * factor
-        unit[j] = new
-        top_of_all = max(top_of_all, top)
-    if step.elementwise == 0 and top_of_all > NOTHING:
+        g += decay
+        while 0.0 < max(max(abs(g), abs(first)), math.sqrt(second)) < low:
+            g, first, second, new = moved(g, 1), moved(first, 1), moved(second, 2), new - 1
+        grad[j], m[j], v[j], unit[j] = g, first, second, STRIDE * new
+        top = max(top, new)
+    if step.elementwise == 0 and top > LOWEST:
         for j in range(grad.size):
-            factor = math.exp(min(unit[j] - top_of_all, 0.0))  # where all is zero the unit says nothing
-            grad[j] *= factor
-            m[j] *= factor
-            v[j] *= factor * factor
-            unit[j] = top_of_all
+            down = min(strides(unit[j]) - top, 0)  # where all is zero the unit says nothing
+            grad[j], m[j], v[j] = moved(grad[j], down), moved(m[j], down), moved(v[j], 2 * down)
+            unit[j] = STRIDE * top
     return undecided
 
 
@@ -124,6 +144,7 @@ def run(
     exponent, doubt = np.zeros(grad.size), np.zeros(grad.size)
     sign, magnitude, unsure = np.empty(K * N), np.empty(K * N), np.empty(K * N)
     kept = cursor[KEPT]
+    whole_strides(m, v, unit)
     for t in range(start, stop + 1):
         cursor[AT] = t
         if kept < records.when.size and records.when[kept] == t:
