@@ -64,9 +64,17 @@ def is_undecided(g, doubt, decay, exponent, u):
 
 
 @helper
+def mark(cursor, j):
+    """Note that the sign of a coordinate is undecided, where that is kept, and return 1."""
+    if cursor.size > MARKS:
+        cursor[MARKS + j] += 1
+    return 1
+
+
+@helper
 def strides(exponent):
     """How many strides from 1 the unit exp(exponent) is."""
-    return np.int64(math.floor(exponent / STRIDE + 0.5))
+    return np.int64(math.floor(exponent * (1.0 / STRIDE) + 0.5))
 
 
 @helper
@@ -98,6 +106,16 @@ def common_units(step, theta, grad, exponent, doubt, m, v, unit, cursor):
     for j in range(grad.size):
         g, decay = np.float64(grad[j]), np.float64(step.coupled[j] * theta[j])
         first, second, off = np.float64(m[j]), np.float64(v[j]), doubt[j]
+        if first != 0.0 and second == 0.0 and decay == 0.0 and abs(first) >= low:
+            # nearly always: the unit stays, and the gradient either has it or vanishes in it
+            vanishes = exponent[j] - unit[j] < -FAR * STRIDE
+            if vanishes or exponent[j] == unit[j]:
+                if signs and off > 0.0 and abs(g) <= off:
+                    undecided += mark(cursor, j)
+                if vanishes:
+                    grad[j] = 0.0
+                top = max(top, strides(unit[j]))
+                continue
         own, held, new = strides(exponent[j]), strides(unit[j]), LOWEST
         if g != 0.0 or off > 0.0:
             new = own
@@ -114,9 +132,7 @@ def common_units(step, theta, grad, exponent, doubt, m, v, unit, cursor):
         if decay != 0.0:
             doubtful = is_undecided(g, off, decay, STRIDE * new, u)
         if signs and doubtful:
-            undecided += 1
-            if cursor.size > MARKS:
-                cursor[MARKS + j] += 1
+            undecided += mark(cursor, j)
         g += decay
         while 0.0 < max(max(abs(g), abs(first)), math.sqrt(second)) < low:
             g, first, second, new = moved(g, 1), moved(first, 1), moved(second, 2), new - 1
