@@ -218,7 +218,9 @@ def scaled(sign, size, unsure, B, by_rows, out, off, exponents):
             line = k if by_rows else i
             exponents[line] = max(exponents[line], max(size[k * B + i], unsure[k * B + i]))
     for line in range(lines):
-        exponents[line] = STRIDE * math.floor(exponents[line] / STRIDE + 0.5) if exponents[line] > NOTHING else 0.0
+        exponents[line] = (
+            STRIDE * math.floor(exponents[line] / STRIDE + 0.5) if exponents[line] > NOTHING else 0.0
+        )
     for k in range(rows):
         for i in range(B):
             j, exponent = k * B + i, exponents[k if by_rows else i]

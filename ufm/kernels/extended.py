@@ -1,8 +1,9 @@
 """The time loop where residuals underflow: exponents are carried, so that signs stay right.
 
 Only scale-free methods need it. Derivatives by logits are held as (sign, log magnitude); a weight gradient gets
-one exponent per row, the derivative by the inputs one per column, and the optimizer's buffers one per
-coordinate, all of them whole strides from 0, so that moving between units is a shift of bits. What round-off may be is carried along in the same units (`ufm.kernels.doubt`).
+one exponent per row, the derivative by the inputs one per column, and the optimizer's buffers one per coordinate,
+all of them whole strides from 0, so that moving between units is a shift of bits. What round-off may be is carried
+along in the same units (`ufm.kernels.doubt`).
 """
 
 from __future__ import annotations
