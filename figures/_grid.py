@@ -115,12 +115,12 @@ def _family(family: Family, size: Size) -> xarray.Dataset:
     data["verdict"] = (order, np.broadcast_to(np.asarray(verdict, "U14"), data["nc0"].shape).copy())
     growth = np.full((len(size.momenta), len(rates), len(decays), 1), np.nan)
     for at in np.ndindex(growth.shape[:3]) if is_sgd else ():
-        place = "coupled" if family.coupled else "decoupled"
         growth[at] = row_sum.nc0(
             size.steps,
             beta=size.momenta[at[0]],
+            coupled=family.coupled * decays[at[2]],
+            decoupled=(not family.coupled) * decays[at[2]],
             schedule=ufm.StepDecay(rates[at[1]]).rates(size.steps),
-            **{place: decays[at[2]]},
         )
     data["law"] = (order, growth * data["nc0_start"].values)
     data = data.drop_vars(["rate", "level", "step", "claim"], errors="ignore")

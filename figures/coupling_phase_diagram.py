@@ -62,7 +62,7 @@ def compute(quick: bool) -> xarray.Dataset:
     data["law"] = (axes[1:], law)
     sgd = data["ratio"].sel(method="SGD")
     resolved = data["law"] > FLOOR
-    off = np.abs(np.log(sgd / data["law"])).where(resolved)
+    off = abs(xarray.apply_ufunc(np.log, sgd / data["law"])).where(resolved)
     reached = {m.name: f"{float((data['ratio'].sel(method=m.name) < CONVERGED).mean()):.0%}" for m in METHODS}
     judged = f"{int(resolved.sum())} of {resolved.size} runs"
     alone = ", ".join(

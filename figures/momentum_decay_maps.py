@@ -19,14 +19,14 @@ def compute(quick: bool) -> xarray.Dataset:
     runs = grid.sel(optimizer=list(SHOWN)).isel(rate=-1)
     data = xarray.Dataset(
         {
-            name: np.exp(np.log(np.maximum(runs[name], FLOOR)).mean("seed"))
+            name: xarray.apply_ufunc(np.exp, xarray.apply_ufunc(np.log, runs[name].clip(FLOOR)).mean("seed"))
             for name in ("nc0", "nc2", "nc3", "law")
         }
     )
     data = data.drop_vars(["base", "coupled"], errors="ignore")
     sgd = runs.sel(optimizer=["SGD", "SGDW"])
     resolved = sgd["law"] > FLOOR
-    off = np.abs(np.log(sgd["nc0"] / sgd["law"])).where(resolved)
+    off = abs(xarray.apply_ufunc(np.log, sgd["nc0"] / sgd["law"])).where(resolved)
     data["log_error"] = off.max("seed")
     judged = f"{int(resolved.sum())} of {resolved.size} runs"
     data.attrs = {
@@ -35,8 +35,8 @@ def compute(quick: bool) -> xarray.Dataset:
             "means over seeds; the second column is the row-sum law, which knows neither features nor loss (none for "
             f"sign methods). Where the law is above {FLOOR:g} ({judged}), NC0 of every run agrees with it to "
             f"{float(off.median()):.1e} in the median and {float(off.max()):.1e} at most (relative; rounding of a row "
-            "sum that has decayed far below the entries of W is what remains). SGD: momentum speeds up the decay of NC0 "
-            "when decay is coupled, not when it is decoupled."
+            "sum that has decayed far below the entries of W is what remains). SGD: momentum speeds up the decay of "
+            "NC0 when decay is coupled, not when it is decoupled."
         ),
         "source": grid.attrs["source"],
         "settings": grid.attrs["settings"],
