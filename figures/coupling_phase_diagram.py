@@ -43,11 +43,11 @@ def compute(quick: bool) -> xarray.Dataset:
     momenta = QUICK_MOMENTA if quick else MOMENTA
     shares = np.linspace(0, 1, 4 if quick else 17)
     decays = np.geomspace(1e-4, 1.0, 4 if quick else 17)
-    axes = ("method", "momentum", "decay", "share")
+    axes = ("optimizer", "momentum", "decay", "share")
     found = [_alpha(method, problem, momenta, decays, shares, steps) for method in METHODS]
     data = xarray.Dataset(
         {"ratio": (axes, np.stack(found))},
-        {"method": [m.name for m in METHODS], "momentum": list(momenta), "decay": decays, "share": shares},
+        {"optimizer": [m.name for m in METHODS], "momentum": list(momenta), "decay": decays, "share": shares},
     )
     law = np.empty((len(momenta), len(decays), len(shares)))
     rates = ufm.StepDecay(METHODS[0].lr).rates(steps)
@@ -60,13 +60,15 @@ def compute(quick: bool) -> xarray.Dataset:
             schedule=rates,
         )
     data["law"] = (axes[1:], law)
-    sgd = data["ratio"].sel(method="SGD")
+    sgd = data["ratio"].sel(optimizer="SGD")
     resolved = data["law"] > FLOOR
     off = abs(xarray.apply_ufunc(np.log, sgd / data["law"])).where(resolved)
-    reached = {m.name: f"{float((data['ratio'].sel(method=m.name) < CONVERGED).mean()):.0%}" for m in METHODS}
+    reached = {
+        m.name: f"{float((data['ratio'].sel(optimizer=m.name) < CONVERGED).mean()):.0%}" for m in METHODS
+    }
     judged = f"{int(resolved.sum())} of {resolved.size} runs"
     alone = ", ".join(
-        f"{name} {float(data['ratio'].sel(method=name, share=0).min()):.2g}" for name in reached
+        f"{name} {float(data['ratio'].sel(optimizer=name, share=0).min()):.2g}" for name in reached
     )
     data.attrs = {
         "caption": (
@@ -107,12 +109,12 @@ def _alpha(
 def draw(data: xarray.Dataset) -> Figure:
     """A row per momentum, a column per method."""
     figure = Figure(figsize=(7.6, 4.9), layout="constrained")
-    grid = figure.subplots(data.sizes["momentum"], data.sizes["method"], sharex=True, sharey=True)
+    grid = figure.subplots(data.sizes["momentum"], data.sizes["optimizer"], sharex=True, sharey=True)
     for i, row in enumerate(grid):
         for j, ax in enumerate(row):
-            mesh = _map(ax, data.isel(momentum=i, method=j))
+            mesh = _map(ax, data.isel(momentum=i, optimizer=j))
             if i == 0:
-                ax.set_title(str(data["method"].values[j]), loc="left")
+                ax.set_title(str(data["optimizer"].values[j]), loc="left")
             if j == 0:
                 ax.set_ylabel(f"total decay λ, β = {data['momentum'].values[i]:g}")
             if i == len(grid) - 1:
@@ -147,7 +149,7 @@ def _map(ax: Axes, runs: xarray.Dataset) -> Any:
             colors=plotting.COLOURS["orange"],
             linewidths=1.6,
         )
-    if str(runs["method"].values) == "SGD":
+    if str(runs["optimizer"].values) == "SGD":
         law = np.log10(np.maximum(runs["law"].values, FLOOR))
         if law.min() < edge < law.max():
             ax.contour(
