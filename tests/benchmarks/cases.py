@@ -50,6 +50,13 @@ class Case:
         shapes = self.problem.shapes
         return {name: 0.3 * rng.standard_normal((self.runs, *shapes[name])) for name in self.problem.trained}
 
+    def alone(self, run: int) -> Case:
+        """One of the runs by itself."""
+        one = replace(self, runs=1)
+        one.__dict__["rates"] = self.rates[run : run + 1]
+        one.__dict__["starts"] = {name: start[run : run + 1] for name, start in self.starts.items()}
+        return one
+
     @property
     def flops(self) -> int:
         """Multiplications and additions in the products of one step of all runs."""
@@ -85,6 +92,9 @@ def _cases() -> dict[str, Case]:
         Case("many-deep", deep, 256, 3),
         replace(many, name="many-adam", rule="adam"),
         replace(many, name="many-signgd", rule="signgd"),
+        grid := Case("grid", ufm.UFM(10, 64, 5), 64, 1.8),
+        replace(grid, name="grid-adam", rule="adam"),
+        replace(grid, name="grid-signgd", rule="signgd"),
     )
     return {case.name: case for case in rows}
 

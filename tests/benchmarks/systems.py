@@ -6,6 +6,7 @@ Peers get float64, all cores and their fastest honest form:
     jax-hand       the gradient written by hand, else the same; for small matrices products are written out as sums of
                    broadcast products with the run as last axis, which XLA fuses and its batched product is far from
     torch          eager: the gradient written by hand, batched products, no autograd and no optimizer object
+    torch-by-run   the same, one run after the other
     torch-compile  the same step through `torch.compile`
     numpy          the same with numpy
 
@@ -220,6 +221,17 @@ def with_torch(case: Case, compiled: bool = False) -> Runner:
     return run
 
 
+def with_torch_by_run(case: Case) -> Runner:
+    """Eager PyTorch as a script has it: one run after the other."""
+    runners = [with_torch(case.alone(run)) for run in range(case.runs)]
+
+    def run(steps):
+        found = [take(steps) for take in runners]
+        return {k: np.concatenate([blocks[k] for blocks in found]) for k in found[0]}
+
+    return run
+
+
 def with_numpy(case: Case) -> Runner:
     """Plain numpy."""
     grad = partial(gradient, np, FIRST, case, targets(case))
@@ -242,6 +254,7 @@ PEERS: dict[str, Callable[[Case], Runner]] = {
     "jax": with_jax,
     "jax-hand": with_jax_by_hand,
     "torch": with_torch,
+    "torch-by-run": with_torch_by_run,
     "torch-compile": partial(with_torch, compiled=True),
     "numpy": with_numpy,
 }
