@@ -215,8 +215,11 @@ def test_report_prints_the_solutions_below_the_claims() -> None:
     assert claims == str(replace(report, ending=None))
     lines = table.splitlines()
     assert lines[0].split() == ["solution", "loss", "run", "-", "loss", "lower", "distance", "rank"]
-    assert [line.endswith("<- reached") for line in lines] == [False, True, False, False, False, False]
-    assert lines[-1].startswith("the run ends at loss 0.08091133, SRG, kneser: the distance is ")
+    assert [line.endswith("<- reached") for line in lines] == [False, True, False, False, False, False, False]
+    assert lines[-2].startswith("the run ends at loss 0.08091133, SRG, kneser: the distance is ")
+    assert lines[-1].startswith(
+        "it is at SRG, kneser to round-off, the lowest solution known in closed form; "
+    )
 
 
 def test_a_state_under_two_names_is_listed_once() -> None:
@@ -236,7 +239,7 @@ def test_many_classes_are_not_relabelled() -> None:
 
 
 NO_CLOSED_FORM = {
-    "one layer": (ufm.UFM(3, 4), ufm.Coupled(0.01)),
+    "no decay": (ufm.DUFM(3, 4, 2), None),
     "decoupled": (ufm.DUFM(3, 4, 2), ufm.Decoupled(0.01)),
     "mixed": (ufm.DUFM(3, 4, 2), ufm.Mixed(0.01, 0.01)),
     "frozen": (ufm.DUFM(3, 4, 2, features=ufm.SimplexETF()), ufm.Coupled(W1=0.01, W2=0.01)),
@@ -256,7 +259,7 @@ def test_a_diverged_run_has_no_ending() -> None:
     assert ufm.compare(run).ending is None
 
 
-def test_runs_without_a_deep_objective_load_no_solutions(python) -> None:
+def test_importing_compare_loads_no_solutions(python) -> None:
     code = (
         "import sys, ufm.compare; print([name for name in sys.modules if name.startswith('ufm.solutions')])"
     )

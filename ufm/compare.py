@@ -1,13 +1,13 @@
 """A trajectory held against every claim that applies to it: error, bound, verdict, or why none applies.
 
-A deep one is also held against the solutions of its objective in closed form: which it has reached, who is lower.
+It is also held against the solutions of its objective in closed form: which it has reached, who is lower, and how far
+above the global minimum it ended where that is known or bounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,6 @@ from ufm.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from ufm.metrics import Classification
-    from ufm.solutions import Solution
 
 MOST_CLASSES = 16  # above, the best relabelling of the classes would take longer than the other rows together
 RESOLVED = 1e-12  # relative: to this, closed forms and the objective of their matrices agree
@@ -81,6 +80,8 @@ class KnownSolution:
         relabelling is sought.
     rank : int
         Of its class means before the last activation.
+    optimum : bool
+        Whether no state has a smaller objective.
     """
 
     name: str
@@ -88,6 +89,7 @@ class KnownSolution:
     difference: float
     distance: float
     rank: int
+    optimum: bool = False
 
     @property
     def lower(self) -> str:
@@ -99,7 +101,7 @@ class KnownSolution:
 
 @dataclass(frozen=True)
 class Ending:
-    """The last record of a deep run, and the solutions of its objective in closed form.
+    """The last record of a run, and the solutions of its objective in closed form.
 
     Parameters
     ----------
@@ -107,15 +109,45 @@ class Ending:
         Which solution the state is, with the evidence, from `ufm.metrics.classify_solution`.
     rows : tuple of KnownSolution
         Lowest loss first; a state that two formulas give is listed once.
+    bound : float
+        No state has a smaller objective, by duality at the last record; nan for two layers or more, frozen blocks and
+        decay that leaves W or H out.
     """
 
     classification: Classification
     rows: tuple[KnownSolution, ...]
+    bound: float = np.nan
 
     @property
     def name(self) -> str:
         """What was reached: the name of a solution, "zero", "DNC" or "rank r"."""
         return self.classification.name
+
+    @property
+    def optimum(self) -> KnownSolution | None:
+        """The global minimum, where it is known in closed form."""
+        return next((row for row in self.rows if row.optimum), None)
+
+    @property
+    def gap(self) -> float:
+        """Largest amount by which the run can have ended above the global minimum; nan where nothing is known."""
+        if self.optimum is not None:
+            return max(self.optimum.difference, 0.0)
+        return max(self.classification.loss - self.bound, 0.0) if np.isfinite(self.bound) else np.nan
+
+    @property
+    def verdict(self) -> str:
+        """How far the run ended above the global minimum, and whether neural collapse holds, in one sentence."""
+        loss = self.classification.loss
+        if (best := self.optimum) is not None:
+            above = _above(best, "the global minimum")
+            away = f", at a distance of {best.distance:.2g} from it" if np.isfinite(best.distance) else ""
+            found = f"{above}{away} ({best.name})"
+        elif np.isfinite(self.bound):
+            found = f"at most {max(loss - self.bound, 0.0):.2g} above the global minimum, by duality"
+        else:
+            found = f"{_above(self.rows[0], self.rows[0].name)}, the lowest solution known in closed form"
+        return f"{found}; {self.classification.collapse}"
 
     def __getitem__(self, name: str) -> KnownSolution:
         for row in self.rows:
@@ -136,9 +168,15 @@ class Ending:
                 f"{row.name:{width}s}  {row.loss:11.7g}  {row.difference:+10.2e}  {row.lower:8s}  {distance}"
                 f"  {row.rank:4d}{mark}"
             )
-        return "\n".join(
-            [*lines, f"the run ends at loss {self.classification.loss:.7g}, {self.classification}"]
-        )
+        reached = f"the run ends at loss {self.classification.loss:.7g}, {self.classification}"
+        return "\n".join([*lines, reached, f"it is {self.verdict}"])
+
+
+def _above(row: KnownSolution, name: str) -> str:
+    """A run's final objective beside that of a solution, in words."""
+    if not row.lower:
+        return f"at {name} to round-off"
+    return f"{abs(row.difference):.2g} {'above' if row.difference > 0 else 'below'} {name}"
 
 
 @dataclass(frozen=True)
@@ -146,7 +184,7 @@ class Report:
     """Judgement of a run by every claim about runs.
 
     ``report["zhao2026.thm3.2"]`` is one `Row`; `ok` is False as soon as one claim fails. `ending` says which solution
-    a run of two layers or more has reached; None where no closed form is known, as with decoupled decay.
+    the run has reached; None where no closed form is known, as with decoupled decay or none.
     """
 
     rows: tuple[Row, ...]
@@ -232,37 +270,35 @@ def _share_judged(prediction: Prediction, run: Run) -> str:
 
 
 def _ending(trajectory: Trajectory) -> Ending | None:
-    """The solutions in closed form of a deep run's objective, beside its last record; None where there are none."""
+    """The solutions in closed form of a run's objective, beside its last record; None where there are none."""
     problem, decay = trajectory.problem, trajectory.run.decay
-    if problem.depth == 1 or not len(trajectory) or trajectory.status.name == "diverged":
+    if decay is None or not len(trajectory) or trajectory.status.name == "diverged":
         return None
     from ufm.metrics import classify_solution
-    from ufm.solutions import dnc, linear_optimum, low_rank, srg, zero
+    from ufm.optimality import optimality
+    from ufm.solutions import known
 
-    known: list[Solution] = []
-    builders: tuple[Callable[..., Solution], ...] = (
-        dnc, srg, partial(srg, variant="identity"), low_rank, linear_optimum, zero,
-    )  # fmt: skip
-    for build in builders:
-        try:
-            found = build(problem, decay)
-        except (InvalidProblemError, IncompatibleError):  # the problem has no such solution
-            continue
-        if not any(
-            found.rank == other.rank and abs(found.loss - other.loss) <= RESOLVED * other.loss
-            for other in known
-        ):
-            known.append(found)
-    if not known:
+    found = known(problem, decay)
+    if not found:
         return None
-    sought = known if problem.classes <= MOST_CLASSES else []
-    reached = classify_solution(trajectory, solutions=sought)
-    distances = {found.solution: found.distance for found in reached.distances}
+    reached = classify_solution(trajectory, solutions=found if problem.classes <= MOST_CLASSES else ())
+    distances = {one.solution: one.distance for one in reached.distances}
     rows = [
-        KnownSolution(one.name, one.loss, reached.loss - one.loss, distances.get(one.name, np.nan), one.rank)
-        for one in known
+        KnownSolution(
+            one.name,
+            one.loss,
+            reached.loss - one.loss,
+            distances.get(one.name, np.nan),
+            one.rank,
+            one.optimum,
+        )
+        for one in found
     ]
-    return Ending(reached, tuple(sorted(rows, key=lambda row: row.loss)))
+    try:
+        bound = optimality(problem, decay, trajectory.state(len(trajectory) - 1)).bound
+    except (InvalidProblemError, IncompatibleError):  # the objective has no convex bound
+        bound = np.nan
+    return Ending(reached, tuple(sorted(rows, key=lambda row: row.loss)), bound)
 
 
 def compare(trajectory: Trajectory) -> Report:
@@ -276,8 +312,8 @@ def compare(trajectory: Trajectory) -> Report:
     Returns
     -------
     Report
-        One row for each claim about runs; errors are judged against an error model, not a relative tolerance. For
-        two layers or more also the `Ending`: solutions in closed form, the one reached, whose loss is lower.
+        One row for each claim about runs; errors are judged against an error model, not a relative tolerance. Also
+        the `Ending`: solutions in closed form, the one reached, whose loss is lower, how far the global minimum is.
 
     Raises
     ------

@@ -1,12 +1,12 @@
 r"""Which solution a state is: zero, a known one (DNC, SRG, ...) or just of rank r, with the evidence.
 
 What is compared. For every layer the Gram matrix of the class means of s(H_l), and the mean logits: K x K matrices A_i,
-against those of the solution, B_i. Rotations of a layer, with the weights on both sides turned along, change no Gram
-matrix; they are symmetries of linear layers and of H_1, and permutations of units those of ReLU layers. In ReLU chains
-H_1 and what lies before an activation are left out: they differ among states of one loss. Collapse has M_2 = c I as
-well as any positive semidefinite M_2 with c on the diagonal and nothing positive beside it: s(M_2) and the nuclear
-norm, here the trace, are the same. Renumbering classes of equal size turns every B_i into P B_i P^T with one P. The
-distance is
+against those of the solution, B_i; for one layer also W W^T. Rotations of a layer, with the weights on both sides
+turned along, change no Gram matrix; they are symmetries of linear layers and of H_1, and permutations of units those of
+ReLU layers. In ReLU chains H_1 and what lies before an activation are left out: they differ among states of one loss.
+Collapse has M_2 = c I as well as any positive semidefinite M_2 with c on the diagonal and nothing positive beside it:
+s(M_2) and the nuclear norm, here the trace, are the same. Renumbering classes of equal size turns every B_i into
+P B_i P^T with one P. The distance is
 
     d = min_P sqrt(mean_i ||A_i - P B_i P^T||_F^2/||B_i||_F^2)      over i with B_i not 0.
 
@@ -81,6 +81,11 @@ class Classification:
         Ranks of the class means of all layers, before and behind the activation.
     dnc1, dnc2, dnc3 : ndarray, shape (L,)
         See `ufm.metrics.dnc1` (as a quotient of traces), `dnc2`, `dnc3`.
+    simplex : ndarray, shape (L,)
+        Distance of the Gram matrix of the centred class means behind the activation from a simplex, see
+        `ufm.metrics.nc2`.
+    tolerance : float
+        Largest of these numbers at which neural collapse is said to hold.
     loss : float
         Objective, coupled decay included.
     distances : tuple of Distance
@@ -95,8 +100,32 @@ class Classification:
     dnc1: np.ndarray = field(repr=False)
     dnc2: np.ndarray = field(repr=False)
     dnc3: np.ndarray = field(repr=False)
+    simplex: np.ndarray = field(repr=False)
+    tolerance: float = field(repr=False)
     loss: float
     distances: tuple[Distance, ...]
+
+    @property
+    def frame(self) -> str:
+        """What the class means of every layer form where classes are points: "orthogonal frame", "simplex" or ""."""
+        if not (self.dnc1 <= self.tolerance).all():
+            return ""
+        if (self.dnc2 <= self.tolerance).all():
+            return "orthogonal frame"
+        return "simplex" if (self.simplex <= self.tolerance).all() else ""
+
+    @property
+    def collapse(self) -> str:
+        """Whether neural collapse holds, in one sentence without a full stop."""
+        if self.name == "zero":
+            return "all classes are at zero"
+        spread = f"spread within classes {self.dnc1.max():.2g}"
+        if not (self.dnc1 <= self.tolerance).all():
+            return f"no neural collapse: {spread}"
+        if not self.frame:
+            return f"classes are points ({spread}) but no simplex (distance {self.simplex.max():.2g})"
+        off = self.dnc2.max() if self.frame == "orthogonal frame" else self.simplex.max()
+        return f"neural collapse holds: {spread}, distance from an exact {self.frame} {off:.2g}"
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"
@@ -168,7 +197,12 @@ def classify_solution(
     loss = problem.value(blocks, decay)
     compared = [_distance(problem, blocks, loss, solution) for solution in solutions]
     distances = tuple(sorted(compared, key=lambda found: found.distance))
-    name, reason = _named(problem, blocks, logits, spread, frame, distances, rank, tolerance)
+    means = layer_means(problem, blocks)
+    with np.errstate(all="ignore"):
+        simplex = np.array(
+            [float(gram_distance((M - M.mean(axis=1, keepdims=True)).T, "code")) for M in means]
+        )
+    name, reason = _named(problem, logits, spread, frame, simplex, distances, rank, tolerance)
     return Classification(
         name=name,
         reason=reason,
@@ -178,6 +212,8 @@ def classify_solution(
         dnc1=spread,
         dnc2=frame,
         dnc3=dnc3(problem, blocks),
+        simplex=simplex,
+        tolerance=tolerance,
         loss=loss,
         distances=distances,
     )
@@ -185,10 +221,10 @@ def classify_solution(
 
 def _named(
     problem: Problem,
-    blocks: Blocks,
     logits: np.ndarray,
     spread: np.ndarray,
     frame: np.ndarray,
+    simplex: np.ndarray,
     distances: tuple[Distance, ...],
     rank: int,
     tolerance: float,
@@ -207,11 +243,8 @@ def _named(
     if collapsed and (frame <= tolerance).all():
         evidence = f"an orthogonal frame (DNC2 <= {frame.max():.2g})"
         return "DNC", f"class means of every layer are {evidence}; rank {rank}"
-    means = layer_means(problem, blocks)
-    with np.errstate(all="ignore"):
-        simplex = max(float(gram_distance((M - M.mean(axis=1, keepdims=True)).T, "code")) for M in means)
-    if collapsed and simplex <= tolerance:
-        evidence = f"a simplex (NC2 <= {simplex:.2g})"
+    if collapsed and (simplex <= tolerance).all():
+        evidence = f"a simplex (NC2 <= {simplex.max():.2g})"
         return "DNC", f"centred class means of every layer are {evidence}; rank {rank}"
     nearest = f"; the nearest is {distances[0].solution} at {distances[0].distance:.2g}" if distances else ""
     return f"rank {rank}", f"no known solution is within {tolerance:g}{nearest}"
@@ -231,7 +264,10 @@ def _mean_logits(problem: Problem, blocks: Blocks) -> np.ndarray:
 def _matrices(problem: Problem, blocks: Blocks) -> np.ndarray:
     """The K x K matrices that are compared, shape (count, K, K): Gram matrices of layers, logits the last."""
     first = 1 if problem.activation == "relu" and problem.depth > 1 else 0
-    return np.concatenate([layer_grams(problem, blocks)[first:], _mean_logits(problem, blocks)[None]])
+    classifier = [(blocks["W"] @ blocks["W"].T)[None]] if problem.depth == 1 else []
+    return np.concatenate(
+        [layer_grams(problem, blocks)[first:], *classifier, _mean_logits(problem, blocks)[None]]
+    )
 
 
 def _distance(problem: Problem, blocks: Blocks, loss: float, solution: Solution) -> Distance:

@@ -209,4 +209,4 @@ def _aligned(name: str, problem: Problem, terms: Decays, found: Directions, best
     for layer, rate in enumerate(terms.weights[:-1], start=1):
         arrays[f"W{layer}"][axes, axes] = np.sqrt(share / rate)
     arrays[problem.last][:, axes] = vectors * np.sqrt(share / terms.weights[-1])
-    return solution(name, problem, arrays, best.loss, len(kept))
+    return solution(name, problem, arrays, best.loss, len(kept), optimum=name == "linear optimum")

@@ -31,6 +31,8 @@ class Solution:
         Objective by the closed form, coupled decay included.
     rank : int
         Rank of the class means of the last hidden pre-activation H_L, or of the logits for one layer.
+    optimum : bool
+        Whether no state has a smaller objective.
 
     Examples
     --------
@@ -46,6 +48,7 @@ class Solution:
     blocks: Mapping[str, NDArray[np.float64]]
     loss: float
     rank: int
+    optimum: bool = False
 
     def __getitem__(self, block: str) -> NDArray[np.float64]:
         return self.blocks[block]
@@ -56,9 +59,11 @@ class Solution:
         return Given(**self.blocks)
 
 
-def solution(name: str, problem: Problem, arrays: Mapping[str, Any], loss: float, rank: int) -> Solution:
+def solution(
+    name: str, problem: Problem, arrays: Mapping[str, Any], loss: float, rank: int, *, optimum: bool = False
+) -> Solution:
     """Build a `Solution` of a problem from its arrays, which become read-only copies."""
     blocks = {block: np.array(arrays[block], dtype=np.float64) for block in problem.blocks}
     for block in blocks.values():
         block.setflags(write=False)
-    return Solution(name, Blocks(blocks, problem.last), float(loss), int(rank))
+    return Solution(name, Blocks(blocks, problem.last), float(loss), int(rank), optimum)

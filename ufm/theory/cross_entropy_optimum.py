@@ -1,0 +1,383 @@
+r"""What the cross-entropy UFM with equal classes collapses to: one scalar problem, its optimum, and what is no optimum.
+
+Objective, K classes of n samples, N = K n, targets (1 - eps) onehot + eps/K:
+
+    F = (1/N) sum CE(W h + b, y) + lam_W/2 ||W||_F^2 + lam_H/2 ||H||_F^2 + lam_b/2 ||b||^2
+
+1. *One scalar.* The least decay of all W, H with product Z is sqrt(lam_W lam_H) ||Z||_*, so F is bounded below by a
+   convex function of (Z, b), which is F itself for d >= K - 1. Its value does not rise when Z is averaged over the
+   permutations of classes and of samples within a class, nor when Z is centred. What is left is b = 0 and
+   Z = m (I - J/K) (x) 1_n^T, with nuclear norm (K-1) sqrt(n) m, and with the margin m = z_y - z_other
+
+       F(m) = log(1 + (K-1) e^-m) + (K-1) kappa m,   kappa = sqrt(n lam_W lam_H) + eps/K,
+       m* = log(1/kappa - (K-1)) if K kappa < 1, else 0.
+
+   At m* every wrong class has probability kappa. A sum instead of a mean over samples is the mean with all decays over
+   N, times N. The origin is optimal iff K kappa >= 1: with smoothing iff K sqrt(n lam_W lam_H) >= 1 - eps.
+2. *Certificate.* G = d fit/dZ. A critical point with ||G||_op <= sqrt(lam_W lam_H) is a global minimiser, at every
+   width and for any class sizes. For d >= K - 1 the converse holds; below it does not.
+3. *Escape.* At a critical point lam_W W = -G H^T and lam_H H = -W^T G. With the top singular triplet (sigma, u, v) of
+   G, sigma > sqrt(lam_W lam_H), and a unit vector a with W a = 0, hence H^T a = 0 (it exists for d > rank W),
+
+       D_W = (lam_H/lam_W)^(1/4) u a^T,   D_H = -(lam_W/lam_H)^(1/4) a v^T
+
+   moves no logit at first order, and the second derivative of F along it is exactly -2 (sigma - sqrt(lam_W lam_H)).
+4. *Gap.* For t = min(1, sqrt(lam_W lam_H)/||G||_op) the matrix t G is feasible for the dual of the convex problem, so
+   that at any state, critical or not, global minimum >= -fit*(t G) (- t^2 ||G 1||^2/(2 lam_b) with a bias).
+5. *Merged classes.* States in which the classes of a group share one row of W and one mean are the fixed points of the
+   permutations within groups, so that the best of them is critical. For K/a groups of a classes
+
+       F_a(m) = log(a + (K-a) e^-m) + (K-a) kappa m,   m = log(1/kappa - (K-a)) - log a  iff K kappa < 1,
+
+   and sigma = (1 - eps)/(K sqrt n), that of every merged group, is the largest singular value of G.
+6. *Fixed simplex classifier* with rows of norm s: h = t w/s, m = s t K/(K-1), and F is convex in H, with
+
+       m (e^m + K - 1) = K s^2/(lam_H n (K-1))   (without smoothing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ufm.claims import Claim
+from ufm.errors import invalid
+
+# ------------------------------------------------------------------ formulas, generic in their number type
+
+
+def log1p(x: Any, xp: Any = np) -> Any:
+    """log(1 + x), without cancellation where the number type has a function for it."""
+    return (getattr(xp, "log1p", None) or (lambda y: xp.log(1 + y)))(x)
+
+
+def nuclear_decay(per_class: Any, lam_W: Any, lam_H: Any, xp: Any = np) -> Any:
+    """sqrt(n lam_W lam_H), the price of one unit of margin and class; any number type.
+
+    Examples
+    --------
+    >>> round(float(nuclear_decay(5, 5e-3, 1e-3)), 12)
+    0.005
+    """
+    return xp.sqrt(per_class) * xp.sqrt(lam_W) * xp.sqrt(lam_H)
+
+
+def smoothed(decay: Any, classes: Any, smoothing: Any) -> Any:
+    """kappa = sqrt(n lam_W lam_H) + eps/K; any number type."""
+    return decay + smoothing / classes
+
+
+def objective(margin: Any, classes: Any, kappa: Any, group: Any = 1, xp: Any = np) -> Any:
+    """F_a(m) = log(a + (K-a) e^-m) + (K-a) kappa m; a = 1 for the simplex of all classes; any number type.
+
+    Parameters
+    ----------
+    margin : array_like
+        m >= 0, the logit of the own group minus that of another.
+    classes : int
+        K.
+    kappa : float
+        See `smoothed`.
+    group : int
+        Size a of the groups of merged classes, a divisor of K.
+    xp : module
+        ``numpy``, ``mpmath`` or ``sympy``.
+
+    Examples
+    --------
+    >>> float(objective(0.0, 4, 0.1) == np.log(4))
+    1.0
+    """
+    others = classes - group
+    return xp.log(group) + log1p(others / group * xp.exp(-margin), xp) + others * kappa * margin
+
+
+def critical_margin(classes: Any, kappa: Any, group: Any = 1, xp: Any = np) -> Any:
+    """m = log(1/kappa - (K-a)) - log a, which is >= 0 for K kappa <= 1; any number type."""
+    return log1p((1 - classes * kappa) / (group * kappa), xp)
+
+
+def critical_loss(classes: Any, kappa: Any, group: Any = 1, xp: Any = np) -> Any:
+    """F_a at its minimum, log a - log(1 - (K-a) kappa) + (K-a) kappa m, for K kappa <= 1; any number type."""
+    others = classes - group
+    margin = critical_margin(classes, kappa, group, xp)
+    return xp.log(group) - log1p(-others * kappa, xp) + others * kappa * margin
+
+
+def origin_threshold(classes: Any, smoothing: Any = 0) -> Any:
+    """sqrt(n lam_W lam_H) from which on the origin is optimal, (1 - eps)/K; any number type."""
+    return (1 - smoothing) / classes
+
+
+def squared_norms(
+    margin: Any, classes: Any, per_class: Any, lam_W: Any, lam_H: Any, xp: Any = np
+) -> tuple[Any, Any]:
+    """||w_k||^2 = (K-1)/K m sqrt(n lam_H/lam_W) and ||h||^2 = (K-1)/K m sqrt(lam_W/(n lam_H)); any number type.
+
+    Examples
+    --------
+    >>> [round(float(x), 6) for x in squared_norms(critical_margin(4, 0.005), 4, 5, 5e-3, 1e-3)]
+    [3.962403, 3.962403]
+    """
+    ratio = xp.sqrt(per_class) * xp.sqrt(lam_H) / xp.sqrt(lam_W)
+    square = margin * (classes - 1) / classes
+    return square * ratio, square / ratio
+
+
+def escape_curvature(sigma: Any, lam_W: Any, lam_H: Any, xp: Any = np) -> Any:
+    """Second derivative of F along the escape direction, -2 (sigma - sqrt(lam_W lam_H)); any number type."""
+    return -2 * (sigma - xp.sqrt(lam_W) * xp.sqrt(lam_H))
+
+
+def escape_scales(lam_W: Any, lam_H: Any, xp: Any = np) -> tuple[Any, Any]:
+    """Factors (lam_H/lam_W)^(1/4) of u a^T in W and -(lam_W/lam_H)^(1/4) of a v^T in H; any number type."""
+    ratio = xp.sqrt(xp.sqrt(lam_H / lam_W))
+    return ratio, -1 / ratio
+
+
+def merged_sigma(classes: Any, per_class: Any, smoothing: Any = 0, xp: Any = np) -> Any:
+    """Largest singular value of G where classes are merged, (1 - eps)/(K sqrt n), mean over samples; any number type.
+
+    At the origin, where all classes are, it is that too.
+    """
+    return (1 - smoothing) / (classes * xp.sqrt(per_class))
+
+
+def fixed_classifier_residual(
+    margin: Any, classes: Any, per_class: Any, lam_H: Any, row_norm: Any = 1, smoothing: Any = 0, xp: Any = np
+) -> Any:
+    """lam_H n (K-1)/(K s^2) m - (1/(e^m + K - 1) - eps/K), 0 at the optimum of a fixed simplex; any number type."""
+    pull = 1 / (xp.exp(margin) + classes - 1) - smoothing / classes
+    return lam_H * per_class * (classes - 1) / (classes * row_norm**2) * margin - pull
+
+
+def fixed_classifier_objective(
+    margin: Any, classes: Any, per_class: Any, lam_H: Any, row_norm: Any = 1, smoothing: Any = 0, xp: Any = np
+) -> Any:
+    """log(1 + (K-1) e^-m) + eps (K-1)/K m + lam_H/2 K n t^2, t = m (K-1)/(K s); any number type."""
+    length = margin * (classes - 1) / (classes * row_norm)
+    return (
+        log1p((classes - 1) * xp.exp(-margin), xp)
+        + smoothing * (classes - 1) / classes * margin
+        + lam_H * classes * per_class * length**2 / 2
+    )
+
+
+# ------------------------------------------------------------------------------------- the evaluators
+
+
+class Optimum(NamedTuple):
+    """Margin and objective at the optimum."""
+
+    margin: float
+    loss: float
+
+
+def optimum(classes: int, kappa: float, group: int = 1) -> Optimum:
+    """Minimum of `objective` over m >= 0: m = 0 and log K where K kappa >= 1.
+
+    Parameters
+    ----------
+    classes : int
+        K >= 2.
+    kappa : float
+        > 0.
+    group : int
+        Size a of the groups of merged classes, a divisor of K below K.
+
+    Returns
+    -------
+    Optimum
+
+    Raises
+    ------
+    InvalidProblemError
+        For a kappa that is not > 0.
+
+    Examples
+    --------
+    >>> round(optimum(4, 0.005).loss, 10), optimum(4, 0.25).margin
+    (0.0943616937, 0.0)
+    """
+    if not kappa > 0:
+        raise invalid("optimum.kappa", kappa, "a number > 0: without decay there is no minimum")
+    if classes * kappa >= 1:
+        return Optimum(0.0, float(np.log(classes)))
+    return Optimum(float(critical_margin(classes, kappa, group)), float(critical_loss(classes, kappa, group)))
+
+
+def fixed_classifier_optimum(
+    classes: int, per_class: int, lam_H: float, row_norm: float = 1.0, smoothing: float = 0.0
+) -> Optimum:
+    """Optimum of the features under a fixed simplex classifier with rows of norm s.
+
+    Examples
+    --------
+    >>> found = fixed_classifier_optimum(5, 3, 2e-3)
+    >>> round(found.margin * 4 / 5, 7), round(found.loss, 10)
+    (3.1202073, 0.2238726053)
+    """
+    from scipy.optimize import brentq
+
+    terms = (classes, per_class, lam_H, row_norm, smoothing)
+    with np.errstate(over="ignore"):
+        high = 1.0
+        while fixed_classifier_residual(high, *terms) < 0:
+            high *= 2.0
+        margin = brentq(fixed_classifier_residual, 0.0, high, terms, xtol=1e-300, rtol=8.9e-16, maxiter=500)
+    return Optimum(margin, float(fixed_classifier_objective(margin, *terms)))
+
+
+class Merged(NamedTuple):
+    """Best state with merged classes, in the orthonormal basis 1_group/sqrt(size) of the groups."""
+
+    rows: np.ndarray  # U, shape (groups, rank): W = B U up to the balance of the two decays
+    columns: np.ndarray  # V, shape (groups, rank): class means of H = V^T B^T, U^T U = V^T V
+    bias: np.ndarray  # shape (groups,)
+    loss: float
+
+
+def merged_optimum(
+    sizes: Sequence[int], decay: float, smoothing: float = 0.0, bias_decay: float | None = None
+) -> Merged:
+    """Best state in which the classes of each group are merged, objective averaged over samples.
+
+    In closed form for groups of one size; else by Newton's method on the factors U, V of the (groups x groups) block
+    of class means, a convex problem in their product.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Classes in each group.
+    decay : float
+        sqrt(n lam_W lam_H) > 0, with K times it below 1 - eps.
+    smoothing : float
+        eps.
+    bias_decay : float, optional
+        lam_b >= 0 of a bias; None: no bias.
+
+    Returns
+    -------
+    Merged
+
+    Examples
+    --------
+    >>> round(merged_optimum((2, 2), np.sqrt(3 * 5e-3 * 1e-3)).loss, 7)
+    0.738513
+    """
+    counts = np.asarray(sizes, dtype=float)
+    K, groups = float(counts.sum()), len(counts)
+    kappa = smoothed(decay, K, smoothing)
+    if len(set(sizes)) == 1:
+        from scipy.linalg import helmert
+
+        best = optimum(int(K), kappa, int(counts[0]))
+        frame = np.sqrt(best.margin * counts[0]) * helmert(groups).T if groups > 1 else np.zeros((1, 0))
+        return Merged(frame, frame, np.zeros(groups), best.loss)
+    return _Reduced(counts, decay, smoothing, bias_decay).minimum()
+
+
+class _Reduced:
+    """The objective over groups: zeta = U V^T is the class means of the logits in the basis 1_group/sqrt(size)."""
+
+    def __init__(self, counts: np.ndarray, decay: float, smoothing: float, bias_decay: float | None) -> None:
+        self.counts, self.decay, self.bias_decay = counts, decay, bias_decay
+        self.K, self.groups = counts.sum(), len(counts)
+        self.rank = self.groups - 1
+        # logits of a class of group h at a sample of group g: zeta_hg/sqrt(a_h a_g) + b_h
+        self.unit = 1 / np.sqrt(np.outer(counts, counts))
+        # targets, summed over the classes of both groups, over K
+        self.pull = (1 - smoothing) / self.K * np.diag(counts) + smoothing / self.K**2 * np.outer(
+            counts, counts
+        )
+
+    def split(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        size = self.groups * self.rank
+        U, V = theta[: 2 * size].reshape(2, self.groups, self.rank)
+        return U, V, theta[2 * size :] if self.bias_decay is not None else np.zeros(self.groups)
+
+    def fit(self, theta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """Value, its derivative by the logits z_hg, and the probabilities of the groups."""
+        U, V, b = self.split(theta)
+        z = (U @ V.T) * self.unit + b[:, None]
+        top = z.max(axis=0)
+        weights = self.counts[:, None] * np.exp(z - top)
+        total = weights.sum(axis=0)
+        value = self.counts / self.K @ (np.log(total) + top) - np.sum(self.pull * z)
+        p = weights / total
+        return float(value), p * (self.counts / self.K) - self.pull, p
+
+    def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        U, V, b = self.split(theta)
+        value, by_z, _ = self.fit(theta)
+        M = by_z * self.unit
+        value += self.decay / 2 * (np.sum(U**2) + np.sum(V**2))
+        parts = [M @ V + self.decay * U, M.T @ U + self.decay * V]
+        gradient = np.concatenate([part.ravel() for part in parts])
+        if self.bias_decay is not None:
+            value += self.bias_decay / 2 * float(self.counts @ b**2)
+            gradient = np.append(gradient, by_z.sum(axis=1) + self.bias_decay * self.counts * b)
+        return value, gradient
+
+    def hessian(self, theta: np.ndarray) -> np.ndarray:
+        U, V, _ = self.split(theta)
+        _, by_z, p = self.fit(theta)
+        M, columns = by_z * self.unit, []
+        for direction in np.eye(len(theta)):
+            dU, dV, db = self.split(direction)
+            dz = (dU @ V.T + U @ dV.T) * self.unit + db[:, None]
+            moved = p * (dz - np.sum(p * dz, axis=0)) * (self.counts / self.K)
+            dM = moved * self.unit
+            parts = [dM @ V + M @ dV + self.decay * dU, dM.T @ U + M.T @ dU + self.decay * dV]
+            column = np.concatenate([part.ravel() for part in parts])
+            if self.bias_decay is not None:
+                column = np.append(column, moved.sum(axis=1) + self.bias_decay * self.counts * db)
+            columns.append(column)
+        return np.array(columns)
+
+    def minimum(self) -> Merged:
+        """L-BFGS from a simplex of the groups, then Newton's method; rotations are flat directions."""
+        from scipy.linalg import helmert
+        from scipy.optimize import minimize
+
+        # the part along sqrt(sizes) shifts all logits of a sample: it is 0
+        mean = np.sqrt(self.counts / self.K)
+        frame = helmert(self.groups).T
+        frame = frame - np.outer(mean, mean @ frame)
+        start = np.concatenate(
+            [frame.ravel(), frame.ravel(), np.zeros(self.groups * (self.bias_decay is not None))]
+        )
+        options = {"maxiter": 5000, "ftol": 1e-16, "gtol": 1e-9}
+        theta = minimize(self, start, jac=True, method="L-BFGS-B", options=options).x
+        for _ in range(8):
+            theta = theta - np.linalg.lstsq(self.hessian(theta), self(theta)[1], rcond=1e-9)[0]
+        U, V, b = self.split(theta)
+        if self.bias_decay == 0:
+            b = b - self.counts @ b / self.K  # a constant in b changes nothing
+        return Merged(U, V, b, self(theta)[0])
+
+
+def dual_value(probabilities: Any, weights: Any, xp: Any = np) -> Any:
+    """-fit*(G) of cross-entropy: the weighted sum of the entropies of the columns of Y + G N; any number type.
+
+    Parameters
+    ----------
+    probabilities : array_like, shape (classes, samples)
+        Columns that sum to 1.
+    weights : array_like, shape (samples,)
+        Weight of each sample in the fit, 1/N for the mean.
+    """
+    if xp is not np:
+        return -sum(
+            w * sum(p * xp.log(p) for p in column)
+            for w, column in zip(weights, zip(*probabilities, strict=True), strict=True)
+        )
+    P = np.asarray(probabilities)
+    return float(
+        -np.sum(np.asarray(weights) * np.sum(np.where(P > 0, P * np.log(np.where(P > 0, P, 1)), 0), axis=0))
+    )
+
+
+CLAIMS: tuple[Claim, ...] = ()
