@@ -17,6 +17,8 @@ import numpy as np
 
 from ufm.run import Run
 
+ROUND_OFF = "what round-off can do"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -55,6 +57,8 @@ class Prediction:
         more, and such a record is not judged.
     nc0 : ndarray, shape (records,), optional
         Predicted alpha = ||W^T 1||^2/K, for claims that predict it; tables show its last value.
+    allowance : str
+        What the bound is made of, for a sentence such as "off by 3 times what round-off can do".
     """
 
     quantity: str
@@ -62,6 +66,7 @@ class Prediction:
     observed: np.ndarray
     bound: np.ndarray
     nc0: np.ndarray | None = None
+    allowance: str = ROUND_OFF
 
     @property
     def error(self) -> np.ndarray:

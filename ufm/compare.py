@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ufm.claims import Claim, Prediction, registry
+from ufm.claims import ROUND_OFF, Claim, Prediction, registry
 from ufm.errors import IncompatibleError, InvalidProblemError, invalid
 from ufm.run import Run
 from ufm.trajectory import Trajectory
@@ -240,23 +240,22 @@ def judge(claim: Claim, run: Run) -> Row:
         return Row(claim, "inconclusive", f"{prediction.quantity} is not defined at any record")
     worst = int(np.argmax(prediction.ratios))
     error, bound, ratio = float(prediction.error[worst]), float(prediction.bound[worst]), prediction.ratio
+    bounded = "the round-off bound" if prediction.allowance == ROUND_OFF else prediction.allowance
     if ratio > 1:
-        verdict, reason = "fails", f"{prediction.quantity} is off by {ratio:.3g} times what round-off can do"
+        verdict, reason = "fails", f"{prediction.quantity} is off by {ratio:.3g} times {prediction.allowance}"
     elif len(prediction.judged) > 1 and not prediction.judged[1:].any():
         verdict, reason = "inconclusive", "round-off may have taken over before the second record"
     elif not prediction.judged[-1]:
         verdict = "inconclusive"
-        reason = (
-            f"{prediction.quantity} is right to {ratio:.2g} of the round-off bound until round-off takes over"
-        )
+        reason = f"{prediction.quantity} is right to {ratio:.2g} of {bounded} until round-off takes over"
     elif control <= 1:
         verdict = "inconclusive"
         reason = (
             f"{prediction.quantity}: this run cannot tell the claim from its perturbed statement"
-            f" ({control:.2g} of the round-off bound)"
+            f" ({control:.2g} of {bounded})"
         )
     else:
-        verdict, reason = "holds", f"{prediction.quantity} is right to {ratio:.2g} of the round-off bound"
+        verdict, reason = "holds", f"{prediction.quantity} is right to {ratio:.2g} of {bounded}"
     return Row(
         claim, verdict, reason + _share_judged(prediction, run), error, bound, ratio, control, prediction
     )
@@ -275,7 +274,7 @@ def _ending(trajectory: Trajectory) -> Ending | None:
     if decay is None or not len(trajectory) or trajectory.status.name == "diverged":
         return None
     from ufm.metrics import classify_solution
-    from ufm.optimality import optimality
+    from ufm.optimality import lower_bound
     from ufm.solutions import known
 
     found = known(problem, decay)
@@ -295,7 +294,7 @@ def _ending(trajectory: Trajectory) -> Ending | None:
         for one in found
     ]
     try:
-        bound = optimality(problem, decay, trajectory.state(len(trajectory) - 1)).bound
+        bound = lower_bound(problem, decay, trajectory.state(len(trajectory) - 1))
     except (InvalidProblemError, IncompatibleError):  # the objective has no convex bound
         bound = np.nan
     return Ending(reached, tuple(sorted(rows, key=lambda row: row.loss)), bound)

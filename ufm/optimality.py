@@ -108,9 +108,8 @@ def optimality(problem: Problem, decay: Decay | None, state: Mapping[str, Any]) 
     lam_W, lam_H, lam_b = _rates("optimality", problem, decay)
     blocks = problem.unpack(problem.pack(getattr(state, "blocks", state)))
     W, H = blocks["W"], blocks["H"]
-    Z = W @ H + (blocks["b"][:, None] if problem.bias else 0.0)
     loss, threshold = problem.value(blocks, decay), float(np.sqrt(lam_W) * np.sqrt(lam_H))
-    G, bound = _dual(problem, Z, threshold, lam_b)
+    G, bound = _dual(problem, blocks, threshold, lam_b)
     U, sigma, V = np.linalg.svd(G, full_matrices=False)
     free = _free_direction(W * np.sqrt(np.sqrt(lam_W / lam_H)), H * np.sqrt(np.sqrt(lam_H / lam_W)))
     if sigma[0] <= threshold * (1 + RESOLVED) or free is None:
@@ -122,6 +121,22 @@ def optimality(problem: Problem, decay: Decay | None, state: Mapping[str, Any]) 
     escape = Blocks({block: arrays[block] for block in problem.blocks}, problem.last)
     curvature = float(theory.escape_curvature(sigma[0], lam_W, lam_H))
     return Optimality(loss, bound, float(sigma[0]), threshold, curvature, escape)
+
+
+def lower_bound(problem: Problem, decay: Decay | None, state: Mapping[str, Any]) -> float:
+    """`Optimality.bound` alone; parameters and errors as for `optimality`.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> problem = ufm.UFM(classes=3, width=4, per_class=(4, 2, 1), bias=True)
+    >>> found = ufm.minimise(problem, ufm.Coupled(0.01), starts=2, certificate=False)
+    >>> bool(found.loss - 1e-6 < lower_bound(problem, ufm.Coupled(0.01), found.state) <= found.loss)
+    True
+    """
+    lam_W, lam_H, lam_b = _rates("lower_bound", problem, decay)
+    blocks = problem.unpack(problem.pack(getattr(state, "blocks", state)))
+    return _dual(problem, blocks, float(np.sqrt(lam_W) * np.sqrt(lam_H)), lam_b)[1]
 
 
 def _rates(where: str, problem: Problem, decay: Decay | None) -> tuple[float, float, float | None]:

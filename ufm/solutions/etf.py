@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,30 +14,11 @@ from ufm.losses import CrossEntropy
 from ufm.solutions.chain import LARGEST_RATE, placed
 from ufm.solutions.solution import Solution, solution
 from ufm.theory import cross_entropy_optimum as theory
+from ufm.theory.cross_entropy_optimum import Terms
 
 if TYPE_CHECKING:
     from ufm.decay import Decay
     from ufm.problems import Problem
-
-
-class Terms(NamedTuple):
-    """What the closed forms read, with the objective averaged over samples."""
-
-    per_class: int
-    classifier: float  # lam_W
-    features: float  # lam_H
-    bias: float | None  # lam_b; None: no bias
-    smoothing: float
-    scale: float  # objective over that of the mean: 1, or N for a sum
-
-    @property
-    def decay(self) -> float:
-        """sqrt(n lam_W lam_H)."""
-        return float(theory.nuclear_decay(self.per_class, self.classifier, self.features))
-
-    def kappa(self, classes: int) -> float:
-        """sqrt(n lam_W lam_H) + eps/K."""
-        return float(theory.smoothed(self.decay, classes, self.smoothing))
 
 
 def simplex(problem: Problem, decay: Decay | None) -> Solution:
@@ -70,7 +51,7 @@ def simplex(problem: Problem, decay: Decay | None) -> Solution:
     >>> round(found.loss, 10), found.rank, found.optimum
     (0.0943616937, 3, True)
     """
-    terms, K = terms_of("simplex", problem, decay), problem.classes
+    terms, K = _terms("simplex", problem, decay), problem.classes
     if min(problem.widths) < K - 1 and not _at_origin(terms, K):
         raise invalid("simplex.problem.width", min(problem.widths), f"at least classes - 1 = {K - 1}")
     if _at_origin(terms, K):
@@ -107,7 +88,7 @@ def merged(problem: Problem, decay: Decay | None, groups: Sequence[Sequence[int]
     >>> found.name, round(found.loss, 7), found.rank
     ('merged 2+2', 0.738513, 1)
     """
-    terms, K = terms_of("merged", problem, decay), problem.classes
+    terms, K = _terms("merged", problem, decay), problem.classes
     found = _partition(groups, K)
     if min(problem.widths) < len(found) - 1:
         raise invalid("merged.problem.width", min(problem.widths), f"at least groups - 1 = {len(found) - 1}")
@@ -147,7 +128,7 @@ def fixed_simplex(problem: Problem, decay: Decay | None) -> Solution:
     >>> round(found.loss, 10), found.optimum
     (0.2238726053, True)
     """
-    terms, K = terms_of("fixed_simplex", problem, decay, frozen=True), problem.classes
+    terms, K = _terms("fixed_simplex", problem, decay, frozen=True), problem.classes
     W = problem.frozen_values[problem.last]
     square = float(np.sum(W**2)) / K
     gram = square * K / (K - 1) * (np.eye(K) - 1 / K)
@@ -167,7 +148,7 @@ def fixed_simplex(problem: Problem, decay: Decay | None) -> Solution:
     return solution("fixed simplex", problem, arrays, terms.scale * best.loss, rank, optimum=True)
 
 
-def terms_of(where: str, problem: Problem, decay: Decay | None, *, frozen: bool = False) -> Terms:
+def _terms(where: str, problem: Problem, decay: Decay | None, *, frozen: bool = False) -> Terms:
     """Rates of a problem with the closed forms of this module, or the hypothesis that fails in one sentence."""
     loss = problem.loss
     if problem.depth != 1:
@@ -192,15 +173,7 @@ def terms_of(where: str, problem: Problem, decay: Decay | None, *, frozen: bool 
                 coupled[block],
                 f"a number > 0, from {1 / LARGEST_RATE:g} to {LARGEST_RATE:g}",
             )
-    scale = 1 if loss.reduction == "mean" else problem.samples
-    return Terms(
-        per_class=problem.class_sizes[0],
-        classifier=coupled.get(problem.last, 0.0) / scale,
-        features=coupled["H"] / scale,
-        bias=coupled["b"] / scale if "b" in coupled else None,
-        smoothing=loss.smoothing,
-        scale=float(scale),
-    )
+    return theory.terms_of(problem, coupled)
 
 
 def _at_origin(terms: Terms, classes: int) -> bool:

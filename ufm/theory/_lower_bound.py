@@ -20,7 +20,7 @@ def at_least(run: Run, least: float, where: str) -> Prediction:
     Parameters
     ----------
     run : Run
-        With squared error and a trajectory.
+        With squared error or cross-entropy against class labels, and a trajectory.
     least : float
         The lower bound on the objective, coupled decay included.
     where : str
@@ -36,12 +36,15 @@ def at_least(run: Run, least: float, where: str) -> Prediction:
 
 
 def objective_error(run: Run, kept: np.ndarray) -> np.ndarray:
-    """Largest rounding error of the recorded objective with squared error, shape (len(kept),).
+    """Largest rounding error of the recorded objective, shape (len(kept),).
 
     A product of L + 1 matrices with inner sizes that sum to m is off by at most m eps times the product P of their
-    absolute values, entry by entry, so the fit by (sum |Z - Y| m eps P + (m eps P)^2/2)/N; the sums of squares are off
-    by eps times their number of terms.
+    absolute values, entry by entry. So the squared error is off by (sum |Z - Y| m eps P + (m eps P)^2/2)/N, and
+    cross-entropy, which changes by at most 2 max_k |dz_k| with a sample's logits, by the mean of 2 m eps max_k P_k and
+    of K + 8 roundings of its largest logit or 1. The sums of squares are off by eps times their number of terms.
     """
+    from ufm.losses import MSE
+
     trajectory, problem, eps = run.trajectory, run.problem, float(np.finfo(run.dtype).eps)
     assert trajectory is not None
     given = problem.targets
@@ -56,7 +59,11 @@ def objective_error(run: Run, kept: np.ndarray) -> np.ndarray:
                 trajectory, states=trajectory.states[here].astype(np.float64), steps=trajectory.steps[here]
             )
             largest = terms * eps * replace(part, states=np.abs(part.states)).logits()
-            in_fit = (np.abs(part.logits() - targets) * largest + largest**2 / 2).sum(axis=(1, 2))
+            if isinstance(problem.loss, MSE):
+                in_fit = (np.abs(part.logits() - targets) * largest + largest**2 / 2).sum(axis=(1, 2))
+            else:
+                sizes = np.maximum(np.abs(part.logits()).max(axis=1), 1.0)
+                in_fit = (2 * largest.max(axis=1) + (problem.classes + 8) * eps * sizes).sum(axis=1)
             error[first : first + at_once] = in_fit / (problem.samples if scale else 1)
         error += eps * (problem.size + targets.size + 2) * trajectory.loss[kept]
     return np.where(np.isfinite(error), error, np.inf)

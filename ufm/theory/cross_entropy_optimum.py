@@ -38,12 +38,23 @@ Objective, K classes of n samples, N = K n, targets (1 - eps) onehot + eps/K:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ufm.claims import Claim
+from ufm.claims import Claim, Prediction, Source
 from ufm.errors import invalid
+from ufm.theory._lower_bound import at_least, objective_error
+from ufm.theory._recorded import finite_records
+from ufm.theory.row_sum import PERTURBATION
+
+if TYPE_CHECKING:
+    from ufm.run import Run
+
+PAPER = "Zhu et al., arXiv 2105.02375"
+HERE = "this package"
+RECALLED, DERIVED = "recalled", "derived here"
 
 # ------------------------------------------------------------------ formulas, generic in their number type
 
@@ -380,4 +391,302 @@ def dual_value(probabilities: Any, weights: Any, xp: Any = np) -> Any:
     )
 
 
-CLAIMS: tuple[Claim, ...] = ()
+# ---------------------------------------------------------------------------------------- claims about runs
+
+MOST_RECORDS = 32  # for which the bound from duality is computed, spread evenly over a run, the last included
+NORM_PERTURBATION = (
+    1e-3  # a squared norm moves like the square root of the objective's distance from its optimum
+)
+
+
+class Terms(NamedTuple):
+    """What the closed forms read off a problem, with the objective averaged over samples."""
+
+    per_class: int
+    classifier: float  # lam_W
+    features: float  # lam_H
+    bias: float | None  # lam_b; None: no bias
+    smoothing: float
+    scale: float  # objective over that of the mean: 1, or N for a sum
+
+    @property
+    def decay(self) -> float:
+        """sqrt(n lam_W lam_H)."""
+        return float(nuclear_decay(self.per_class, self.classifier, self.features))
+
+    def kappa(self, classes: int) -> float:
+        """sqrt(n lam_W lam_H) + eps/K."""
+        return float(smoothed(self.decay, classes, self.smoothing))
+
+
+def terms_of(problem: Any, coupled: Any) -> Terms:
+    """Rates of a problem with coupled decay, of `other_model` None."""
+    scale = 1 if problem.loss.reduction == "mean" else problem.samples
+    return Terms(
+        per_class=problem.class_sizes[0],
+        classifier=coupled.get(problem.last, 0.0) / scale,
+        features=coupled["H"] / scale,
+        bias=coupled["b"] / scale if "b" in coupled else None,
+        smoothing=problem.loss.smoothing,
+        scale=float(scale),
+    )
+
+
+def other_model(problem: Any, coupled: Any) -> str | None:
+    """Why the closed forms are none for this problem, or None."""
+    from ufm.losses import CrossEntropy
+
+    loss = problem.loss
+    if problem.depth != 1:
+        return f"the model has {problem.depth} layers; the closed form is that of one"
+    if not isinstance(loss, CrossEntropy) or loss.targets is not None:
+        return f"the loss is {loss!r}, not cross-entropy against class labels"
+    if problem.frozen_values:
+        return f"{', '.join(problem.frozen_values)} is frozen"
+    if len(set(problem.class_sizes)) > 1:
+        return f"classes have {problem.class_sizes} samples, not one number"
+    for block in ("H", problem.last):
+        if not coupled[block] > 0:
+            return f"no coupled decay acts on {block}, so the objective has no minimum"
+    return None
+
+
+def _another_objective(run: Run) -> str | None:
+    return other_model(run.problem, run.coupled)
+
+
+def _no_certificate(run: Run) -> str | None:
+    """Why the bound from duality need not close at the optimum, or None."""
+    reason = other_model(run.problem, run.coupled)
+    if reason is None and any(run.decoupled.values()):
+        reason = "decoupled decay acts, which belongs to the step and to no objective"
+    if reason is None and min(run.problem.widths) < run.problem.classes - 1:
+        reason = f"width {min(run.problem.widths)} < classes - 1: the optimum lies above the convex bound"
+    return reason
+
+
+def _minimum(run: Run) -> float:
+    terms, K = terms_of(run.problem, run.coupled), run.problem.classes
+    return terms.scale * optimum(K, terms.kappa(K)).loss
+
+
+def _at_least_the_minimum(run: Run, error: float = 0.0) -> Prediction:
+    return at_least(run, _minimum(run) * (1 + error), "global minimum of the cross-entropy UFM")
+
+
+def _above_the_minimum(run: Run) -> Prediction:
+    return _at_least_the_minimum(run, PERTURBATION[run.dtype])
+
+
+_gaps_of: WeakKeyDictionary[Any, np.ndarray] = WeakKeyDictionary()
+
+
+def _gaps(run: Run, kept: np.ndarray) -> np.ndarray:
+    """Objective minus its bound from duality, with round-off, at up to 32 records; inf at the others."""
+    from ufm.optimality import lower_bound
+
+    assert run.trajectory is not None
+    found = _gaps_of.get(run.trajectory)
+    if found is None:
+        found, rounding = np.full(len(kept), np.inf), objective_error(run, kept)
+        chosen = np.unique(np.linspace(0, len(kept) - 1, MOST_RECORDS).astype(int)) if len(kept) else ()
+        for i in chosen:
+            least = lower_bound(run.problem, run.decay, run.trajectory.state(int(kept[i])))
+            found[i] = max(run.trajectory.loss[kept[i]] - least, 0.0) + rounding[i]
+        _gaps_of[run.trajectory] = found
+    return found
+
+
+def _collapse(run: Run, error: float = 0.0) -> Prediction:
+    """F at the records against the global minimum; off by at most the gap of duality, which knows no closed form."""
+    kept, least = finite_records(run), _minimum(run)
+    assert run.trajectory is not None
+    observed = run.trajectory.loss[kept]
+    above = f"{observed[-1] - least:.2e} above" if len(kept) else "nowhere recorded near"
+    quantity = f"F, which ended {above} the global minimum {least:.8g},"
+    predicted = np.full(len(kept), least * (1 + error))
+    return Prediction(
+        quantity, predicted, observed, _gaps(run, kept), allowance="the gap that duality leaves"
+    )
+
+
+def _collapse_off(run: Run) -> Prediction:
+    return _collapse(run, PERTURBATION[run.dtype])
+
+
+def penalty_bounds(share: Any, excess: np.ndarray, least: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper bound on one block's decay term D at a state whose objective exceeds the minimum by `excess`.
+
+    With that block's rate times x the state's objective is F + (x - 1) D, and at least the minimum f(x) there:
+    D >= (f(x) - F)/(x - 1) for x > 1, D <= (F - f(x))/(1 - x) for x < 1. Every x gives a bound; the best of many is
+    taken. f is concave, so that the bounds close like the square root of the excess.
+
+    Parameters
+    ----------
+    share : ndarray
+        Distances |x - 1| that are tried, in (0, 1).
+    excess : ndarray, shape (records,)
+        F - f(1) >= 0, or a bound on it.
+    least : callable
+        f, elementwise.
+    """
+    here, eps = least(np.ones(1)), 16 * np.finfo(float).eps
+    lower = (least(1 + share) - here * (1 + eps) - excess[:, None]) / share
+    upper = (here * (1 + eps) + excess[:, None] - least(1 - share)) / share
+    return lower.max(axis=1), upper.min(axis=1)
+
+
+def _norms(run: Run, error: float = 0.0) -> Prediction:
+    """lam_W/2 ||W||^2 and lam_H/2 ||H||^2 against (K-1) sqrt(n lam_W lam_H) m/2, within `penalty_bounds` of the gap."""
+    kept, terms, K = finite_records(run), terms_of(run.problem, run.coupled), run.problem.classes
+    traj, last = run.trajectory, run.problem.last
+    assert traj is not None
+    best = optimum(K, terms.kappa(K))
+    expected = terms.scale * (K - 1) * terms.decay * best.margin / 2
+    states = [np.asarray(traj[block][kept], dtype=np.float64) for block in (last, "H")]
+    observed = np.stack(
+        [
+            run.coupled[block] / 2 * (B**2).sum(axis=(1, 2))
+            for block, B in zip((last, "H"), states, strict=True)
+        ],
+        axis=1,
+    )
+
+    def least(x: np.ndarray) -> np.ndarray:
+        losses = [
+            optimum(K, float(smoothed(terms.decay * np.sqrt(one), K, terms.smoothing))).loss for one in x
+        ]
+        return terms.scale * np.array(losses)
+
+    lower, upper = penalty_bounds(np.logspace(-9, -0.01, 150), _gaps(run, kept), least)
+    rounding = np.finfo(run.dtype).eps * run.problem.size * observed.max(axis=1, initial=0.0)
+    bound = np.maximum(upper - expected, expected - lower) + rounding
+    quantity = f"lam_W/2 ||W||^2 and lam_H/2 ||H||^2, both {expected:.8g} at the global minimum,"
+    predicted = np.full((len(kept), 2), expected * (1 + error))
+    return Prediction(quantity, predicted, observed, bound, allowance="what the gap of duality leaves open")
+
+
+def _norms_off(run: Run) -> Prediction:
+    return _norms(run, NORM_PERTURBATION)
+
+
+CLAIMS = (
+    Claim(
+        name="zhu2021.global_optimum",
+        statement=(
+            "Cross-entropy UFM with equal classes and decay of W and H: with kappa = sqrt(n lam_W lam_H) + eps/K the "
+            "global minimum is log(1 + (K-1) e^-m) + (K-1) kappa m at m = log(1/kappa - (K-1)), reached by a simplex "
+            "ETF (d >= K - 1) with ||w||^2 = (K-1)/K m sqrt(n lam_H/lam_W), self-dual features and bias 0; it is log K "
+            "at zero iff K kappa >= 1. No state of any width lies below it."
+        ),
+        source=Source(
+            PAPER, "theorem on global minimisers; margin, norms, loss and threshold derived here", RECALLED
+        ),
+        room="cross_entropy_optimum",
+        figure="cross_entropy_optimum",
+        layers={
+            "symbolic": (
+                "proved for symbolic K, n, lam_W, lam_H, eps: critical, certificate with equality, value, threshold; "
+                "von Neumann's inequality and ||W H||_* <= ||W||_F ||H||_F, which the certificate rests on, are cited"
+            ),
+            "simulation": "every recorded objective, within its round-off (a run that converges tells 1e-6)",
+        },
+        applies=_another_objective,
+        predict=_at_least_the_minimum,
+        control=_above_the_minimum,
+        rank=2,
+    ),
+    Claim(
+        name="ufm.cross_entropy_gap",
+        statement=(
+            "At every state, critical or not, any class sizes, the global minimum is at least -fit*(t G) with "
+            "G = d fit/dZ and t = min(1, sqrt(lam_W lam_H)/||G||_op). So a run's objective exceeds the closed form of "
+            "zhu2021.global_optimum by at most the gap F + fit*(t G), which closes where a run converges to it."
+        ),
+        source=Source(HERE, "Fenchel's dual of the convex problem in Z", DERIVED),
+        room="cross_entropy_optimum",
+        figure="cross_entropy_optimum",
+        layers={
+            "symbolic": "proved for K = 2..4: Fenchel's equality at softmax probabilities, and t G stays feasible",
+            "simulation": "at up to 32 records of a run; a run that converges tells 1e-6",
+        },
+        applies=_no_certificate,
+        predict=_collapse,
+        control=_collapse_off,
+        rank=2,
+    ),
+    Claim(
+        name="ufm.cross_entropy_norms",
+        statement=(
+            "lam_W/2 ||W||_F^2 = lam_H/2 ||H||_F^2 = (K-1)/2 sqrt(n lam_W lam_H) m at the global minimum. A state of "
+            "objective F has either term D between (f(x) - F)/(x - 1) for every x > 1 and (F - f(x))/(1 - x) for "
+            "every x < 1, f(x) the global minimum with that block's rate times x."
+        ),
+        source=Source(HERE, "concavity of the minimum in the decay", DERIVED),
+        room="cross_entropy_optimum",
+        figure="cross_entropy_optimum",
+        layers={
+            "symbolic": "proved for symbolic K, n and rates: the norms, and the slope of f at x = 1",
+            "simulation": "at up to 32 records of a run; a run that converges tells 1e-3",
+        },
+        applies=_no_certificate,
+        predict=_norms,
+        control=_norms_off,
+        rank=2,
+    ),
+    Claim(
+        name="zhu2021.strict_saddles",
+        statement=(
+            "A critical point is a global minimiser if ||G||_op <= sqrt(lam_W lam_H) at any width, and only if for "
+            "d >= K - 1. Else, with the top singular triplet (sigma, u, v) of G and a unit a, W a = 0 (d > rank W), "
+            "D_W = (lam_H/lam_W)^(1/4) u a^T, D_H = -(lam_W/lam_H)^(1/4) a v^T has second derivative exactly "
+            "-2 (sigma - sqrt(lam_W lam_H)) < 0: a strict saddle."
+        ),
+        source=Source(
+            PAPER,
+            "theorem on strict saddles for d > K; d = K by Gu and Shen, arXiv 2407.10702; certificate, direction and "
+            "curvature derived here",
+            RECALLED,
+        ),
+        room="cross_entropy_optimum",
+        figure="cross_entropy_optimum",
+        layers={
+            "symbolic": (
+                "proved for K = 2, 3 with symbolic matrices: F(other) - F >= 0 from the certificate, second derivative "
+                "along the direction; at any size the terms are the same"
+            ),
+            "simulation": "all merged-class saddles for K <= 6: curvature to 1e-6, and a descent reaches the optimum",
+        },
+    ),
+    Claim(
+        name="ufm.merged_class_saddles",
+        statement=(
+            "For every partition of the classes into groups and K sqrt(n lam_W lam_H) < 1 - eps there is a critical "
+            "point with each group merged, and ||G||_op = (1 - eps)/(K sqrt n): with d > rank W a strict saddle of "
+            "curvature -2 ((1 - eps)/(K sqrt n) - sqrt(lam_W lam_H)). For groups of a classes each its margin is "
+            "log(1/kappa - (K-a)) - log a, its loss log a - log(1 - (K-a) kappa) + (K-a) kappa m."
+        ),
+        source=Source(HERE, "merged-class saddles of any partition", DERIVED),
+        room="cross_entropy_optimum",
+        figure="cross_entropy_optimum",
+        layers={
+            "symbolic": (
+                "equal groups: proved for symbolic K, a, n, rates, eps. Any partition: contrasts within groups are "
+                "singular vectors of G with (1 - eps)/(K sqrt n), proved for K = 3..6; no other is larger: measured"
+            )
+        },
+    ),
+    Claim(
+        name="zhu2021.fixed_etf",
+        statement=(
+            "W frozen at a simplex ETF with rows of norm s (d = K, or padded with zeros): F is convex in H, and its "
+            "minimum has h = t w/s with m = s t K/(K-1), m (e^m + K - 1) = K s^2/(lam_H n (K-1)), bias 0, loss "
+            "log(1 + (K-1) e^-m) + lam_H/2 K n t^2; smoothing takes eps/K from 1/(e^m + K - 1)."
+        ),
+        source=Source(
+            PAPER, "fixed classifier of the public code; its optimum derived here", "known from the code"
+        ),
+        room="cross_entropy_optimum",
+        layers={"symbolic": "proved for symbolic K, n, lam_H, s, eps: stationary, and the only root"},
+    ),
+)
