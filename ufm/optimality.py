@@ -155,9 +155,14 @@ def _rates(where: str, problem: Problem, decay: Decay | None) -> tuple[float, fl
     return coupled[problem.last], coupled["H"], coupled.get("b")
 
 
-def _dual(problem: Problem, Z: np.ndarray, threshold: float, lam_b: float | None) -> tuple[np.ndarray, float]:
+def _dual(
+    problem: Problem, blocks: Blocks, threshold: float, lam_b: float | None
+) -> tuple[np.ndarray, float]:
     """G = d fit/dZ at the state, and the lower bound that t G gives."""
     loss, N = problem.loss, problem.samples
+    Z = blocks["W"] @ blocks["H"]
+    if problem.bias:
+        Z = Z + blocks["b"][:, None]
     weight = 1 / N if loss.reduction == "mean" else 1.0
     Y = np.eye(problem.classes)[:, problem.labels]
     if isinstance(loss, MSE):
