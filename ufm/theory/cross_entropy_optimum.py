@@ -478,36 +478,42 @@ def _above_the_minimum(run: Run) -> Prediction:
     return _at_least_the_minimum(run, PERTURBATION[run.dtype])
 
 
-_gaps_of: WeakKeyDictionary[Any, np.ndarray] = WeakKeyDictionary()
+class _Gaps(NamedTuple):
+    """Records that are judged, up to 32, and by how much each can exceed the global minimum, round-off included."""
+
+    records: np.ndarray
+    sizes: np.ndarray
 
 
-def _gaps(run: Run, kept: np.ndarray) -> np.ndarray:
-    """Objective minus its bound from duality, with round-off, at up to 32 records; inf at the others."""
+_gaps_of: WeakKeyDictionary[Any, _Gaps] = WeakKeyDictionary()
+
+
+def _gaps(run: Run) -> _Gaps:
+    """Objective minus its bound from duality; kept for as long as the trajectory lives, for several claims ask."""
     from ufm.optimality import lower_bound
 
-    assert run.trajectory is not None
-    found = _gaps_of.get(run.trajectory)
+    traj = run.trajectory
+    found = _gaps_of.get(traj)
     if found is None:
-        found, rounding = np.full(len(kept), np.inf), objective_error(run, kept)
-        chosen = np.unique(np.linspace(0, len(kept) - 1, MOST_RECORDS).astype(int)) if len(kept) else ()
-        for i in chosen:
-            least = lower_bound(run.problem, run.decay, run.trajectory.state(int(kept[i])))
-            found[i] = max(run.trajectory.loss[kept[i]] - least, 0.0) + rounding[i]
-        _gaps_of[run.trajectory] = found
+        kept = finite_records(run)
+        assert traj is not None
+        if len(kept) > MOST_RECORDS:
+            kept = kept[np.unique(np.linspace(0, len(kept) - 1, MOST_RECORDS).astype(int))]
+        bounds = np.array([lower_bound(run.problem, run.decay, traj.state(int(record))) for record in kept])
+        sizes = np.maximum(traj.loss[kept] - bounds, 0.0) + objective_error(run, kept)
+        found = _gaps_of[traj] = _Gaps(kept, sizes)
     return found
 
 
 def _collapse(run: Run, error: float = 0.0) -> Prediction:
     """F at the records against the global minimum; off by at most the gap of duality, which knows no closed form."""
-    kept, least = finite_records(run), _minimum(run)
+    (kept, gaps), least = _gaps(run), _minimum(run)
     assert run.trajectory is not None
     observed = run.trajectory.loss[kept]
     above = f"{observed[-1] - least:.2e} above" if len(kept) else "nowhere recorded near"
     quantity = f"F, which ended {above} the global minimum {least:.8g},"
     predicted = np.full(len(kept), least * (1 + error))
-    return Prediction(
-        quantity, predicted, observed, _gaps(run, kept), allowance="the gap that duality leaves"
-    )
+    return Prediction(quantity, predicted, observed, gaps, allowance="the gap that duality leaves")
 
 
 def _collapse_off(run: Run) -> Prediction:
@@ -538,7 +544,7 @@ def penalty_bounds(share: Any, excess: np.ndarray, least: Any) -> tuple[np.ndarr
 
 def _norms(run: Run, error: float = 0.0) -> Prediction:
     """lam_W/2 ||W||^2 and lam_H/2 ||H||^2 against (K-1) sqrt(n lam_W lam_H) m/2, within `penalty_bounds` of the gap."""
-    kept, terms, K = finite_records(run), terms_of(run.problem, run.coupled), run.problem.classes
+    (kept, gaps), terms, K = _gaps(run), terms_of(run.problem, run.coupled), run.problem.classes
     traj, last = run.trajectory, run.problem.last
     assert traj is not None
     best = optimum(K, terms.kappa(K))
@@ -558,7 +564,7 @@ def _norms(run: Run, error: float = 0.0) -> Prediction:
         ]
         return terms.scale * np.array(losses)
 
-    lower, upper = penalty_bounds(np.logspace(-9, -0.01, 150), _gaps(run, kept), least)
+    lower, upper = penalty_bounds(np.logspace(-9, -0.01, 150), gaps, least)
     rounding = np.finfo(run.dtype).eps * run.problem.size * observed.max(axis=1, initial=0.0)
     bound = np.maximum(upper - expected, expected - lower) + rounding
     quantity = f"lam_W/2 ||W||^2 and lam_H/2 ||H||^2, both {expected:.8g} at the global minimum,"
