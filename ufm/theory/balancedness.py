@@ -220,7 +220,7 @@ CLAIMS = (
         room="balancedness",
         figure="cross_entropy_optimum",
         layers={
-            "symbolic": "proved for matrices of symbols, 2 x 2 x 2 and 3 x 2 x 3, and for a chain of three layers",
+            "symbolic": "proved for matrices of any size; that a chain's adjacent layers share one M: proved for K = 2",
             "simulation": "up to 64 pairs of records one step apart; dropping the remainder is refused",
         },
         applies=_no_law,
@@ -236,6 +236,6 @@ CLAIMS = (
         ),
         source=Source(FLOW, "its form with decay, derived here", "derived here"),
         room="balancedness",
-        layers={"symbolic": "proved for matrices of symbols, 2 x 2 x 2 and 3 x 2 x 3"},
+        layers={"symbolic": "proved for matrices of any size"},
     ),
 )
