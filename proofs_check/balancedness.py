@@ -20,7 +20,7 @@ class Matrix(NamedTuple):
     transposed: Any
 
     @property
-    def T(self) -> Matrix:  # noqa: N802
+    def T(self) -> Matrix:
         """Transpose, under numpy's name."""
         return Matrix(self.transposed, self.value)
 

@@ -1,0 +1,116 @@
+"""Balancedness of adjacent layers: the law at every recorded step, its bound, and the runs it does not cover."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import ufm
+from ufm.compare import judge
+from ufm.losses import CrossEntropy
+from ufm.theory import balancedness as room
+
+LAW = {claim.name: claim for claim in room.CLAIMS}["ufm.balancedness"]
+PROBLEMS = {
+    "cross-entropy": (ufm.UFM(4, 6, 3), ufm.Coupled(5e-3)),
+    "squared error, bias, decoupled": (ufm.UFM(4, 6, 3, loss="mse", bias=True), ufm.Decoupled(5e-3)),
+    "both decays": (ufm.UFM(4, 3, (3, 1, 1, 1)), ufm.Mixed(1e-2, 2e-2)),
+    "no decay, smoothed, a sum": (
+        ufm.UFM(4, 6, 2, loss=CrossEntropy(smoothing=0.1, reduction="sum")), None,
+    ),
+    "three layers": (ufm.DUFM(4, (6, 5, 4), 3, activation="identity"), ufm.Coupled(5e-3)),
+    "a pair of three layers": (
+        ufm.DUFM(4, (6, 5, 4), 3, activation="identity", loss="ce"), ufm.Coupled(H=0.1, W1=0.01, W2=0.01),
+    ),
+}  # fmt: skip
+
+
+def run_of(case, **options):
+    problem, decay = PROBLEMS[case]
+    options = {"steps": 150, "init": ufm.Gaussian(0.5), **options}
+    return ufm.simulate(problem, options.pop("optimizer", ufm.GD(0.1)), decay, **options)
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_law_holds_from_step_to_step(case, dtype):
+    row = judge(LAW, run_of(case, dtype=dtype).judged())
+    assert row.verdict == "holds", row.reason
+    assert row.ratio < 0.5
+    assert row.control > (1e6 if dtype == "float64" else 1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"decay": ufm.Coupled(5e-3 * (1 + 1e-6))},
+        {"decay": None},
+        {"optimizer": ufm.GD(0.1 * (1 + 1e-6))},
+    ],
+)
+def test_a_wrong_description_fails(wrong):
+    run = run_of("cross-entropy")
+    assert judge(LAW, replace(run, run=replace(run.run, **wrong)).judged()).verdict == "fails"
+
+
+def test_a_tampered_state_fails():
+    run = run_of("cross-entropy", steps=50)
+    states = run.states.copy()
+    states[20, 3] += 1e-9
+    row = judge(LAW, replace(run, states=states).judged())
+    assert row.verdict == "fails"
+    assert "times what round-off can do" in row.reason
+
+
+def test_schedules_use_the_rate_of_each_step():
+    row = judge(LAW, run_of("cross-entropy", optimizer=ufm.GD(ufm.Cosine(0.3))).judged())
+    assert row.verdict == "holds"
+
+
+def test_records_further_apart_are_not_judged():
+    every = run_of("cross-entropy", record=ufm.Every(2))
+    row = judge(LAW, every.judged())
+    assert row.verdict == "inconclusive"
+    assert "not defined at any record" in row.reason
+    spaced = judge(LAW, run_of("cross-entropy", steps=5000, record=ufm.LogSpaced(40)).judged())
+    assert spaced.verdict == "holds"
+    assert "records were judged" in spaced.reason
+
+
+def test_flow_conserves_and_decay_shrinks():
+    """To first order: half the step, half the drift of D over the same time; with decay D falls like e^(-2 lam t)."""
+    problem = ufm.UFM(4, 6, 2)
+
+    def ends(lr, decay):
+        run = ufm.simulate(problem, ufm.GD(lr), decay, steps=round(20 / lr), init=ufm.Gaussian(0.5), seed=1)
+        return [room.imbalance(run["W"][i], run.features()[i]) for i in (0, -1)]
+
+    drift = [np.abs(end - start).max() for start, end in (ends(lr, None) for lr in (0.02, 0.01))]
+    assert drift[0] / drift[1] == pytest.approx(2, rel=0.02)
+    start, end = ends(0.01, ufm.Coupled(0.05))
+    assert np.abs(end - np.exp(-2 * 0.05 * 20) * start).max() < 0.02 * np.abs(start).max()
+
+
+def test_critical_points_are_balanced():
+    decay = ufm.Coupled(W=8e-3, H=3e-3)
+    least = ufm.minimise(ufm.UFM(4, 5, (3, 2, 1, 1)), decay, starts=1, certificate=False, progress=False)
+    W, H = least.state["W"], least.state["H"]
+    np.testing.assert_allclose(8e-3 * W.T @ W, 3e-3 * H @ H.T, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("problem", "optimizer", "decay", "words"),
+    [
+        (ufm.UFM(3, 4), ufm.Momentum(0.1, 0.9), None, "the optimizer is Momentum"),
+        (ufm.UFM(3, 4), ufm.GD(0.1), ufm.Coupled(W=0.1, H=0.01), "no two adjacent blocks"),
+        (ufm.UFM(3, 4, classifier=ufm.SimplexETF()), ufm.GD(0.1), None, "no two adjacent blocks"),
+        (ufm.DUFM(3, 4, 2), ufm.GD(0.1), None, "ReLU"),
+        (ufm.UFM(3, 4), ufm.GD(0.1), ufm.Mixed(0.1, 0.1, shrink="after"), "follows the step"),
+    ],
+)
+def test_hypotheses(problem, optimizer, decay, words):
+    assert words in ufm.claims.applicable(problem, optimizer, decay)["ufm.balancedness"]
+
+
+def test_mini_batches_are_not_judged():
+    assert "mini-batches of 2" in LAW.applies(run_of("cross-entropy", steps=3, batch=2).judged())
