@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import sympy as sp
@@ -285,6 +286,50 @@ def contrasts_are_singular(sigma: Callable[..., Any]) -> bool:
     return True
 
 
+class Polygon(NamedTuple):
+    """The regular polygon's objective and slope."""
+
+    objective: Callable[..., Any] = room.polygon_objective
+    slope: Callable[..., Any] = room.polygon_slope
+
+
+def polygon_is_critical(polygon: Polygon) -> bool:
+    """The slope is that of the objective, and 0 where G has the value -sqrt(lam_W lam_H) on the corners; K = 4..6.
+
+    Softmax of the polygon makes P circulant and even, P_kl = p_(k-l) with p_j = p_-j, so that on the coordinates
+    cos(2 pi l/K) of the corners it has the value lambda = sum_j p_j cos(2 pi j/K), by the addition theorem. P - Y over
+    N, times sqrt(n), has (lambda - 1 + eps)/(K sqrt n). The cosines enter the rest as free numbers. At c = 0 the slope
+    is K kappa - 1.
+    """
+    c, angle, other = sp.symbols("c angle other", positive=True)
+    both = sp.cos(angle - other) + sp.cos(angle + other) - 2 * sp.cos(angle) * sp.cos(other)
+    if sp.expand_trig(both) != 0:
+        return False
+    decay = room.nuclear_decay(n, lam_W, lam_H, sp)
+    for classes in range(4, 7):
+        kappa = room.smoothed(decay, classes, eps)
+        corner = {
+            sp.nsimplify(2 * sp.pi * j / classes): sp.Symbol(f"x{j}", real=True) for j in range(1, classes)
+        }
+        numbers = SimpleNamespace(
+            pi=sp.pi, exp=sp.exp, log=sp.log, cos=lambda x, at=corner: at.get(x, sp.cos(x))
+        )
+        cosines = [sp.Integer(1), *corner.values()]
+        weights = [sp.exp(c * (x - 1)) for x in cosines]
+        value = sum(w * x for w, x in zip(weights, cosines, strict=True)) / sum(weights)
+        slope = polygon.slope(c, classes, kappa, numbers)
+        at_corners = (value - 1 + eps) / (classes * sp.sqrt(n)) + decay / sp.sqrt(n)
+        if sp.simplify(at_corners * classes * sp.sqrt(n) - slope) != 0:
+            return False
+        if sp.simplify(sp.diff(polygon.objective(c, classes, kappa, numbers), c) - slope) != 0:
+            return False
+        total = sum(sp.cos(2 * sp.pi * j / classes) for j in range(classes))
+        at_zero = polygon.slope(sp.Integer(0), classes, kappa, sp) - (classes * kappa - 1) - total / classes
+        if sp.simplify(at_zero) != 0 or sp.simplify(total) != 0:
+            return False
+    return True
+
+
 # ------------------------------------------------------------------------------------------ fixed classifier
 
 
@@ -466,6 +511,23 @@ PROOFS: tuple[Proof, ...] = (
         contrasts_are_singular,
         room.merged_sigma,
         {"sigma off by 1e-6": sigma_off, "smoothing forgotten": sigma_without_smoothing},
+    ),
+    Proof(
+        "ufm.narrow_cross_entropy",
+        "the polygon is critical, and above zero iff K kappa < 1",
+        "proved for K = 4..6",
+        polygon_is_critical,
+        Polygon(),
+        {
+            "kappa off by 1e-6": Polygon(
+                lambda c, k, kappa, xp: room.polygon_objective(c, k, kappa * WRONG, xp),
+                lambda c, k, kappa, xp: room.polygon_slope(c, k, kappa * WRONG, xp),
+            ),
+            "smoothing forgotten": Polygon(
+                lambda c, k, kappa, xp: room.polygon_objective(c, k, kappa - eps / k, xp),
+                lambda c, k, kappa, xp: room.polygon_slope(c, k, kappa - eps / k, xp),
+            ),
+        },
     ),
     Proof(
         "zhu2021.fixed_etf",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ufm.solutions.collapsed import dnc, linear_optimum, zero
-from ufm.solutions.etf import fixed_simplex, merged, simplex
+from ufm.solutions.etf import fixed_simplex, merged, polygon, simplex
 from ufm.solutions.graph import srg
 from ufm.solutions.known import known
 from ufm.solutions.pairs import low_rank
@@ -11,6 +11,6 @@ from ufm.solutions.regression import aligned_modes, regression_optimum
 from ufm.solutions.solution import Solution
 
 __all__ = [
-    "Solution", "aligned_modes", "dnc", "fixed_simplex", "known", "linear_optimum", "low_rank", "merged",
+    "Solution", "aligned_modes", "dnc", "fixed_simplex", "known", "linear_optimum", "low_rank", "merged", "polygon",
     "regression_optimum", "simplex", "srg", "zero",
 ]  # fmt: skip

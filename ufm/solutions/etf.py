@@ -100,6 +100,46 @@ def merged(problem: Problem, decay: Decay | None, groups: Sequence[Sequence[int]
     return _state(name, problem, terms, found, best)
 
 
+def polygon(problem: Problem, decay: Decay | None) -> Solution:
+    """Regular polygon in two dimensions, a critical state; at width 2 the best that is found for 4 and 5 classes.
+
+    Parameters
+    ----------
+    problem : UFM
+        As for `simplex`, at least four classes and width at least 2.
+    decay : Coupled
+        A rate > 0 for W and H.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    InvalidProblemError, IncompatibleError
+        For three classes or fewer, a decay so strong that the polygon shrinks to zero, and another problem.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> found = polygon(ufm.UFM(classes=5, width=2, per_class=3), ufm.Coupled(W=4e-3, H=2e-3))
+    >>> round(found.loss, 7), found.rank
+    (0.1778283, 2)
+    """
+    terms, K = _terms("polygon", problem, decay), problem.classes
+    if K < 4:
+        raise invalid("polygon.problem.classes", K, "at least 4: fewer corners are a simplex")
+    if min(problem.widths) < 2:
+        raise invalid("polygon.problem.width", min(problem.widths), "at least 2")
+    if _at_origin(terms, K):
+        raise invalid("polygon.decay", decay, "a weaker decay: at this one the polygon has shrunk to zero")
+    scale, loss = theory.polygon_optimum(K, terms.kappa(K))
+    angles = 2 * np.pi * np.arange(K) / K
+    corners = np.sqrt(scale) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    best = theory.Merged(corners, corners, np.zeros(K), loss)
+    return _state("polygon", problem, terms, [[k] for k in range(K)], best)
+
+
 def fixed_simplex(problem: Problem, decay: Decay | None) -> Solution:
     """Optimum of the features under a classifier that is frozen at a simplex ETF of any scale.
 

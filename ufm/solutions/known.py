@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ufm.decay import per_block
 from ufm.errors import IncompatibleError, InvalidProblemError
 from ufm.solutions.collapsed import dnc, linear_optimum, zero
-from ufm.solutions.etf import fixed_simplex, merged, simplex
+from ufm.solutions.etf import fixed_simplex, merged, polygon, simplex
 from ufm.solutions.graph import srg
 from ufm.solutions.pairs import low_rank
 from ufm.solutions.solution import Solution
@@ -25,7 +25,8 @@ Builder = Callable[["Problem", "Decay"], Solution]
 
 # of two names for one state the first is kept
 BUILDERS: tuple[Builder, ...] = (
-    simplex, fixed_simplex, dnc, srg, partial(srg, variant="identity"), low_rank, linear_optimum, zero,
+    simplex, fixed_simplex, dnc, srg, partial(srg, variant="identity"), low_rank, polygon, linear_optimum,
+    zero,
 )  # fmt: skip
 
 

@@ -33,6 +33,10 @@ Objective, K classes of n samples, N = K n, targets (1 - eps) onehot + eps/K:
 6. *Fixed simplex classifier* with rows of norm s: h = t w/s, m = s t K/(K-1), and F is convex in H, with
 
        m (e^m + K - 1) = K s^2/(lam_H n (K-1))   (without smoothing).
+
+7. *Width below K - 1.* The only minimiser of the convex bound has rank K - 1, so the optimum is higher there. At d = 2
+   the regular polygon Z_kl = c cos(2 pi (k-l)/K) is critical at the minimum of
+   log sum_j exp(c (cos(2 pi j/K) - 1)) + K kappa c.
 """
 
 from __future__ import annotations
@@ -176,6 +180,31 @@ def fixed_classifier_objective(
     )
 
 
+def polygon_objective(scale: Any, classes: int, kappa: Any, xp: Any = np) -> Any:
+    """log sum_j exp(c (cos(2 pi j/K) - 1)) + K kappa c of the regular polygon; any number type, K a number.
+
+    Parameters
+    ----------
+    scale : float
+        c >= 0; both singular values of the class means of the logits are c K/2.
+    classes : int
+        K >= 4; 2 and 3 corners are the simplex.
+    kappa : float
+        See `smoothed`.
+    xp : module
+        ``numpy``, ``mpmath`` or ``sympy``.
+    """
+    angles = [2 * xp.pi * j / classes for j in range(1, classes)]
+    return log1p(sum(xp.exp(scale * (xp.cos(x) - 1)) for x in angles), xp) + classes * kappa * scale
+
+
+def polygon_slope(scale: Any, classes: int, kappa: Any, xp: Any = np) -> Any:
+    """Derivative of `polygon_objective` by c: K kappa - 1 + sum_j p_j cos(2 pi j/K), p_j ~ exp(c cos(2 pi j/K))."""
+    cosines = [xp.cos(2 * xp.pi * j / classes) for j in range(classes)]
+    weights = [xp.exp(scale * (x - 1)) for x in cosines]
+    return classes * kappa - 1 + sum(w * x for w, x in zip(weights, cosines, strict=True)) / sum(weights)
+
+
 # ------------------------------------------------------------------------------------- the evaluators
 
 
@@ -239,6 +268,25 @@ def fixed_classifier_optimum(
             high *= 2.0
         margin = brentq(fixed_classifier_residual, 0.0, high, terms, xtol=1e-300, rtol=8.9e-16, maxiter=500)
     return Optimum(margin, float(fixed_classifier_objective(margin, *terms)))
+
+
+def polygon_optimum(classes: int, kappa: float) -> Optimum:
+    """Scale c and objective of the regular polygon; `margin` is c, 0 where K kappa >= 1.
+
+    Examples
+    --------
+    >>> round(polygon_optimum(5, nuclear_decay(3, 4e-3, 2e-3)).loss, 7)
+    0.1778283
+    """
+    from scipy.optimize import brentq
+
+    if classes * kappa >= 1:
+        return Optimum(0.0, float(np.log(classes)))
+    high = 1.0
+    while polygon_slope(high, classes, kappa) < 0:
+        high *= 2.0
+    scale = brentq(polygon_slope, 0.0, high, (classes, kappa), xtol=1e-300, rtol=8.9e-16, maxiter=500)
+    return Optimum(scale, float(polygon_objective(scale, classes, kappa)))
 
 
 class Merged(NamedTuple):
@@ -680,6 +728,21 @@ CLAIMS = (
                 "equal groups: proved for symbolic K, a, n, rates, eps. Any partition: contrasts within groups are "
                 "singular vectors of G with (1 - eps)/(K sqrt n), proved for K = 3..6; no other is larger: measured"
             )
+        },
+    ),
+    Claim(
+        name="ufm.narrow_cross_entropy",
+        statement=(
+            "For d < K - 1 the minimum lies above that of zhu2021.global_optimum, whose convex bound only a state of "
+            "rank K - 1 attains. At d = 2 the regular polygon Z_kl = c cos(2 pi (k-l)/K) at the minimum of "
+            "log sum_j exp(c (cos(2 pi j/K) - 1)) + K kappa c is critical; it is the best found for K = 4, 5, not for K = 7."
+        ),
+        source=Source(HERE, "widths below K - 1", DERIVED),
+        room="cross_entropy_optimum",
+        figure="cross_entropy_optimum",
+        layers={
+            "symbolic": "proved for K = 4..6: the polygon is critical, with a positive scale iff K kappa < 1",
+            "simulation": "d = 2, one decay: L-BFGS finds nothing lower for K = 4, 5, and a lower state for K = 7",
         },
     ),
     Claim(
