@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray
 from matplotlib.axes import Axes
@@ -9,8 +11,9 @@ from matplotlib.figure import Figure
 
 import ufm
 from ufm import plotting
+from ufm.kernels.hessian import Objective
 from ufm.optimality import lower_bound, optimality
-from ufm.solutions import merged
+from ufm.solutions import Solution, merged
 from ufm.solutions.known import partitions
 from ufm.theory import balancedness
 from ufm.theory import cross_entropy_optimum as theory
@@ -69,8 +72,8 @@ def compute(quick: bool) -> xarray.Dataset:
             "second derivative along the escape direction, exact products of the Hessian (markers, every partition) "
             f"over -2 (1/(K sqrt n) - sqrt(lam_W lam_H)), off by at most {float(curved):.0e}. (g) One run of gradient "
             "descent: loss minus the closed form, and minus its bound from duality, which knows no closed form. (h) "
-            "The same run: largest entry of D = W^T W - H H^T and, beside it, its deviation from the law of one step, with "
-            "and without the remainder of second order."
+            "The same run: largest entry of D = W^T W - H H^T, and its deviation from the law of one step, with and "
+            "without the remainder of second order."
         ),
         "source": "simulation by this package; theorems after Zhu et al., arXiv 2105.02375 (recalled), closed forms "
         "derived here",
@@ -163,6 +166,7 @@ def _saddles(strengths: np.ndarray) -> dict[str, tuple]:
             groups = [list(range(starts[g], starts[g + 1])) for g in range(len(sizes))]
             saddle = merged(problem, decay, groups)
             escape = optimality(problem, decay, saddle).escape
+            assert escape is not None
             losses[i, j] = saddle.loss
             measured[i, j] = _second_derivative(problem, decay, saddle, escape)
     return {
@@ -177,11 +181,9 @@ def _saddles(strengths: np.ndarray) -> dict[str, tuple]:
 
 
 def _second_derivative(
-    problem: ufm.UFM, decay: ufm.Coupled, saddle: ufm.solutions.Solution, escape: object
+    problem: ufm.UFM, decay: ufm.Coupled, saddle: Solution, escape: Mapping[str, np.ndarray]
 ) -> float:
     """v^T Hess v by exact products of the Hessian."""
-    from ufm.kernels.hessian import Objective
-
     objective, theta = Objective(problem, decay, "figure"), problem.pack(saddle.blocks)
     objective(theta)
     v = problem.pack(escape)

@@ -32,6 +32,7 @@ from ufm.theory import cross_entropy_optimum as theory
 
 if TYPE_CHECKING:
     from ufm.decay import Decay
+    from ufm.solutions import Solution
 
 SWEEPS = 200  # most scalings of rows and columns; a state near a critical point takes a few
 RESOLVED = 1e-12  # relative: an operator norm that exceeds the threshold by less is equal to it
@@ -73,7 +74,7 @@ class Optimality:
         return max(self.loss - self.bound, 0.0)
 
 
-def optimality(problem: Problem, decay: Decay | None, state: Mapping[str, Any]) -> Optimality:
+def optimality(problem: Problem, decay: Decay | None, state: Mapping[str, Any] | Solution) -> Optimality:
     """Bound how far a state lies above the global minimum, and find the direction that leads on.
 
     Parameters
@@ -123,7 +124,7 @@ def optimality(problem: Problem, decay: Decay | None, state: Mapping[str, Any]) 
     return Optimality(loss, bound, float(sigma[0]), threshold, curvature, escape)
 
 
-def lower_bound(problem: Problem, decay: Decay | None, state: Mapping[str, Any]) -> float:
+def lower_bound(problem: Problem, decay: Decay | None, state: Mapping[str, Any] | Solution) -> float:
     """`Optimality.bound` alone; parameters and errors as for `optimality`.
 
     Examples
