@@ -165,7 +165,7 @@ def _saddles(strengths: np.ndarray) -> dict[str, tuple]:
             starts = np.cumsum([0, *sizes])
             groups = [list(range(starts[g], starts[g + 1])) for g in range(len(sizes))]
             saddle = merged(problem, decay, groups)
-            escape = optimality(problem, decay, saddle).escape
+            escape = optimality(problem, decay, saddle.blocks).escape
             assert escape is not None
             losses[i, j] = saddle.loss
             measured[i, j] = _second_derivative(problem, decay, saddle, escape)

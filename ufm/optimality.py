@@ -32,7 +32,6 @@ from ufm.theory import cross_entropy_optimum as theory
 
 if TYPE_CHECKING:
     from ufm.decay import Decay
-    from ufm.solutions import Solution
 
 SWEEPS = 200  # most scalings of rows and columns; a state near a critical point takes a few
 RESOLVED = 1e-12  # relative: an operator norm that exceeds the threshold by less is equal to it
@@ -74,7 +73,7 @@ class Optimality:
         return max(self.loss - self.bound, 0.0)
 
 
-def optimality(problem: Problem, decay: Decay | None, state: Mapping[str, Any] | Solution) -> Optimality:
+def optimality(problem: Problem, decay: Decay | None, state: Mapping[str, Any]) -> Optimality:
     """Bound how far a state lies above the global minimum, and find the direction that leads on.
 
     Parameters
@@ -124,7 +123,7 @@ def optimality(problem: Problem, decay: Decay | None, state: Mapping[str, Any] |
     return Optimality(loss, bound, float(sigma[0]), threshold, curvature, escape)
 
 
-def lower_bound(problem: Problem, decay: Decay | None, state: Mapping[str, Any] | Solution) -> float:
+def lower_bound(problem: Problem, decay: Decay | None, state: Mapping[str, Any]) -> float:
     """`Optimality.bound` alone; parameters and errors as for `optimality`.
 
     Examples

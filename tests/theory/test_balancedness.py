@@ -8,6 +8,7 @@ import pytest
 import ufm
 from ufm.compare import judge
 from ufm.losses import CrossEntropy
+from ufm.run import Run
 from ufm.theory import balancedness as room
 
 LAW = {claim.name: claim for claim in room.CLAIMS}["ufm.balancedness"]
@@ -113,4 +114,10 @@ def test_hypotheses(problem, optimizer, decay, words):
 
 
 def test_mini_batches_are_not_judged():
-    assert "mini-batches of 2" in LAW.applies(run_of("cross-entropy", steps=3, batch=2).judged())
+    assert "mini-batches of 2" in LAW.applies(Run(ufm.UFM(4, 6, 3), ufm.GD(0.1), steps=3, batch=2))
+
+
+def test_a_run_that_diverges_is_judged_as_far_as_float64_goes():
+    run = ufm.simulate(ufm.UFM(4, 6, 3), ufm.GD(1e3), ufm.Coupled(1.0), steps=300, throw=False)
+    assert run.status.name == "diverged"
+    assert judge(LAW, run.judged()).verdict != "fails"

@@ -113,6 +113,7 @@ def _one_step_apart(run: Run) -> np.ndarray:
     return found
 
 
+@np.errstate(over="ignore", invalid="ignore")  # squares of a run that diverges
 def _law(run: Run, *, with_remainder: bool = True) -> Prediction:
     """Largest entry of D' minus its value by the law, over all pairs of blocks, at records one step apart."""
     traj, pairs = run.trajectory, _pairs(run)
@@ -120,19 +121,20 @@ def _law(run: Run, *, with_remainder: bool = True) -> Prediction:
     chosen = _one_step_apart(run)
     deviations, bounds = np.zeros(len(chosen)), np.zeros(len(chosen))
     for i, record in enumerate(chosen):
-        step = int(traj.steps[record - 1])
         before, after = traj.state(int(record) - 1), traj.state(int(record))
         gradients, errors = _gradients(run, before)
-        lr = float(run.rates[step])
+        lr = float(run.rates[int(traj.steps[record - 1])])
         for U, V in pairs:
             decay = run.coupled[U] + run.decoupled[U]
-            D = imbalance(*(np.asarray(before[block], np.float64) for block in (U, V)))
-            D_next = imbalance(*(np.asarray(after[block], np.float64) for block in (U, V)))
-            zero = {block: 0 * gradients[block] for block in (U, V)}
-            used = gradients if with_remainder else zero
-            expected = next_imbalance(D, used[U], used[V], lr, decay)
-            deviations[i] = max(deviations[i], float(np.abs(D_next - expected).max()))
-            bounds[i] = max(bounds[i], _rounding(run, before, after, gradients, errors, (U, V), lr))
+            D, D_next = (
+                imbalance(np.asarray(state[U], np.float64), np.asarray(state[V], np.float64))
+                for state in (before, after)
+            )
+            share = 1.0 if with_remainder else 0.0
+            expected = next_imbalance(D, share * gradients[U], share * gradients[V], lr, decay)
+            deviations[i] = np.maximum(deviations[i], np.abs(D_next - expected).max())
+            bounds[i] = np.maximum(bounds[i], _rounding(run, before, after, gradients, errors, (U, V), lr))
+    bounds = np.where(np.isfinite(bounds) & np.isfinite(deviations), bounds, np.inf)  # beyond float64
     quantity = "U^T U - V V^T of adjacent layers one step on, minus its law,"
     return Prediction(quantity, np.zeros(len(chosen)), deviations, bounds)
 
@@ -171,6 +173,7 @@ def _gradients(run: Run, state: Blocks) -> tuple[dict[str, np.ndarray], dict[str
         P *= Y.sum(axis=0) / P.sum(axis=0)
         R = weight * (P - Y)
         relative = 2 * in_logits.max(axis=0) + (K + 8) * eps * np.maximum(np.abs(Z).max(axis=0), 1.0)
+        relative = np.minimum(relative, 1.0)  # probabilities lie between 0 and 1 whatever the logits
         in_R = weight * (P * relative + 2 * eps * (P + Y))
     gradients, errors = {}, {}
     back, back_size = R, np.abs(R)
