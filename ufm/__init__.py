@@ -18,6 +18,7 @@ from ufm.errors import (
 from ufm.initial import Gaussian, Given, LinearDefault, SimplexETF, Spectral, Start, Zeros, simplex_etf, walsh
 from ufm.kernels import blas as _blas
 from ufm.losses import MSE, CrossEntropy, UserLoss
+from ufm.normalisation import BatchNorm
 from ufm.optimizers import GD, Adam, Blockwise, Elementwise, Momentum, NormalisedGD, SignGD, Signum
 from ufm.problems import DUFM, UFM, RegressionUFM
 from ufm.record import At, Every, LogSpaced
@@ -53,7 +54,7 @@ from ufm.environment import environment  # noqa: E402
 from ufm.minimise import minimise  # noqa: E402
 
 __all__ = [
-    "DUFM", "GD", "MSE", "UFM", "Adam", "At", "Blockwise", "Certificate", "Cosine", "Coupled",
+    "DUFM", "GD", "MSE", "UFM", "Adam", "At", "BatchNorm", "Blockwise", "Certificate", "Cosine", "Coupled",
     "CrossEntropy", "Decoupled", "DivergedError", "Elementwise", "Every", "Gaussian", "Given",
     "IncompatibleError", "InterruptedRunError", "InvalidProblemError", "LinearDefault", "LogSpaced",
     "LostWorkerError", "Mixed", "Momentum", "NormalisedGD", "Rates", "RegressionUFM", "SignGD", "Signum", "SimplexETF",

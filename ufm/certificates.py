@@ -171,11 +171,9 @@ def certify(
     """
     if not isinstance(problem, Problem):
         raise invalid("certify.problem", problem, "a problem such as DUFM(classes=3, width=4, depth=3)")
-    if isinstance(problem.loss, UserLoss):
-        raise IncompatibleError(
-            f"certify.problem has the loss {problem.loss!r}; allowed: cross-entropy or MSE, whose second derivative is "
-            "known."
-        )
+    reason = unknown_curvature(problem)
+    if reason is not None:
+        raise IncompatibleError(f"certify.problem has {reason}.")
     tolerance = real("certify.tolerance", tolerance, 0.0)
     share = None if kink is None else real("certify.kink", kink, 0.0, 1.0)
     rng = block_rng(whole("certify.seed", seed, 0), 2, 0)
@@ -209,6 +207,15 @@ def certify(
         kinks=kinks,
         sharp_kinks=len(piece.rows),
     )
+
+
+def unknown_curvature(problem: Problem) -> str | None:
+    """Why no second derivative of a problem's objective is known, as the end of a sentence, or None."""
+    if isinstance(problem.loss, UserLoss):
+        return f"the loss {problem.loss!r}; allowed: cross-entropy or MSE, whose second derivative is known"
+    if problem.normalisation is not None and problem.activation == "relu" and problem.depth > 1:
+        return f"{problem.normalisation!r} in a ReLU chain; allowed: normalisation in linear chains, without kinks"
+    return None
 
 
 # ------------------------------------------------------------------------------------------ kinks

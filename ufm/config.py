@@ -46,6 +46,7 @@ from ufm.decay import Coupled, Decoupled, Mixed
 from ufm.errors import IncompatibleError, InvalidProblemError, StorageError, UfmError, invalid
 from ufm.initial import Gaussian, Given, LinearDefault, SimplexETF, Spectral, Start, Zeros
 from ufm.losses import MSE, CrossEntropy
+from ufm.normalisation import BatchNorm
 from ufm.optimizers import GD, Adam, Momentum, NormalisedGD, SignGD, Signum
 from ufm.problems import DUFM, UFM, RegressionUFM
 from ufm.record import At, Every, LogSpaced
@@ -62,6 +63,7 @@ _SLOTS: dict[str, tuple[type, ...]] = {
     "init": (*_INITIALISERS, Start),
     "record": (Every, LogSpaced, At),
     "loss": (CrossEntropy, MSE),
+    "normalisation": (BatchNorm,),
     "lr": (StepDecay, Cosine, Rates),
     "coupled": (Coupled,),
     "decoupled": (Decoupled,),
@@ -72,7 +74,7 @@ _SLOTS: dict[str, tuple[type, ...]] = {
 _TYPES: dict[str, type] = {kind.__name__: kind for kinds in _SLOTS.values() for kind in kinds}
 _PARTS = ("problem", "optimizer", "decay", "init", "record")
 # Fields that are numbers in the simple case, so that a value other than a table is left to the class.
-_NUMBER_OR_TABLE = ("lr", "coupled", "decoupled", "loss")
+_NUMBER_OR_TABLE = ("lr", "coupled", "decoupled", "loss", "normalisation")
 _ARRAYS = ("values", "targets")
 
 

@@ -32,7 +32,8 @@ MOST_STEPS = 2**14  # between two looks at Ctrl-C; their rates, one for each ste
 def runs_in_lanes(run: Run) -> bool:
     """Which of the two families of kernels a run of an ensemble is for; it depends on that run alone.
 
-    Lanes take full batches, losses of ours, and rules that act on each coordinate by itself. Of methods that do not
+    Lanes take full batches, losses of ours, chains without normalisation, and rules that act on each coordinate by
+    itself. Of methods that do not
     depend on the gradient's scale, chains with ReLU stay outside: what is in doubt at its kink, and what is 0 behind
     dead units, is looked at one run at a time.
     """
@@ -43,6 +44,7 @@ def runs_in_lanes(run: Run) -> bool:
         in_lanes(optimizer)
         and not (optimizer.scale_free and problem.activation == "relu" and problem.depth > 1)
         and not isinstance(problem.loss, UserLoss)
+        and problem.normalisation is None
         and run.batch in (None, problem.samples)
         and sum(int(np.prod(shape)) for shape in problem.shapes.values()) <= LARGEST_IN_LANES
     )
@@ -173,6 +175,7 @@ def _shared(run: Run) -> dict[str, Any]:
         "problem.per_class": problem.class_sizes,
         "problem.loss": problem.loss,
         "problem.activation": problem.activation,
+        "problem.normalisation": problem.normalisation,
         "optimizer": type(optimizer).__name__ if isinstance(optimizer.rule, str) else optimizer.rule,
         "steps": run.steps,
         "record": run.record,

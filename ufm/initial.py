@@ -142,7 +142,7 @@ class SimplexETF:
     def draw(self, place: Place, rng: np.random.Generator) -> np.ndarray:
         """Return the frame; every sample of a class sits at its vector."""
         K = place.classes
-        if place.name == "b" or (place.name != "H" and place.shape[0] != K):
+        if len(place.shape) == 1 or (place.name != "H" and place.shape[0] != K):
             raise IncompatibleError(f"init.{place.name} is {self!r}; allowed: H and the last layer.")
         width = place.shape[0] if place.name == "H" else place.shape[1]
         if width < K - 1:
@@ -237,8 +237,8 @@ class Spectral:
     def draw(self, place: Place, rng: np.random.Generator) -> np.ndarray:
         """Return the block; the columns of H stand once for each sample of a class, over sqrt(n)."""
         K = place.classes
-        if place.name == "b":
-            raise IncompatibleError(f"init.b is {self!r}; allowed: weights and H.")
+        if len(place.shape) == 1:
+            raise IncompatibleError(f"init.{place.name} is {self!r}; allowed: weights and H.")
         width = min(place.shape) if place.name != "H" else place.shape[0]
         if width < K:
             raise invalid("width", width, f"at least the number of classes, {K}, for a spectral start")
@@ -331,7 +331,8 @@ class Start:
     default : initialiser, optional
         For the blocks that are not named.
     **blocks : initialiser
-        By block name (``W`` is the last layer). A bias that nothing names starts at 0.
+        By block name (``W`` is the last layer). A bias that nothing names starts at 0, the scale
+        of a normalised layer at 1.
 
     Examples
     --------
@@ -431,6 +432,8 @@ def draw(problem: Problem, init: Any, seed: int) -> dict[str, np.ndarray]:
             chosen[name] = init.default
         elif name == "b":
             chosen[name] = Zeros()
+        elif name in problem.scales.values():
+            chosen[name] = Given(np.ones(problem.shapes[name]))
         else:
             raise IncompatibleError(
                 f"init.{name} is missing; allowed: an initialiser for every trained block."

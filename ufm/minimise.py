@@ -12,7 +12,6 @@ from ufm.checks import flag, real, whole
 from ufm.decay import Decay
 from ufm.errors import InvalidProblemError, invalid
 from ufm.initial import Gaussian, Given, Start, draw, is_initialiser
-from ufm.losses import UserLoss
 from ufm.problems import Blocks, Problem
 from ufm.stepping import progress_bar
 
@@ -48,7 +47,8 @@ class Minimum:
     seed : int
         Start i was drawn with seed + i.
     certificate : Certificate or None
-        Of the best state; None for a user's loss, or if not asked for.
+        Of the best state; None if not asked for, or if no second derivative is known (a user's loss, normalisation in a
+        ReLU chain).
     """
 
     problem: Problem
@@ -161,10 +161,11 @@ def minimise(
         raise InvalidProblemError(f"minimise: none of the {len(drawn)} starts reached a finite loss.")
     state = problem.unpack(thetas[best])
     certified: Certificate | None = None
-    if certificate and not isinstance(problem.loss, UserLoss):
-        from ufm.certificates import certify
+    if certificate:
+        from ufm.certificates import certify, unknown_curvature
 
-        certified = certify(problem, decay, state)
+        if unknown_curvature(problem) is None:
+            certified = certify(problem, decay, state)
     return Minimum(
         problem=problem,
         decay=decay,

@@ -3,7 +3,8 @@
     H_1 = H (d x N),   H_{l+1} = W_l s(H_l),   Z = W_L s(H_L) + b 1^T,   fit = (1/N) sum_i ell(z_i, y_i)
 
 with s the identity or ReLU, never on H_1 and never on Z. Samples are sorted by class. Blocks are named
-``H``, ``W1`` ... ``WL`` and ``b``; ``W`` is the last layer at any depth.
+``H``, ``W1`` ... ``WL`` and ``b``; ``W`` is the last layer at any depth. Any H_l may be replaced by its batch
+normalisation, scaled by the blocks ``gamma``, ``gamma2`` ...; see `ufm.normalisation`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ufm.checks import choice, finite_array, flag, one_or_several, whole
 from ufm.errors import IncompatibleError, InvalidProblemError, invalid
 from ufm.initial import Given, draw_block, is_initialiser
 from ufm.losses import MSE, CrossEntropy, Regression, UserLoss, as_loss
+from ufm.normalisation import BatchNorm, constant_row, refuse_signs, scale_name
 
 if TYPE_CHECKING:
     from ufm.decay import Decay
@@ -96,6 +98,7 @@ class Problem:
     activation: str
     depth: int
     widths: tuple[int, ...]
+    normalisation: BatchNorm | None = None
 
     def _check(self, depth: int) -> None:
         """Validate and normalise the fields that all chains share."""
@@ -104,6 +107,7 @@ class Problem:
         put(self, "classes", whole(f"{name}.classes", self.classes, 2))
         put(self, "per_class", one_or_several(f"{name}.per_class", self.per_class, self.classes, "size"))
         self._check_memory()
+        self._check_normalisation(depth)
         put(self, "loss", as_loss(f"{name}.loss", self.loss))
         targets = getattr(self.loss, "targets", None)
         allowed = ((self.classes, self.classes), (self.classes, self.samples))
@@ -130,6 +134,16 @@ class Problem:
         _ = self.frozen_values
         if not self.trained:
             raise IncompatibleError(f"{name}: every block is frozen; allowed: at least one trained block.")
+
+    def _check_normalisation(self, depth: int) -> None:
+        """Refuse what is no `BatchNorm`, and layers that there are not."""
+        where, found = f"{type(self).__name__}.normalisation", self.normalisation
+        if found is None:
+            return
+        if not isinstance(found, BatchNorm):
+            raise invalid(where, found, "None or BatchNorm()")
+        if max(found.layers) > depth:
+            raise invalid(f"{where}.layers", found.layers, f"layers from 1 to the depth, {depth}")
 
     def _check_memory(self) -> None:
         """Refuse sizes that no machine holds before anything of these sizes is built."""
@@ -181,7 +195,14 @@ class Problem:
             found[f"W{layer}"] = (sizes[layer], sizes[layer - 1])
         if self.bias:
             found["b"] = (self.classes,)
+        found |= {name: (sizes[layer - 1],) for layer, name in self.scales.items()}
         return found
+
+    @cached_property
+    def scales(self) -> Mapping[int, str]:
+        """Name of the scale of every H_l that is normalised, by l."""
+        layers = () if self.normalisation is None else self.normalisation.layers
+        return {layer: scale_name(layer) for layer in layers}
 
     @cached_property
     def blocks(self) -> tuple[str, ...]:
@@ -312,10 +333,17 @@ class Problem:
         -------
         float
         """
+        fit, _ = self._evaluated("value", self.pack(state))
+        return fit + self.penalty(state, decay)
+
+    def _evaluated(self, where: str, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """Fit and its gradient, or one sentence where a row has no normalised form."""
         from ufm.kernels.evaluate import evaluate
 
-        fit, _ = evaluate(self, self.pack(state))
-        return fit + self.penalty(state, decay)
+        fit, gradient = evaluate(self, theta)
+        if np.isnan(fit) and (cause := constant_row(self)):
+            raise InvalidProblemError(f"{type(self).__name__}.{where}: the logits are not finite{cause}.")
+        return fit, gradient
 
     def penalty(self, state: Mapping[str, Any], decay: Decay | None = None) -> float:
         """Sum of lam/2 ||B||_F^2 over the blocks with coupled decay."""
@@ -341,11 +369,10 @@ class Problem:
             Arrays of the shapes of the trained blocks.
         """
         from ufm.decay import per_block
-        from ufm.kernels.evaluate import evaluate
 
         theta = self.pack(state)
         coupled, _ = per_block(decay, self)
-        _, gradient = evaluate(self, theta)
+        _, gradient = self._evaluated("gradient", theta)
         found, blocks = self.unpack(gradient), self.unpack(theta)
         return Blocks({name: found[name] + coupled[name] * blocks[name] for name in self.trained}, self.last)
 
@@ -400,6 +427,7 @@ class Problem:
         from ufm.kernels.signs import signs
 
         choice("signs.dtype", dtype, ("float64", "float32"))
+        refuse_signs("signs", self)
         chosen = range(self.samples) if samples is None else samples
         allowed = f"different whole numbers from 0 to {self.samples - 1}"
         try:
@@ -429,6 +457,7 @@ class Problem:
         coupled, decoupled = per_block(decay, self)
         chain = "H"
         for layer in range(1, self.depth + 1):
+            chain = f"diag({self.scales[layer]}) BN({chain})" if layer in self.scales else chain
             inner = f"relu({chain})" if layer > 1 and self.activation == "relu" else chain
             chain = f"W{layer} {inner}"
         chain += " + b 1^T" if self.bias else ""
@@ -447,7 +476,9 @@ class Problem:
         else:
             fit = f"{getattr(self.loss.residual, '__name__', 'residual')}(Z)"
         terms = [
-            f"({lam:g}/2) ||{name}||{'_2' if name == 'b' else '_F'}^2" for name, lam in coupled.items() if lam
+            f"({lam:g}/2) ||{name}||{'_2' if len(self.shapes[name]) == 1 else '_F'}^2"
+            for name, lam in coupled.items()
+            if lam
         ]
         text = f"F = {' + '.join([fit, *terms])},  Z = {chain}"
         shrink = [f"{name} <- (1 - {lam:g} lr) {name}" for name, lam in decoupled.items() if lam]
@@ -499,6 +530,8 @@ class UFM(Problem):
         Freeze H, or W, at this value.
     frozen : mapping of str to initialiser, optional
         Freeze any blocks by name.
+    normalisation : BatchNorm, optional
+        Normalise H before W, with a trained scale, the block ``gamma``.
 
     Raises
     ------
@@ -520,6 +553,7 @@ class UFM(Problem):
     features: Any = None
     classifier: Any = None
     frozen: Any = None
+    normalisation: BatchNorm | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "width", whole("UFM.width", self.width))
@@ -559,6 +593,8 @@ class DUFM(Problem):
         s in H_{l+1} = W_l s(H_l) for l >= 2; never on H_1 or on the logits.
     loss, bias, features, classifier, frozen
         As for `UFM`.
+    normalisation : BatchNorm, optional
+        Normalise H_1, or the pre-activations of several layers.
 
     Examples
     --------
@@ -576,6 +612,7 @@ class DUFM(Problem):
     features: Any = None
     classifier: Any = None
     frozen: Any = None
+    normalisation: BatchNorm | None = None
 
     def __post_init__(self) -> None:
         depth = whole("DUFM.depth", self.depth, most=_LARGEST_DEPTH)

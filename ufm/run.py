@@ -13,6 +13,7 @@ from ufm.checks import choice, whole
 from ufm.decay import Decay, per_block
 from ufm.errors import invalid
 from ufm.initial import Gaussian, Given, Start, is_initialiser
+from ufm.normalisation import refuse_signs
 from ufm.problems import Problem
 from ufm.record import Every
 from ufm.schedules import rates
@@ -74,6 +75,8 @@ class Run:
         wanted = ("lr", "rule", "hyper", "scale_free", "elementwise")
         if isinstance(optimizer, type) or not all(hasattr(optimizer, name) for name in wanted):
             raise invalid("simulate.optimizer", optimizer, "an optimizer such as GD(0.1)")
+        if self.optimizer.scale_free:
+            refuse_signs(f"simulate.optimizer, {optimizer!r}", self.problem)
         if self.init is None:
             put(self, "init", Gaussian(0.1))
         if isinstance(self.init, Mapping) and all(isinstance(name, str) for name in self.init):

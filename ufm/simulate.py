@@ -14,6 +14,7 @@ from ufm.decay import Decay
 from ufm.epochs import batch_order
 from ufm.errors import DivergedError, IncompatibleError, InterruptedRunError, invalid
 from ufm.initial import Gaussian, draw
+from ufm.normalisation import constant_row
 from ufm.problems import Problem
 from ufm.record import Every, planned_steps
 from ufm.run import Run
@@ -171,6 +172,10 @@ def advance(
         signs = run.optimizer.scale_free and run.optimizer.elementwise
         alarm = contract.compiled(doubt.alarm if signs else doubt.nothing, "watch", dtype)
         plain = batches.run if run.batch is not None and run.batch < problem.samples else loop.run
+        if problem.normalisation is not None:
+            from ufm.kernels import normalisation
+
+            plain = normalisation.run_batches if plain is batches.run else normalisation.run
         kernel = contract.compiled(plain if unit.size == 0 else extended.run, "run", dtype)
     rates = run.rates  # first: more steps than anybody can take are refused before their records are planned
     planned = planned_steps(run.record, total)
@@ -309,5 +314,5 @@ def why_diverged(run: Run, at: int) -> str:
     largest = max([0.0, *run.coupled.values(), *run.decoupled.values()])
     return (
         f"logits or loss are not finite; the last learning rate was {lr:g} and the largest lr * decay "
-        f"{lr * largest:g}; try smaller ones"
+        f"{lr * largest:g}; try smaller ones{constant_row(run.problem)}"
     )

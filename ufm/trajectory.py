@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ufm.checks import whole
+from ufm.normalisation import behind
 from ufm.problems import Blocks, Problem
 from ufm.run import Run
 
@@ -163,7 +164,7 @@ class Trajectory:
             raise IndexError(f"Trajectory.state.i is {i!r}; allowed: 0 ... {len(self) - 1}.") from None
 
     def features(self, layer: int | None = None, records: slice = slice(None)) -> np.ndarray:
-        """Input of a layer, after the activation, at all or some records.
+        """Input of a layer, after normalisation and activation, at all or some records.
 
         Parameters
         ----------
@@ -178,9 +179,10 @@ class Trajectory:
         """
         depth = self.problem.depth
         layer = depth if layer is None else whole("Trajectory.features.layer", layer, 1, depth)
-        X = self["H"][records]
+        blocks = {name: block[records] for name, block in self.blocks.items()}
+        X = behind(self.problem, blocks, 1, blocks["H"])
         for below in range(1, layer):
-            X = self[f"W{below}"][records] @ X
+            X = behind(self.problem, blocks, below + 1, blocks[f"W{below}"] @ X)
             if self.problem.activation == "relu":
                 X = np.maximum(X, 0.0)
         return X
@@ -233,11 +235,14 @@ class Trajectory:
         if outputs == "class":
             variables["nc0"] = ("step", nc0(self))
             coordinates["label"] = ("sample", self.problem.labels)
+        layers = {name: layer for layer, name in self.problem.scales.items()}
         for name, values in self.blocks.items():
             if name == "H":
                 axes = ["feature1", "sample"]
             elif name == "b":
                 axes = [outputs]
+            elif name in layers:
+                axes = [f"feature{layers[name]}"]
             else:
                 layer = int(name[1:])
                 axes = [outputs if layer == self.problem.depth else f"feature{layer + 1}", f"feature{layer}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,5 +17,14 @@ def evaluate(problem: Any, theta: np.ndarray) -> tuple[float, np.ndarray]:
     head, value = losses.pair(problem.loss, "float64")
     grad = np.zeros(problem.size)
     chain, buffers = chain_of(problem, "float64"), buffers_of(problem, "float64")
-    fit = compiled(loop.evaluate, "evaluate", "float64")(head, value, chain, buffers, theta, grad)
+    fit = compiled(evaluation(problem), "evaluate", "float64")(head, value, chain, buffers, theta, grad)
     return float(fit), grad
+
+
+def evaluation(problem: Any) -> Callable[..., Any]:
+    """The kernel that evaluates this problem, for `compiled`."""
+    if problem.normalisation is None:
+        return loop.evaluate
+    from ufm.kernels import normalisation
+
+    return normalisation.evaluate

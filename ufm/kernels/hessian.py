@@ -3,23 +3,29 @@
 Every unit of every ReLU has a slope: 1, 0, or ONE_SIDED at a kink, where the slope is 1 along directions that raise
 the unit and 0 along the others. With slopes 0 and 1 the product is linear in the direction and exact but for
 round-off; with one-sided ones it is half the gradient of a piecewise quadratic form.
+
+Linear chains with normalised layers have a product of their own, in numpy.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import softmax
 
 from ufm.decay import per_block
 from ufm.errors import IncompatibleError
-from ufm.kernels import loop, losses
+from ufm.kernels import losses, reference
 from ufm.kernels.chain import logits_offset
 from ufm.kernels.contract import compiled, inline
+from ufm.kernels.evaluate import evaluation
 from ufm.kernels.layout import buffers_of, chain_of, per_coordinate
 from ufm.kernels.loop import scale_of
 from ufm.kernels.losses import SQUARED, _softmax_unscaled
 from ufm.kernels.small_product import product
+from ufm.losses import MSE
 
 ONE_SIDED = 2.0
 
@@ -144,6 +150,79 @@ def hessian(chain, buffers, tangents, slopes, theta, v, out, room):
         _add(out, H, room, inner * N)
 
 
+class _Layer(NamedTuple):
+    """One layer of a normalised chain and its tangent; `rows` and `inverse` are None where nothing is normalised."""
+
+    X: np.ndarray  # input of W_l
+    T: np.ndarray  # its tangent
+    rows: np.ndarray | None  # BN(H_l)
+    inverse: np.ndarray | None  # of the standard deviations, shape (rows, 1)
+    along: np.ndarray | None  # tangent of BN(H_l)
+    faster: np.ndarray | None  # tangent of the inverse deviations, shape (rows, 1)
+
+
+def _mean(A: np.ndarray) -> np.ndarray:
+    return A.mean(axis=1, keepdims=True)
+
+
+def _layers(problem: Any, state: Mapping[str, np.ndarray], v: Mapping[str, np.ndarray]) -> list[_Layer]:
+    """Inputs of all layers of a linear chain and their tangents along v."""
+    X, T, found = state["H"], v["H"], list[_Layer]()
+    for layer in range(1, problem.depth + 1):
+        if layer > 1:
+            below = f"W{layer - 1}"
+            X, T = state[below] @ found[-1].X, v[below] @ found[-1].X + state[below] @ found[-1].T
+        if layer not in problem.scales:
+            found.append(_Layer(X, T, None, None, None, None))
+            continue
+        gamma, along_gamma = (blocks[problem.scales[layer]][:, None] for blocks in (state, v))
+        centred = X - _mean(X)
+        inverse = 1 / np.sqrt(_mean(centred**2) + problem.normalisation.eps)
+        rows = inverse * centred
+        along = inverse * (T - _mean(T) - rows * _mean(rows * T))
+        faster = -(inverse**2) * _mean(rows * T)
+        found.append(_Layer(gamma * rows, along_gamma * rows + gamma * along, rows, inverse, along, faster))
+    return found
+
+
+def _normalised_product(
+    problem: Any, state: Mapping[str, np.ndarray], v: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Hessian of the fit of a linear chain with normalised layers times v, by block."""
+    layers, last = _layers(problem, state, v), problem.last
+    Z, T = state[last] @ layers[-1].X, v[last] @ layers[-1].X + state[last] @ layers[-1].T
+    if problem.bias:
+        Z, T = Z + state["b"][:, None], T + v["b"][:, None]
+    D, E = _residual_and_tangent(problem, Z, T)
+    found = {"b": E.sum(axis=1)}
+    for layer in range(problem.depth, 0, -1):
+        X, along_X, rows, inverse, along, faster = layers[layer - 1]
+        W, along_W = state[f"W{layer}"], v[f"W{layer}"]
+        found[f"W{layer}"] = E @ X.T + D @ along_X.T
+        D, E = W.T @ D, along_W.T @ D + W.T @ E
+        if rows is None:
+            continue
+        name = problem.scales[layer]
+        found[name] = (E * rows + D * along).sum(axis=1)
+        gamma, along_gamma = state[name][:, None], v[name][:, None]
+        D, E = gamma * D, along_gamma * D + gamma * E
+        inner = D - _mean(D) - rows * _mean(rows * D)
+        E = E - _mean(E) - rows * _mean(rows * E) - along * _mean(rows * D) - rows * _mean(along * D)
+        D, E = inverse * inner, faster * inner + inverse * E
+    found["H"] = E
+    return found
+
+
+def _residual_and_tangent(problem: Any, Z: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Derivative of the fit by the logits, and its tangent along that of the logits."""
+    scale = 1.0 if problem.loss.reduction == "sum" else 1.0 / problem.samples
+    Y = reference.targets(problem)
+    if isinstance(problem.loss, MSE):
+        return scale * (Z - Y), scale * T
+    p, mass = softmax(Z, axis=0), Y.sum(axis=0)
+    return scale * (mass * p - Y), scale * mass * p * (T - (p * T).sum(axis=0))
+
+
 class Objective:
     """Fit plus coupled penalty with its first two derivatives, on flat vectors; buffers are kept between calls.
 
@@ -168,7 +247,7 @@ class Objective:
         self.rates = per_coordinate(problem, [coupled], "float64")
         self.chain, self.buffers = chain_of(problem, "float64"), buffers_of(problem, "float64")
         head, value = losses.pair(problem.loss, "float64")
-        kernel = compiled(loop.evaluate, "evaluate", "float64")
+        kernel = compiled(evaluation(problem), "evaluate", "float64")
         self._evaluate = lambda theta, grad: kernel(head, value, self.chain, self.buffers, theta, grad)
 
     def __call__(self, theta: np.ndarray, factor: float = 1.0) -> tuple[float, np.ndarray]:
@@ -189,6 +268,8 @@ class Objective:
         slopes : ndarray, shape of the inputs X of all layers
             Slope of every unit.
         """
+        if self.problem.normalisation is not None:
+            return self._normalised_curvature(theta)
         chain, buffers, size = self.chain, self.buffers, self.problem.size
         tangents = buffers_of(self.problem, "float64")
         widest = max(*self.problem.widths, self.problem.classes)
@@ -201,5 +282,18 @@ class Objective:
             out = np.zeros(size)
             kernel(chain, buffers, tangents, slopes, theta, direction, out, room)
             return out + self.rates * direction[:size]
+
+        return product
+
+    def _normalised_curvature(self, theta: np.ndarray) -> Any:
+        """`curvature` of a linear chain with normalised layers."""
+        problem, size = self.problem, self.problem.size
+        state, direction = problem.unpack(theta), np.zeros(theta.size)
+
+        def product(v: np.ndarray) -> np.ndarray:
+            direction[:size] = v.ravel()
+            found = _normalised_product(problem, state, problem.unpack(direction))
+            flat = np.concatenate([found[name].ravel() for name in problem.trained])
+            return flat + self.rates * direction[:size]
 
         return product

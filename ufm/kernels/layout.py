@@ -16,15 +16,24 @@ from ufm.kernels.updates import hyper_of, in_lanes, row
 
 def chain_of(problem: Any, dtype: str, lanes: int = 1) -> Chain:
     """The problem as kernels see it."""
-    weights = [name for name in problem.blocks if name != "b"]
-    table = [(lanes * problem.offsets[name], *problem.shapes[name]) for name in weights]
+    weights = ["H", *(f"W{layer}" for layer in range(1, problem.depth + 1))]
+    table = np.array([(lanes * problem.offsets[name], *problem.shapes[name]) for name in weights], np.int64)
     trained = [name in problem.trained for name in weights] + ["b" in problem.trained]
+    reached, loss = trained[: problem.depth], parameters(problem.loss, dtype)
+    if problem.scales:
+        # what only the passes of `ufm.kernels.normalisation` read
+        scales = [problem.scales.get(layer) for layer in range(1, problem.depth + 2)]
+        offsets = [-1 if name is None else problem.offsets[name] for name in scales]
+        of_scales = [name in problem.trained for name in scales]
+        table = np.column_stack([table, offsets, of_scales]).astype(np.int64)
+        reached = [weight or scale for weight, scale in zip(reached, of_scales[:-1], strict=True)]
+        loss = np.append(loss, loss.dtype.type(problem.normalisation.eps))
     targets = np.zeros((0, 0)) if problem.targets is None else problem.targets
     targets = np.array(targets, dtype, order="C")  # a copy: the kernels' signatures are for writable arrays
     segments = np.concatenate([[0], np.cumsum(problem.class_sizes)]).astype(np.int64)
     return Chain(
         lanes=lanes,
-        table=np.array(table, np.int64),
+        table=table,
         trained=np.array(trained, np.int64),
         bias=lanes * problem.offsets["b"] if "b" in problem.offsets else -1,
         relu=int(problem.activation == "relu"),
@@ -33,9 +42,9 @@ def chain_of(problem: Any, dtype: str, lanes: int = 1) -> Chain:
         targets=targets,
         spans=lanes * segments,
         goals=np.repeat(targets, lanes, axis=1),
-        parameters=parameters(problem.loss, dtype),
+        parameters=loss,
         scale=float(getattr(problem.loss, "reduction", "mean") == "sum"),
-        lowest=[*trained[: problem.depth], True].index(True),
+        lowest=[*reached, True].index(True),
     )
 
 
@@ -43,14 +52,16 @@ def buffers_of(problem: Any, dtype: str, lanes: int = 1) -> Buffers:
     """Room for one forward and backward pass over all samples."""
     K, N = problem.classes, problem.samples
     columns = N * lanes
-    length = (sum(problem.widths) + K) * columns
-    X, D = aligned(length, dtype), aligned(length, dtype)
+    logits = sum(problem.widths) * columns
+    length = logits + K * columns
+    behind = sum(problem.widths[layer - 1] * (columns + 1) for layer in problem.scales)
+    X, D = aligned(length + behind, dtype), aligned(length, dtype)
     hidden = max(problem.widths[1:], default=0) * N
     return Buffers(
         X=X,
         D=D,
-        Z=X[-K * columns :].reshape(K, columns),
-        R=D[-K * columns :].reshape(K, columns),
+        Z=X[logits:length].reshape(K, columns),
+        R=D[logits:].reshape(K, columns),
         one=np.zeros((K, N), dtype),
         work=np.zeros(3 * columns, dtype),
         bounds=Bounds(np.zeros(3 * (problem.depth + 1) * lanes + 2 * N), np.zeros(hidden, dtype)),

@@ -29,10 +29,17 @@ def fit_and_gradient(
     """Fit over the given samples and its gradient by every block."""
     L = problem.depth
     relu = problem.activation == "relu"
-    X = {1: state["H"][:, columns]}
-    for layer in range(1, L):
-        Z = state[f"W{layer}"] @ X[layer]
-        X[layer + 1] = np.maximum(Z, 0.0) if relu else Z
+    X, inverse, rows = {}, {}, {}  # inputs of all layers; of normalised ones 1/deviation and BN
+    Z = state["H"][:, columns]
+    for layer in range(1, L + 1):
+        if layer in problem.scales:
+            centred = Z - Z.mean(axis=1, keepdims=True)
+            inverse[layer] = 1 / np.sqrt((centred**2).mean(axis=1) + problem.normalisation.eps)
+            rows[layer] = inverse[layer][:, None] * centred
+            Z = state[problem.scales[layer]][:, None] * rows[layer]
+        X[layer] = np.maximum(Z, 0.0) if relu and layer > 1 else Z
+        if layer < L:
+            Z = state[f"W{layer}"] @ X[layer]
     Z = state[f"W{L}"] @ X[L]
     if problem.bias:
         Z = Z + state["b"][:, None]
@@ -49,6 +56,12 @@ def fit_and_gradient(
         D = state[f"W{layer}"].T @ D
         if relu and layer > 1:
             D = D * (X[layer] > 0)
+        if layer in problem.scales:
+            name, BN = problem.scales[layer], rows[layer]
+            gradient[name] = (D * BN).sum(axis=1)
+            along = BN * (D * BN).mean(axis=1, keepdims=True)
+            factor = state[name] * inverse[layer]
+            D = factor[:, None] * (D - D.mean(axis=1, keepdims=True) - along)
     gradient["H"] = np.zeros_like(state["H"])
     gradient["H"][:, columns] = D
     return float(fit), gradient

@@ -2,7 +2,8 @@
 
 They take a trajectory, or a problem with one state, and return an array with an axis of length L behind that of the
 records: entry l - 1 belongs to H_l (``stage="pre"``) or s(H_l) (``stage="post"``, the input of W_l), l = 1 ... L. The
-activation acts on H_2 ... H_L, so both are the same at l = 1, and for linear chains. M_l has the class means in its
+activation acts on H_2 ... H_L, so both are the same at l = 1, and for linear chains. A normalised H_l is what stands
+behind the normalisation, at either stage. M_l has the class means in its
 columns; here they are not centred.
 """
 
@@ -21,6 +22,7 @@ from ufm.metrics.inputs import BLOCK, is_trajectory
 from ufm.metrics.means import COLUMN, ROW, geometry, scaled, unit
 from ufm.metrics.spectra import singular_values_and_vectors
 from ufm.metrics.variability import inverse_trace, mean_over_pairs, quotient_of_traces, squared_norm
+from ufm.normalisation import behind as behind_normalisation
 from ufm.problems import Problem
 
 STAGES = ("pre", "post")
@@ -69,14 +71,15 @@ def over_layers(
     with np.errstate(all="ignore"):
         for start in range(0, records, size):
             chosen = slice(start, start + size)
-            before = np.asarray(blocks["H"][chosen], np.float64)
+            at = {name: np.asarray(block[chosen], np.float64) for name, block in blocks.items()}
+            before = behind_normalisation(problem, at, 1, at["H"])
             for layer in range(1, problem.depth + 1):
                 rectified = layer > 1 and problem.activation == "relu"
                 behind = np.maximum(before, 0.0) if rectified else before
-                weights = np.asarray(blocks[f"W{layer}"][chosen], np.float64)
+                weights = at[f"W{layer}"]
                 found[layer - 1].append(metric(Layer(before, behind, weights, classes)))
                 if layer < problem.depth:
-                    before = weights @ behind
+                    before = behind_normalisation(problem, at, layer + 1, weights @ behind)
     joined = [np.concatenate(parts) for parts in found]
     return joined if is_trajectory(source) else [array[0] for array in joined]
 

@@ -36,6 +36,10 @@ def rates_of(
     InvalidProblemError, IncompatibleError
         With the hypothesis that fails.
     """
+    if problem.normalisation is not None:
+        raise IncompatibleError(
+            f"{where}: problem.normalisation is {problem.normalisation!r}; allowed: a problem without."
+        )
     if problem.loss != loss():
         raise IncompatibleError(f"{where}: problem.loss is {problem.loss!r}; allowed: {loss()!r}.")
     if problem.bias:

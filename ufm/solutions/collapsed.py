@@ -149,6 +149,11 @@ def zero(problem: Problem, decay: Decay | None = None) -> Solution:
     0.5
     """
     _coupled_only("zero", decay)
+    if problem.normalisation is not None:
+        raise IncompatibleError(
+            f"zero: problem.normalisation is {problem.normalisation!r}; allowed: a problem without, whose features can "
+            "be 0."
+        )
     if problem.frozen_values:
         raise IncompatibleError(
             f"zero: {', '.join(problem.frozen_values)} is frozen; allowed: trained blocks alone."

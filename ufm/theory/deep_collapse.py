@@ -303,6 +303,8 @@ class Decays(NamedTuple):
 
 def other_objective(problem: Problem, coupled: Mapping[str, float]) -> str | None:
     """Why a problem with these coupled rates has another objective than the one above, or None."""
+    if problem.normalisation is not None:
+        return f"the features pass through {problem.normalisation!r}, and the chain must be without"
     if not isinstance(problem.loss, MSE):
         return f"the loss is {problem.loss.name}, not the squared error"
     if problem.frozen_values:

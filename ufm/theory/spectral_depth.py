@@ -412,6 +412,8 @@ def _setting(run: Run) -> str | None:
     from ufm.optimizers import GD
 
     problem, loss = run.problem, run.problem.loss
+    if problem.normalisation is not None:
+        return f"the features pass through {problem.normalisation!r}; the modes are those of a chain without"
     if problem.bias:
         return "the logits have a bias; the modes are those of a chain without"
     try:

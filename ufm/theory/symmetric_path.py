@@ -268,6 +268,8 @@ def outside_the_setting(
     problem, loss = run.problem, run.problem.loss
     if problem.depth != 1:
         return f"the model has {problem.depth} layers; {what} is for one"
+    if problem.normalisation is not None:
+        return f"the features pass through {problem.normalisation!r}; {what} is for features as they are"
     if problem.bias:
         return f"the logits have a bias; {what} is for none"
     if problem.trained != (problem.last,):
