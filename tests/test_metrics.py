@@ -178,6 +178,13 @@ def slowly(W, H, labels, b) -> dict[str, float]:
         return hits / N
 
     cosines = [inner(M[j], M[k]) / norms[j] / norms[k] for j, k in permutations(ks, 2)]
+
+    def mean_cosine(j, k):
+        pairs = [(a, c) for a in members[j] for c in members[k]]
+        return sum(inner(a, c) / sqrt(inner(a, a) * inner(c, c)) for a, c in pairs) / len(pairs)
+
+    within_class = [mean_cosine(k, k) for k in ks]
+    between = [mean_cosine(j, k) for j, k in permutations(ks, 2)]
     return {
         "nc1(H, labels, form='pinv')": ratio(centre),
         "nc1(H, labels, form='quotient')": (sum(inner(e, e) for e in within) / N) / (sum(n * n for n in norms) / K),
@@ -185,6 +192,10 @@ def slowly(W, H, labels, b) -> dict[str, float]:
             (variance[j] + variance[k]) / 2 / inner(minus(mu[j], mu[k]), minus(mu[j], mu[k]))
             for j, k in combinations(ks, 2)
         ) / (K * (K - 1) / 2),
+        "intra_class_cosine(H, labels, over='worst')": min(within_class),
+        "intra_class_cosine(H, labels, over='mean')": sum(within_class) / K,
+        "inter_class_cosine(H, labels, over='worst')": max(between),
+        "inter_class_cosine(H, labels, over='mean')": sum(between) / len(between),
         "nc2(H, labels)": distance([[inner(r, s) for s in M] for r in M]),
         "nc2n(H, labels)": sqrt(sum((x - mean) ** 2 for x in norms) / (K - 1)) / mean,
         "nc2a(H, labels)": sum(abs(c + 1 / (K - 1)) for c in cosines) / (K * (K - 1)),
@@ -324,7 +335,7 @@ def largest_matrix(metric: Metric, K: int, d: int, N: int) -> int:
     """Entries of the largest matrix that is made or read for one state."""
     if metric.function is metrics.nc4:
         return max(K * N, d * N, K * d)  # logits
-    of_pairs = metric.function.__name__.startswith("nc2") or metric.call.startswith(("zhu_nc2", "zhu_nc3"))
+    of_pairs = metric.function.__name__.startswith(("nc2", "inter")) or metric.call.startswith(("zhu_nc2", "zhu_nc3"))
     read = {"W": K * d, "A": K * d, "H": d * N}
     return max(K * K if of_pairs else 0, *(read[name] for name in metric.arguments if name in read))
 

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from ufm.metrics.catalogue import Metric, catalogue, layered, regressive, table
 from ufm.metrics.classification import Classification, Distance, classify_solution
+from ufm.metrics.cosine import inter_class_cosine, intra_class_cosine
 from ufm.metrics.duality import nc2m, nc3, nc4
 from ufm.metrics.layers import dnc1, dnc2, dnc3, layer_grams, layer_means, layer_ranks, layer_spectra
 from ufm.metrics.means import class_means
@@ -45,7 +46,8 @@ from ufm.metrics.zhu import zhu_nc1, zhu_nc2, zhu_nc3, zhu_nc4
 
 __all__ = [
     "CONVENTIONS", "FORMS", "NORMALISATIONS", "Classification", "Distance", "Metric", "catalogue", "cdnv",
-    "class_means", "classify_solution", "dnc1", "dnc2", "dnc3", "effective_rank", "layer_grams", "layer_means",
+    "class_means", "classify_solution", "dnc1", "dnc2", "dnc3", "effective_rank", "inter_class_cosine",
+    "intra_class_cosine", "layer_grams", "layer_means",
     "layer_ranks", "layer_spectra", "layered", "nc0", "nc1", "nc2", "nc2a", "nc2m", "nc2n", "nc2w", "nc2wa", "nc2wn",
     "nc3", "nc4", "nrc1", "nrc2", "nrc3", "nrc3_gamma", "rank", "regressive",
     "spectrum", "stable_rank", "table", "zhu_nc1", "zhu_nc2", "zhu_nc3", "zhu_nc4",

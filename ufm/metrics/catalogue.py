@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ufm.metrics import duality, layers, regression, row_sum, simplex, spectra, variability, zhu
+from ufm.metrics import cosine, duality, layers, regression, row_sum, simplex, spectra, variability, zhu
 
 TRANSFORMATIONS = {
     "rotation": "H -> Q H, W -> W Q^T with Q orthogonal",
@@ -71,6 +71,13 @@ def _nc0(normalisation: str, formula: str, convention: str, unchanged_by: tuple[
     return Metric(row_sum.nc0, _W, (("normalisation", normalisation),), formula, convention, unchanged_by)
 
 
+def _cosine(function: Callable[..., Any], over: str, formula: str) -> Metric:
+    convention = (
+        "features not centred; pairs i = j count within a class; Pan and Cao, arXiv 2309.04644 (recalled)"
+    )
+    return Metric(function, _H, (("over", over),), formula, convention, (*_ALWAYS, "scale of H"))
+
+
 def catalogue() -> tuple[Metric, ...]:
     """All metrics.
 
@@ -98,6 +105,10 @@ def catalogue() -> tuple[Metric, ...]:
             variability.cdnv, _H, (), "mean_(k != k') (Var_k + Var_k')/(2 ||mu_k - mu_k'||^2)",
             "every pair weighs the same; Var_k over the samples of class k", _OF_H,
         ),
+        _cosine(cosine.intra_class_cosine, "worst", "min_k mean_(i, j in k) cos(h_i, h_j)"),
+        _cosine(cosine.intra_class_cosine, "mean", "mean_k mean_(i, j in k) cos(h_i, h_j)"),
+        _cosine(cosine.inter_class_cosine, "worst", "max_(k != k') mean_(i in k, j in k') cos(h_i, h_j)"),
+        _cosine(cosine.inter_class_cosine, "mean", "mean_(k != k') mean_(i in k, j in k') cos(h_i, h_j)"),
         Metric(simplex.nc2, _H, (), "||M^T M/||M^T M||_F - M*||_F", _PRINT.format("K^2"), _OF_H),
         Metric(simplex.nc2n, _H, (), "std_k ||mubar_k||/mean_k ||mubar_k||", _NO_STD, _OF_H),
         Metric(simplex.nc2a, _H, (), "mean_(k != k') |cos(mubar_k, mubar_k') + 1/(K - 1)|", _NO_ABS, _OF_H),
