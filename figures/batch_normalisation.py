@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray
 from matplotlib.axes import Axes
@@ -12,7 +14,13 @@ from ufm import plotting
 from ufm.metrics import inter_class_cosine, intra_class_cosine
 from ufm.normalisation import behind
 from ufm.solutions.normalised import normalised_simplex
-from ufm.theory.batch_normalisation import EXPONENTS, PUBLISHED_EXPONENTS
+from ufm.theory.batch_normalisation import (
+    EXPONENTS,
+    PUBLISHED_EXPONENTS,
+    fit_bound,
+    intra_bound,
+    largest_margin,
+)
 
 CLASSES, WIDTH, PER_CLASS = 4, 6, 5
 NORMALISED = ufm.UFM(CLASSES, WIDTH, PER_CLASS, normalisation=ufm.BatchNorm())
@@ -21,6 +29,7 @@ DECAYS, SEEDS, STEPS = np.geomspace(1e-4, 1e-1, 10), 5, 4000
 QUICK_DECAYS, QUICK_SEEDS, QUICK_STEPS = np.geomspace(1e-3, 1e-1, 4), 2, 1500
 OPTIMIZER, START = ufm.GD(0.5), ufm.Start(ufm.Gaussian(0.5), gamma=ufm.Given(np.ones(WIDTH)))
 GAP_DECAY, SIZES = 1e-2, np.geomspace(1e-1, 1e-4, 10)  # of the right panel: decay, sizes of perturbations
+DECAY = ufm.Coupled(W=GAP_DECAY, gamma=GAP_DECAY)
 FLOOR = 1e-15  # cosines are known to about this
 KINDS = ("batch normalisation", "none")
 
@@ -41,8 +50,14 @@ def compute(quick: bool) -> xarray.Dataset:
             "perturbed": (("state", "number"), gaps),
             "run": (("record", "number"), run),
         },
-        {"kind": list(KINDS), "decay": decays, "seed": range(seeds), "number": ["gap", "spread", "excess"]},
+        {
+            "kind": list(KINDS),
+            "decay": decays,
+            "seed": range(seeds),
+            "number": ["gap", "spread", "excess", "bound"],
+        },
     )
+    factor = np.quantile(gaps[:, 3] / gaps[:, 1], [0.0, 1.0])
     logs = np.log(gaps[gaps[:, 0] < 1e-3])
     slopes = [float(np.polyfit(logs[:, 0], logs[:, i], 1)[0]) for i in (1, 2)]
     late = np.log(run[(run[:, 0] < 1e-4) & (run > FLOOR).all(axis=1)])
@@ -51,12 +66,15 @@ def compute(quick: bool) -> xarray.Dataset:
     data.attrs = {
         "caption": (
             f"Cosines of the features of {CLASSES} classes of {PER_CLASS} samples after {steps} steps of gradient "
-            "descent, with batch normalisation and decay lambda on gamma and W, and without, with decay lambda on W and "
-            "lambda/N on H, which has the same optimum. Left: 1 minus the smallest cosine within a class. Middle: the "
-            "largest cosine between two classes above -1/(C-1). Every run is a dot, lines are medians. Right: both over "
-            f"the gap of the loss above the optimum at lambda = {GAP_DECAY:g}: random perturbations of the optimum "
-            f"(dots) with exponents {slopes[0]:.3f} and {slopes[1]:.3f}, and one run (lines){along}. Grey lines have the "
-            "slopes of the published upper bounds, 1/2 and 1/6, whose constants are not given: only slopes compare."
+            "descent, with batch normalisation and decay lambda on gamma and W, and without, with decay lambda on W "
+            "and lambda/N on H, which has the same optimum. Left: 1 minus the smallest cosine within a class. Middle: "
+            "the largest cosine between two classes above -1/(C-1). Every run is a dot, lines are medians; what is "
+            f"below {FLOOR:g}, round-off, is drawn there. Right: both over the gap of the loss above the optimum at "
+            f"lambda = {GAP_DECAY:g}: random perturbations of the optimum (dots), whose exponents are {slopes[0]:.3f} "
+            f"and {slopes[1]:.3f}, and one run (lines){along}. Black dots: the bound on 1 minus the smallest cosine "
+            f"within a class that holds at every state, {factor[0]:.0f} to {factor[1]:.0f} times what is found. Grey "
+            "lines have the slopes of the published upper bounds, 1/2 and 1/6, whose constants are not given: only "
+            "slopes compare."
         ),
         "source": (
             "simulation by this package; the sweep over decays follows figures 2 to 4 of Pan and Cao, arXiv 2309.04644 "
@@ -89,24 +107,30 @@ def _cosines(H: np.ndarray) -> tuple[float, float]:
     return max(float(spread), FLOOR), max(float(excess), FLOOR)
 
 
-def _perturbed(size: float, seed: int) -> tuple[float, float, float]:
-    """Gap of the loss and cosines of a perturbed optimum."""
-    decay = ufm.Coupled(W=GAP_DECAY, gamma=GAP_DECAY)
-    best = normalised_simplex(NORMALISED, decay)
+def _numbers(blocks: Mapping[str, np.ndarray], value: float) -> tuple[float, ...]:
+    """Gap of the objective at a state, its cosines, and the bound on the spread within classes."""
+    H, W = behind(NORMALISED, blocks, 1, blocks["H"]), blocks["W"] - blocks["W"].mean(axis=0)
+    best, squares = normalised_simplex(NORMALISED, DECAY).loss, (W**2).sum(axis=1)
+    B = largest_margin(np.sqrt((H**2).sum(axis=0).mean()), np.sqrt(squares.sum()), CLASSES)
+    gap = value - NORMALISED.penalty(blocks, DECAY) - fit_bound(B, CLASSES)
+    bound = intra_bound(gap, B, squares.min() / squares.sum(), CLASSES)
+    return value - best, *_cosines(H), float(bound)
+
+
+def _perturbed(size: float, seed: int) -> tuple[float, ...]:
+    """Numbers of a perturbed optimum."""
     noise = np.random.default_rng(seed).standard_normal(NORMALISED.size)
+    best = normalised_simplex(NORMALISED, DECAY)
     blocks = NORMALISED.unpack(NORMALISED.pack(best.blocks) + size * noise)
-    gap = NORMALISED.value(blocks, decay) - best.loss
-    return gap, *_cosines(behind(NORMALISED, blocks, 1, blocks["H"]))
+    return _numbers(blocks, NORMALISED.value(blocks, DECAY))
 
 
 def _along_a_run(steps: int) -> np.ndarray:
-    """Gap of the loss and cosines at records of one run, shape (records, 3)."""
-    decay = ufm.Coupled(W=GAP_DECAY, gamma=GAP_DECAY)
+    """Numbers at records of one run, shape (records, 4)."""
     traj = ufm.simulate(
-        NORMALISED, OPTIMIZER, decay, steps=steps, init=START, seed=0, record=ufm.Every(steps // 50)
+        NORMALISED, OPTIMIZER, DECAY, steps=steps, init=START, seed=0, record=ufm.Every(steps // 50)
     )
-    gap = traj.loss - normalised_simplex(NORMALISED, decay).loss
-    rows = [(value, *_cosines(H)) for value, H in zip(gap, traj.features(), strict=True)]
+    rows = [_numbers(traj.state(i), float(traj.loss[i])) for i in range(1, len(traj))]
     return np.array([row for row in rows if row[0] > 1e-13])
 
 
@@ -145,6 +169,8 @@ def _gaps(ax: Axes, data: xarray.Dataset) -> None:
         ax.plot(run.sel(number="gap").values, run.sel(number=name).values, color=colour)
         ends = np.array([gap.min(), gap.max()])
         ax.plot(ends, 3 * (ends / ends[1]) ** published, color=plotting.COLOURS["grey"], lw=0.8, ls="--")
+    gap, bound = (data["perturbed"].sel(number=name).values for name in ("gap", "bound"))
+    ax.plot(gap, bound, ".", ms=2, color=plotting.COLOURS["black"], label="bound on 1 − worst within")
     ax.set(xscale="log", yscale="log", xlabel="loss − optimum")
     ax.legend(loc="lower right")
     ax.set_title("Cosines over the gap of the loss", loc="left")
