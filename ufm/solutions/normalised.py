@@ -94,7 +94,7 @@ def frame(squares: np.ndarray, rank: int) -> np.ndarray:
     Examples
     --------
     >>> R = frame(np.array([0.5, 0.5, 1.0]), 2)
-    >>> np.abs(R.T @ R - np.eye(2)).max() < 1e-15, (R**2).sum(axis=1).round(12).tolist()
+    >>> bool(np.abs(R.T @ R - np.eye(2)).max() < 1e-15), (R**2).sum(axis=1).round(12).tolist()
     (True, [0.5, 0.5, 1.0])
     """
     order = np.argsort(-squares, kind="stable")

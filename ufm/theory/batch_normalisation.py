@@ -68,7 +68,7 @@ def scale_decay(classes: Any, lam_gamma: Any, lam_W: Any, xp: Any = np) -> Any:
 
     Examples
     --------
-    >>> round(scale_decay(4, 1e-2, 1e-2), 12)
+    >>> round(float(scale_decay(4, 1e-2, 1e-2)), 12)
     0.005
     """
     return xp.sqrt(lam_gamma) * xp.sqrt(lam_W) / xp.sqrt(classes)
@@ -117,8 +117,8 @@ def normalised_sums(samples: Any, total: Any, squares: Any, eps: Any = 0, xp: An
 
     Examples
     --------
-    >>> normalised_sums(4, 10.0, 30.0)
-    (0.0, 4.0)
+    >>> [float(total) for total in normalised_sums(4, 10.0, 30.0)]
+    [0.0, 4.0]
     """
     mean = total / samples
     variance = squares / samples - mean**2
@@ -133,7 +133,7 @@ def subset_mean_bound(gap: Any, convexity: Any, share: Any, xp: Any = np) -> Any
 
     Examples
     --------
-    >>> subset_mean_bound(0.5, 1.0, 0.5)
+    >>> float(subset_mean_bound(0.5, 1.0, 0.5))
     1.0
     """
     return xp.sqrt(2 * gap * (1 - share) / (convexity * share))
@@ -179,7 +179,7 @@ def relative_constant(classes: Any, kappa: Any, xp: Any = np) -> Any:
     Examples
     --------
     >>> [round(float(relative_constant(4, kappa)), 2) for kappa in (1e-9, 1e-3, 0.1, 0.24)]
-    [2.1, 2.29, 3.22, 53.01]
+    [2.1, 2.29, 3.22, 24.94]
     """
     margin = critical_margin(classes, kappa, xp=xp)
     return 2 * critical_loss(classes, kappa, xp=xp) / ((classes - 1) * kappa * margin)
