@@ -102,12 +102,12 @@ class Problem:
 
     def _check(self, depth: int) -> None:
         """Validate and normalise the fields that all chains share."""
+        self._check_normalisation(depth)
         name = type(self).__name__
         put = object.__setattr__
         put(self, "classes", whole(f"{name}.classes", self.classes, 2))
         put(self, "per_class", one_or_several(f"{name}.per_class", self.per_class, self.classes, "size"))
         self._check_memory()
-        self._check_normalisation(depth)
         put(self, "loss", as_loss(f"{name}.loss", self.loss))
         targets = getattr(self.loss, "targets", None)
         allowed = ((self.classes, self.classes), (self.classes, self.samples))

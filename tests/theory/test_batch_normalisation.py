@@ -50,6 +50,7 @@ def test_a_run_of_gradient_descent_ends_at_the_optimum_and_the_claim_holds():
     )
     assert traj.loss[-1] == pytest.approx(normalised_simplex(problem, decay).loss, abs=1e-8)
     report = ufm.compare(traj)
+    assert report.ok
     for name in ("pan2023.optimum", "ufm.gap_bounds_intra"):
         assert report[name].verdict == "holds", report[name].reason
         assert report[name].control > 10

@@ -2,7 +2,8 @@
 
 Every metric takes a trajectory (one value per record) or plain arrays with any leading batch axes: W of shape
 (..., K, p), H of shape (..., p, N), labels of shape (N,). ``layer=l`` takes the weights W_l and their input s(H_l)
-of a trajectory; by default the last layer's. Metrics of all layers at once (`dnc1`, `dnc2`, `dnc3`, `layer_ranks`,
+of a trajectory; by default the last layer's. Features of a normalised problem are those behind the normalisation,
+scaled by gamma, and not the block H. Metrics of all layers at once (`dnc1`, `dnc2`, `dnc3`, `layer_ranks`,
 `layer_spectra`, `layer_grams`, `layer_means`) also take a problem with one state; `classify_solution` says which
 solution a state is. `table` lists all of them with formula, convention and invariances.
 
