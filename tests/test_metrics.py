@@ -335,7 +335,9 @@ def largest_matrix(metric: Metric, K: int, d: int, N: int) -> int:
     """Entries of the largest matrix that is made or read for one state."""
     if metric.function is metrics.nc4:
         return max(K * N, d * N, K * d)  # logits
-    of_pairs = metric.function.__name__.startswith(("nc2", "inter")) or metric.call.startswith(("zhu_nc2", "zhu_nc3"))
+    of_pairs = metric.function.__name__.startswith(("nc2", "inter")) or metric.call.startswith(
+        ("zhu_nc2", "zhu_nc3")
+    )
     read = {"W": K * d, "A": K * d, "H": d * N}
     return max(K * K if of_pairs else 0, *(read[name] for name in metric.arguments if name in read))
 
