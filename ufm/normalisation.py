@@ -95,6 +95,15 @@ def behind(problem: Problem, blocks: Mapping[str, Any], layer: int, X: np.ndarra
     return blocks[problem.scales[layer]][..., None] * standardised(X, problem.normalisation.eps)
 
 
+def other_features(problem: Problem) -> str | None:
+    """Why a statement about features as they are says nothing of this problem, or None."""
+    if problem.normalisation is None:
+        return None
+    return (
+        f"the features pass through {problem.normalisation!r}, and the statement is for features as they are"
+    )
+
+
 def refuse_signs(where: str, problem: Problem) -> None:
     """Refuse to take signs of a normalised problem's gradient, or to carry its exponents."""
     if problem.normalisation is not None:

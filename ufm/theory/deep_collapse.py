@@ -29,6 +29,7 @@ import numpy as np
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import invalid
 from ufm.losses import MSE
+from ufm.normalisation import other_features
 from ufm.theory._double_double import DoubleDouble, two_product, two_sum
 from ufm.theory._lower_bound import at_least
 from ufm.theory.row_sum import PERTURBATION
@@ -303,8 +304,9 @@ class Decays(NamedTuple):
 
 def other_objective(problem: Problem, coupled: Mapping[str, float]) -> str | None:
     """Why a problem with these coupled rates has another objective than the one above, or None."""
-    if problem.normalisation is not None:
-        return f"the features pass through {problem.normalisation!r}, and the chain must be without"
+    reason = other_features(problem)
+    if reason is not None:
+        return reason
     if not isinstance(problem.loss, MSE):
         return f"the loss is {problem.loss.name}, not the squared error"
     if problem.frozen_values:

@@ -38,6 +38,7 @@ import numpy as np
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import UfmError, invalid
 from ufm.initial import Spectral, Start, draw, walsh
+from ufm.normalisation import other_features
 from ufm.theory._recorded import BLOCK, finite_records
 from ufm.theory.symmetric_path import wrong_share
 
@@ -412,8 +413,9 @@ def _setting(run: Run) -> str | None:
     from ufm.optimizers import GD
 
     problem, loss = run.problem, run.problem.loss
-    if problem.normalisation is not None:
-        return f"the features pass through {problem.normalisation!r}; the modes are those of a chain without"
+    reason = other_features(problem)
+    if reason is not None:
+        return reason
     if problem.bias:
         return "the logits have a bias; the modes are those of a chain without"
     try:

@@ -18,6 +18,7 @@ import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import UfmError
+from ufm.normalisation import other_features
 from ufm.theory._recorded import finite_records
 
 if TYPE_CHECKING:
@@ -268,8 +269,9 @@ def outside_the_setting(
     problem, loss = run.problem, run.problem.loss
     if problem.depth != 1:
         return f"the model has {problem.depth} layers; {what} is for one"
-    if problem.normalisation is not None:
-        return f"the features pass through {problem.normalisation!r}; {what} is for features as they are"
+    reason = other_features(problem)
+    if reason is not None:
+        return reason
     if problem.bias:
         return f"the logits have a bias; {what} is for none"
     if problem.trained != (problem.last,):
