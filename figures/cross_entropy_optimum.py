@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 import ufm
 from ufm import plotting
+from ufm.fenchel import lower_bound, optimality
 from ufm.kernels.hessian import Objective
-from ufm.optimality import lower_bound, optimality
 from ufm.solutions import Solution, merged
 from ufm.solutions.known import partitions
 from ufm.theory import balancedness

@@ -6,7 +6,7 @@ import pytest
 import ufm
 from ufm.errors import IncompatibleError, InvalidProblemError
 from ufm.solutions.imbalance import imbalanced_optimum
-from ufm.solutions.seli import seli
+from ufm.solutions.interpolating import seli
 
 SIZES = (10, 10, 2, 2, 5)
 DECAYS = {False: ufm.Coupled(W=0.02, H=0.05), True: ufm.Coupled(W=0.02, H=0.05, b=0.01)}

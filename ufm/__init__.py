@@ -30,6 +30,9 @@ from ufm.trajectory import Trajectory
 if TYPE_CHECKING:
     from ufm import claims, metrics, plotting, solutions, theory
     from ufm.certificates import Certificate, certify
+    from ufm.conventions import convention
+    from ufm.fenchel import optimality
+    from ufm.flow import Flow
     from ufm.reduced import SymmetricTrajectory, simulate_symmetric
     from ufm.storage import load
     from ufm.sweeps import Zipped, sweep
@@ -39,7 +42,10 @@ _MODULES = ("claims", "metrics", "plotting", "solutions", "theory")
 _FUNCTIONS = {
     "Certificate": "ufm.certificates",
     "certify": "ufm.certificates",
+    "convention": "ufm.conventions",
+    "Flow": "ufm.flow",
     "load": "ufm.storage",
+    "optimality": "ufm.fenchel",
     "SymmetricTrajectory": "ufm.reduced",
     "simulate_symmetric": "ufm.reduced",
     "Zipped": "ufm.sweeps",
@@ -51,16 +57,18 @@ _blas.module()  # every kernel calls it; without it here the first run would wai
 # a lazy attribute would be shadowed by the module of the same name, so these come at once
 from ufm.compare import compare  # noqa: E402
 from ufm.environment import environment  # noqa: E402
+from ufm.flow import flow  # noqa: E402
 from ufm.minimise import minimise  # noqa: E402
 
 __all__ = [
-    "DUFM", "GD", "MSE", "UFM", "Adam", "At", "BatchNorm", "Blockwise", "Certificate", "Cosine", "Coupled",
-    "CrossEntropy", "Decoupled", "DivergedError", "Elementwise", "Every", "Gaussian", "Given",
-    "IncompatibleError", "InterruptedRunError", "InvalidProblemError", "LinearDefault", "LogSpaced",
-    "LostWorkerError", "Mixed", "Momentum", "NormalisedGD", "Rates", "RegressionUFM", "SignGD", "Signum", "SimplexETF",
-    "Spectral", "Start", "StepDecay", "StorageError", "SymmetricTrajectory", "Trajectory", "UfmError",
-    "UserLoss", "Zeros", "Zipped", "certify", "claims", "compare", "correlated_targets", "environment",
-    "load", "metrics", "minimise", "plotting", "simplex_etf", "simulate", "simulate_symmetric", "solutions", "sweep",
+    "DUFM", "GD", "MSE", "UFM", "Adam", "At", "BatchNorm", "Blockwise", "Certificate", "Cosine",
+    "Coupled", "CrossEntropy", "Decoupled", "DivergedError", "Elementwise", "Every", "Flow", "Gaussian",
+    "Given", "IncompatibleError", "InterruptedRunError", "InvalidProblemError", "LinearDefault",
+    "LogSpaced", "LostWorkerError", "Mixed", "Momentum", "NormalisedGD", "Rates", "RegressionUFM",
+    "SignGD", "Signum", "SimplexETF", "Spectral", "Start", "StepDecay", "StorageError",
+    "SymmetricTrajectory", "Trajectory", "UfmError", "UserLoss", "Zeros", "Zipped", "certify", "claims",
+    "compare", "convention", "correlated_targets", "environment", "flow", "load", "metrics", "minimise",
+    "optimality", "plotting", "simplex_etf", "simulate", "simulate_symmetric", "solutions", "sweep",
     "theory", "walsh",
 ]  # fmt: skip
 

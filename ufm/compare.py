@@ -273,8 +273,8 @@ def _ending(trajectory: Trajectory) -> Ending | None:
     problem, decay = trajectory.problem, trajectory.run.decay
     if decay is None or not len(trajectory) or trajectory.status.name == "diverged":
         return None
+    from ufm.fenchel import lower_bound
     from ufm.metrics import classify_solution
-    from ufm.optimality import lower_bound
     from ufm.solutions import known
 
     found = known(problem, decay)

@@ -11,10 +11,10 @@ from scipy.optimize import minimize
 import ufm
 from ufm.compare import judge
 from ufm.errors import IncompatibleError, InvalidProblemError
+from ufm.fenchel import lower_bound, optimality
 from ufm.kernels.hessian import Objective
 from ufm.losses import CrossEntropy
 from ufm.metrics import nc2, nc2w, nc3
-from ufm.optimality import lower_bound, optimality
 from ufm.solutions import dnc, fixed_simplex, known, merged, polygon, simplex
 from ufm.solutions.known import partitions
 from ufm.theory import cross_entropy_optimum as room

@@ -11,6 +11,7 @@ from ufm.checks import whole
 from ufm.decay import per_block
 from ufm.errors import IncompatibleError, InvalidProblemError, invalid
 from ufm.losses import CrossEntropy
+from ufm.normalisation import other_features
 from ufm.solutions.chain import LARGEST_RATE, placed
 from ufm.solutions.solution import Solution, solution
 from ufm.theory import cross_entropy_optimum as theory
@@ -193,6 +194,9 @@ def _terms(where: str, problem: Problem, decay: Decay | None, *, frozen: bool = 
     loss = problem.loss
     if problem.depth != 1:
         raise invalid(f"{where}.problem.depth", problem.depth, "1")
+    reason = other_features(problem)
+    if reason is not None:
+        raise IncompatibleError(f"{where}: {reason}; allowed: a problem without normalisation.")
     if not isinstance(loss, CrossEntropy) or loss.targets is not None:
         raise IncompatibleError(
             f"{where}: problem.loss is {loss!r}; allowed: cross-entropy against class labels."

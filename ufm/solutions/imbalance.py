@@ -60,4 +60,4 @@ def imbalanced_optimum(problem: Problem, decay: Decay) -> Solution:
     if problem.bias:
         for members, value in zip(groups(problem).members, means.bias, strict=True):
             arrays["b"][list(members)] = value
-    return solution("imbalanced optimum", problem, arrays, means.value, ranked)
+    return solution("imbalanced optimum", problem, arrays, means.value, ranked, optimum=True)

@@ -12,7 +12,11 @@ from ufm.errors import IncompatibleError, InvalidProblemError
 from ufm.solutions.collapsed import dnc, linear_optimum, zero
 from ufm.solutions.etf import fixed_simplex, merged, polygon, simplex
 from ufm.solutions.graph import srg
+from ufm.solutions.imbalance import imbalanced_optimum
+from ufm.solutions.mse_bias import biased_optimum
+from ufm.solutions.normalised import normalised_simplex
 from ufm.solutions.pairs import low_rank
+from ufm.solutions.regression import regression_optimum
 from ufm.solutions.solution import Solution
 
 if TYPE_CHECKING:
@@ -25,8 +29,8 @@ Builder = Callable[["Problem", "Decay"], Solution]
 
 # of two names for one state the first is kept
 BUILDERS: tuple[Builder, ...] = (
-    simplex, fixed_simplex, dnc, srg, partial(srg, variant="identity"), low_rank, polygon, linear_optimum,
-    zero,
+    simplex, fixed_simplex, normalised_simplex, imbalanced_optimum, regression_optimum, dnc, srg,
+    partial(srg, variant="identity"), low_rank, polygon, linear_optimum, biased_optimum, zero,
 )  # fmt: skip
 
 

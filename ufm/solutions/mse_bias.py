@@ -71,4 +71,4 @@ def biased_optimum(problem: Problem, decay: Decay | None) -> Solution:
         problem.last: placed(problem, problem.last, [W]),
         "b": np.full(K, best.beta),
     }
-    return solution("optimum with bias decay", problem, arrays, best.loss, rank)
+    return solution("optimum with bias decay", problem, arrays, best.loss, rank, optimum=True)

@@ -74,7 +74,9 @@ def normalised_simplex(problem: Problem, decay: Decay | None) -> Solution:
         "gamma": gamma,
         "b": np.zeros(C),
     }
-    return solution("normalised simplex", problem, arrays, least(problem, coupled), C - 1 if margin else 0)
+    return solution(
+        "normalised simplex", problem, arrays, least(problem, coupled), C - 1 if margin else 0, optimum=True
+    )
 
 
 def frame(squares: np.ndarray, rank: int) -> np.ndarray:

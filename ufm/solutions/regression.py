@@ -60,7 +60,7 @@ def regression_optimum(problem: Problem, decay: Decay) -> Solution:
     kept = np.flatnonzero(best.gains)
     share = factor_share(best.gains[kept], best.shortfalls[kept], M / squares[kept])
     blocks = aligned_blocks(problem, modes, np.sqrt(share / terms["W1"]), np.sqrt(share / (M * terms["H"])))
-    return solution("regression optimum", problem, blocks, best.loss, len(kept))
+    return solution("regression optimum", problem, blocks, best.loss, len(kept), optimum=True)
 
 
 def aligned_modes(

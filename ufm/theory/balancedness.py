@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
+from ufm.normalisation import other_features
 from ufm.theory._recorded import finite_records
 
 if TYPE_CHECKING:
@@ -87,6 +88,9 @@ def _no_law(run: Run) -> str | None:
     from ufm.optimizers import GD
 
     problem = run.problem
+    reason = other_features(problem)
+    if reason is not None:
+        return reason
     if type(run.optimizer) is not GD:
         return f"the optimizer is {run.optimizer!r}, and the cross terms cancel for plain gradient descent"
     if not isinstance(problem.loss, CrossEntropy | MSE):

@@ -49,6 +49,7 @@ import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import invalid
+from ufm.normalisation import other_features
 from ufm.theory._lower_bound import at_least, objective_error
 from ufm.theory._recorded import finite_records
 from ufm.theory.row_sum import PERTURBATION
@@ -484,7 +485,9 @@ def other_model(problem: Any, coupled: Any) -> str | None:
     """Why the closed forms are none for this problem, or None."""
     from ufm.losses import CrossEntropy
 
-    loss = problem.loss
+    loss, reason = problem.loss, other_features(problem)
+    if reason is not None:
+        return reason
     if problem.depth != 1:
         return f"the model has {problem.depth} layers; the closed form is that of one"
     if not isinstance(loss, CrossEntropy) or loss.targets is not None:
@@ -538,7 +541,7 @@ _gaps_of: WeakKeyDictionary[Any, _Gaps] = WeakKeyDictionary()
 
 def _gaps(run: Run) -> _Gaps:
     """Objective minus its bound from duality; kept for as long as the trajectory lives, for several claims ask."""
-    from ufm.optimality import lower_bound
+    from ufm.fenchel import lower_bound
 
     traj = run.trajectory
     found = _gaps_of.get(traj)

@@ -38,6 +38,7 @@ from ufm.claims import Claim, Prediction, Source
 from ufm.decay import per_block
 from ufm.errors import IncompatibleError, invalid
 from ufm.losses import CrossEntropy
+from ufm.normalisation import other_features
 from ufm.theory._class_groups import Groups, Means, Setting, groups_of, solve
 from ufm.theory._recorded import BLOCK, finite_records
 from ufm.theory.row_sum import PERTURBATION
@@ -360,6 +361,9 @@ def class_means(problem: Problem, means: Means) -> np.ndarray:
 
 def other_model(problem: Problem, coupled: Any, decoupled: Any) -> str | None:
     """Why the optimum of a problem with these rates is not that of this room, or None."""
+    reason = other_features(problem)
+    if reason is not None:
+        return reason
     if problem.depth != 1:
         return f"the problem has {problem.depth} layers of weights, not one"
     if problem.loss != CrossEntropy():

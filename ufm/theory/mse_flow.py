@@ -44,6 +44,7 @@ from ufm.checks import choice
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import UfmError
 from ufm.initial import draw
+from ufm.normalisation import other_features
 from ufm.theory._recorded import finite_records
 
 if TYPE_CHECKING:
@@ -303,6 +304,9 @@ def _not_aligned(run: Run) -> str | None:
     from ufm.optimizers import GD
 
     problem = run.problem
+    reason = other_features(problem)
+    if reason is not None:
+        return reason
     if not isinstance(problem.loss, MSE):
         return f"the loss is {problem.loss.name}, not the squared error"
     if problem.depth > 1:
