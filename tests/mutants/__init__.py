@@ -1,0 +1,1 @@
+"""Small errors made on purpose in `ufm.theory`: do its proofs and tests notice them?"""
