@@ -127,12 +127,13 @@ class _Observer(_Quickest):
     def __init__(self) -> None:
         super().__init__(Known(), "")
         self.found, self.called = Known(), set()
+        self.modules = {str(path): path.stem for path in THEORY.resolve().glob("*.py")}
         sys.settrace(self._note)
 
     def _note(self, frame: Any, event: str, argument: Any) -> None:
-        folder, _, file = frame.f_code.co_filename.rpartition("/")
-        if folder.endswith("ufm/theory"):
-            self.called.add(f"{file[:-3]}.{frame.f_code.co_qualname.partition('.<locals>')[0]}")
+        module = self.modules.get(frame.f_code.co_filename)
+        if module:
+            self.called.add(f"{module}.{frame.f_code.co_qualname.partition('.<locals>')[0]}")
 
     def _keep(self, name: str) -> None:
         self.found.calls[name] = sorted(self.called)
@@ -196,22 +197,21 @@ class Judge:
         """
         rooms, own = killers(THEORY, mutant.module)
         path = THEORY / f"{mutant.module}.py"
-        calls = [(call, self._unchanged(call)) for call in _calls(str(path), rooms, own)]
-        calls.sort(key=lambda pair: pair[1].total())
         begin = time.perf_counter()
         source = path.read_bytes()
-        path.write_bytes(mutant.applied(source))
-        name, by = "survived", ""
-        try:
-            for call, known in calls:
+        for call in _calls(str(path), rooms, own):
+            known = self._unchanged(call)
+            path.write_bytes(mutant.applied(source))
+            try:
                 plugin = _Quickest(known, mutant.function)
                 code, by = _forked(call, plugin, SECONDS + PATIENCE * known.total(), ["-x"])
-                if code != 0:
-                    name = "timeout" if code is None else "killed"
-                    break
-        finally:
-            path.write_bytes(source)
-        return Verdict(mutant, name, by, time.perf_counter() - begin)
+            finally:
+                path.write_bytes(source)
+            if code != 0:
+                return Verdict(
+                    mutant, "timeout" if code is None else "killed", by, time.perf_counter() - begin
+                )
+        return Verdict(mutant, "survived", "", time.perf_counter() - begin)
 
     def _unchanged(self, call: _Call) -> Known:
         """What each test takes and calls, known from an earlier run if nothing has changed."""
@@ -253,8 +253,9 @@ class _Call:
 
 
 def _calls(module: str, rooms: Sequence[str], own: Sequence[str]) -> Iterator[_Call]:
+    """The module's own doctests first, then its rooms, those with few tests first."""
     yield _Call(module, "", (module, *own))
-    for room in rooms:
+    for room in sorted(rooms, key=lambda room: Path(f"tests/theory/test_{room}.py").stat().st_size):
         yield _Call(
             room,
             room,

@@ -87,3 +87,12 @@ def test_rates_of_the_papers_schedule() -> None:
     assert rates[66 * 469 - 1] == 0.001
     assert rates[66 * 469] == pytest.approx(1e-4, rel=1e-12)
     assert rates[133 * 469] == pytest.approx(1e-5, rel=1e-12)
+
+
+def test_controls_are_the_statements_they_name() -> None:
+    """Squared is the square and scale a factor: a control that were something else would show nothing."""
+    norm = published.predicted_heatmap()
+    assert published.predicted_heatmap(squared=True) == pytest.approx(norm**2, rel=1e-15)
+    assert published.predicted_heatmap(scale=1 / 512) == pytest.approx(norm / 512, rel=1e-15)
+    kept = 1 + published.table_2_change() / 100
+    assert 1 + published.table_2_change(squared=True) / 100 == pytest.approx(kept**2, rel=1e-14)

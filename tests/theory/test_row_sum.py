@@ -731,3 +731,9 @@ def test_lemma_e5_where_soft_targets_are_met_exactly() -> None:
     run = run_of(ufm.GD(0.1), problem=problem, steps=0, init=ufm.Start(W=ufm.Given(W), H=ufm.Given(H)))
     prediction = CLAIMS["zhao2026.lemE.5"].predict(run)
     assert 1e-3 < prediction.ratio < 1
+
+
+def test_no_step_needs_no_rate() -> None:
+    """g_0 = 1, at any rates and at a schedule of none."""
+    assert row_sum.growth(0, schedule=[]) == 1.0
+    assert row_sum.growth([0, 0], 0.1, beta=0.9, coupled=0.5).tolist() == [1.0, 1.0]
