@@ -38,7 +38,7 @@ def test_a_run_without_steps_is_a_description_only():
     run = Run(PROBLEM, GD(0.1))
     with pytest.raises(ValueError, match="the number of steps"):
         _ = run.rates
-    with pytest.raises(InvalidProblemError, match="simulate.steps is None"):
+    with pytest.raises(InvalidProblemError, match=r"simulate.steps is None"):
         integrate(run)
 
 

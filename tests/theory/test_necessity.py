@@ -184,3 +184,12 @@ def test_no_saddle_of_this_form_at_the_threshold() -> None:
         assert merged_class_saddle(K, 4, n, lam * 0.999, lam)
         with pytest.raises(InvalidProblemError, match="K\\^2 n lam_W lam_H < 1"):
             merged_class_saddle(K, 4, n, lam * (1 + 1e-12), lam)
+
+
+@pytest.mark.parametrize(("units", "judged"), [(10, False), (20, True)])
+def test_class_means_that_differ_by_rounding_alone_give_no_direction(units, judged):
+    """The limit is 4 K eps of the largest mean, 6 eps here: means 4.1 eps apart are not judged, 8.2 eps are."""
+    H = np.array([[1.0, 1.0 + units * 2.0**-52, 1.0]])
+    start = ufm.Given(W=np.array([[1.0], [2.0], [-1.0]]), H=H)
+    traj = ufm.simulate(ufm.UFM(3, 1), ufm.GD(0.1), ufm.Coupled(0.1), steps=0, init=start)
+    assert len(necessity._relative_nc0(traj.judged()).bound) == judged

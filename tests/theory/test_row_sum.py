@@ -737,3 +737,22 @@ def test_no_step_needs_no_rate() -> None:
     """g_0 = 1, at any rates and at a schedule of none."""
     assert row_sum.growth(0, schedule=[]) == 1.0
     assert row_sum.growth([0, 0], 0.1, beta=0.9, coupled=0.5).tolist() == [1.0, 1.0]
+
+
+def test_without_a_start_alpha_is_that_of_one() -> None:
+    parameters = {"lr": 0.5, "beta": 0.5, "coupled": 0.25}
+    assert nc0(3, **parameters) == pytest.approx(growth(3, **parameters) ** 2, rel=1e-15)
+    assert log_nc0(3, **parameters) == pytest.approx(math.log(nc0(3, **parameters)), rel=1e-14)
+
+
+def test_what_is_not_given_is_zero() -> None:
+    """No momentum in the range of stability; no decay of the other kind at a double root."""
+    assert row_sum.stability_range() == 2
+    assert row_sum.stability_range(nesterov=True) == 2
+    coupled = {"lr": 0.25, "beta": 0.25, "coupled": 1.0}  # sqrt(beta) = 1 - sqrt(lr lam)
+    decoupled = {"lr": 0.5, "beta": 0.5, "decoupled": 1.0}  # beta = 1 - lr lam
+    for parameters in (coupled, decoupled):
+        for t in (0, 1, 7):
+            assert row_sum.growth_double_root(t, **parameters) == pytest.approx(
+                growth(t, **parameters), rel=1e-14
+            )
