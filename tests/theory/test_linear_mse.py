@@ -198,3 +198,20 @@ def test_claim_says_which_hypothesis_fails():
     }
     for words, (problem, decay) in cases.items():
         assert CLAIM.applies(ufm.run.Run(problem, ufm.GD(0.1), decay)).startswith(words)
+
+
+def test_error_of_the_recorded_objective_term_by_term():
+    """Two classes, one feature: m = 1 + 1 + 2 terms, P = |W| |H|, sums of squares of 4 + 4 numbers and 2 more."""
+    from ufm.theory._lower_bound import objective_error
+
+    eps = 2.0**-52
+    blocks = {"W": np.array([[1.0], [0.0]]), "H": np.array([[1.0, 1.0]])}
+    states = (({name: 0 * block for name, block in blocks.items()}, 0.5, 0.0), (blocks, 0.5, 4 * eps))
+    for state, fit, in_logits in states:
+        traj = ufm.simulate(ufm.UFM(2, 1, loss="mse"), ufm.GD(0.1), steps=0, init=ufm.Given(**state))
+        assert traj.loss[0] == fit
+        in_fit = (
+            in_logits + 2 * in_logits**2 / 2
+        ) / 2  # one logit is off its target where P = 1, two have P = 1
+        sums = eps * (4 + 4 + 2) * fit
+        assert objective_error(traj.judged(), np.array([0])) == pytest.approx([in_fit + sums], rel=1e-14)

@@ -193,3 +193,24 @@ def test_class_means_that_differ_by_rounding_alone_give_no_direction(units, judg
     start = ufm.Given(W=np.array([[1.0], [2.0], [-1.0]]), H=H)
     traj = ufm.simulate(ufm.UFM(3, 1), ufm.GD(0.1), ufm.Coupled(0.1), steps=0, init=start)
     assert len(necessity._relative_nc0(traj.judged()).bound) == judged
+
+
+def test_error_of_nc3_grows_with_the_offset_of_the_class_means(rng):
+    """Centring loses digits in proportion to the largest mean over the norm of the centred ones."""
+    W = rng.standard_normal((3, 4))
+    W -= W.mean(axis=0)
+    features, bounds = W.T + 1e-3 * rng.standard_normal((4, 3)), []
+    for offset in (2.0**10, 2.0**20):
+        start = ufm.Given(W=W, H=features + offset)
+        traj = ufm.simulate(ufm.UFM(3, 4), ufm.GD(0.1), ufm.Coupled(0.1), steps=0, init=start)
+        bounds.append(float(necessity._relative_nc0(traj.judged()).bound[0]))
+    assert 500 < bounds[1] / bounds[0] < 1100
+
+
+def test_error_of_nc2w_is_four_roundings_of_each_row_and_of_the_result(rng):
+    """A head near a simplex over features that are not: NC2W is the smaller bound."""
+    W = np.eye(3) - 1 / 3 + 1e-3 * rng.standard_normal((3, 3))
+    start = ufm.Given(W=W, H=rng.standard_normal((3, 3)))
+    traj = ufm.simulate(ufm.UFM(3, 3), ufm.GD(0.1), ufm.Coupled(0.1), steps=0, init=start)
+    found = necessity._relative_nc0(traj.judged())
+    assert found.bound == pytest.approx(2.0**-50 * (3 + found.observed), rel=1e-12)

@@ -756,3 +756,11 @@ def test_what_is_not_given_is_zero() -> None:
             assert row_sum.growth_double_root(t, **parameters) == pytest.approx(
                 growth(t, **parameters), rel=1e-14
             )
+
+
+def test_control_of_the_lemma_is_off_by_a_millionth_of_one_row() -> None:
+    run = run_of(ufm.GD(0.1), steps=1)
+    claim, trajectory = CLAIMS["zhao2026.lemE.5"], run.trajectory
+    moved = claim.control(run).observed - claim.predict(run).observed
+    rows = [run.problem.gradient(trajectory.state(i))["W"][-1] for i in range(2)]
+    assert moved == pytest.approx(1e-6 * np.array(rows), rel=1e-6, abs=1e-15)
