@@ -213,4 +213,4 @@ def test_error_of_nc2w_is_four_roundings_of_each_row_and_of_the_result(rng):
     start = ufm.Given(W=W, H=rng.standard_normal((3, 3)))
     traj = ufm.simulate(ufm.UFM(3, 3), ufm.GD(0.1), ufm.Coupled(0.1), steps=0, init=start)
     found = necessity._relative_nc0(traj.judged())
-    assert found.bound == pytest.approx(2.0**-50 * (3 + found.observed), rel=1e-12)
+    assert found.bound == pytest.approx(2.0**-50 * (3 + found.observed), rel=1e-12, abs=0)

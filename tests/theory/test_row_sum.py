@@ -747,6 +747,8 @@ def test_without_a_start_alpha_is_that_of_one() -> None:
 
 def test_what_is_not_given_is_zero() -> None:
     """No momentum in the range of stability; no decay of the other kind at a double root."""
+    assert row_sum.trace_determinant(0.5, 0.5, coupled=1.0) == (1.0, 0.5)
+    assert row_sum.trace_determinant(0.5, 0.5, decoupled=1.0) == (1.0, 0.25)
     assert row_sum.stability_range() == 2
     assert row_sum.stability_range(nesterov=True) == 2
     coupled = {"lr": 0.25, "beta": 0.25, "coupled": 1.0}  # sqrt(beta) = 1 - sqrt(lr lam)
@@ -764,3 +766,8 @@ def test_control_of_the_lemma_is_off_by_a_millionth_of_one_row() -> None:
     moved = claim.control(run).observed - claim.predict(run).observed
     rows = [run.problem.gradient(trajectory.state(i))["W"][-1] for i in range(2)]
     assert moved == pytest.approx(1e-6 * np.array(rows), rel=1e-6, abs=1e-15)
+
+
+def test_one_rate_outside_is_enough_to_refuse_all() -> None:
+    with pytest.raises(InvalidProblemError, match="allowed"):
+        row_sum.critical_momentum([0.1, 5.0], 1.0)
