@@ -121,5 +121,14 @@ def picture(figure: Figure, kind: str) -> bytes:
     return content.getvalue()
 
 
+def command() -> int:
+    """Run `main`; Ctrl-C is one sentence."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("figures: interrupted.", file=sys.stderr)
+        return 130
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -88,5 +88,14 @@ def _run(proofs: Sequence[Proof], quiet: bool) -> list[Outcome]:
     return outcomes
 
 
+def command() -> int:
+    """Run `main`; Ctrl-C is one sentence."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("proofs_check: interrupted.", file=sys.stderr)
+        return 130
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

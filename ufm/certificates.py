@@ -178,8 +178,9 @@ def certify(
     share = None if kink is None else real("certify.kink", kink, 0.0, 1.0)
     rng = block_rng(whole("certify.seed", seed, 0), 2, 0)
     objective = Objective(problem, decay, "certify")
-    theta = problem.pack(getattr(state, "blocks", state))
-    loss, gradient = objective(theta)
+    theta = problem.pack(getattr(state, "blocks", state), "certify.state")
+    with np.errstate(invalid="ignore"):  # checked at once
+        loss, gradient = objective(theta)
     if not (np.isfinite(loss) and np.isfinite(gradient).all()):
         raise invalid(
             "certify.state", "a state whose loss is not finite", "one with a finite loss and gradient"

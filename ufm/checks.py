@@ -7,12 +7,18 @@ import operator
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ufm.errors import StorageError, invalid
+from ufm.errors import InvalidProblemError, StorageError, invalid
+
+try:
+    import resource
+except ImportError:  # not on Unix
+    resource = None  # type: ignore[assignment]
 
 
 def whole(where: str, value: Any, least: int = 1, most: int = 2**62) -> int:
@@ -22,7 +28,9 @@ def whole(where: str, value: Any, least: int = 1, most: int = 2**62) -> int:
         raise invalid(where, value, allowed)
     try:
         number = operator.index(value)
-    except TypeError:
+    except MemoryError:
+        raise
+    except Exception:  # an object may answer with any error of its own
         raise invalid(where, value, allowed) from None
     if number < least:
         raise invalid(where, value, allowed)
@@ -58,11 +66,13 @@ def real(
             allowed += f" and < {below:g}"
     if isinstance(value, bool | np.bool_ | str | bytes | complex | np.complexfloating):
         raise invalid(where, value, allowed)
-    if isinstance(value, np.ndarray) and (value.ndim or value.dtype.kind not in "iuf"):
+    if isinstance(value, np.ndarray) and (value.ndim or value.dtype.kind not in "iuf" or _is_masked(value)):
         raise invalid(where, value, allowed)
     try:
         number = float(value)
-    except (TypeError, ValueError, OverflowError):
+    except MemoryError:
+        raise
+    except Exception:  # an object may answer with any error of its own
         raise invalid(where, value, allowed) from None
     if not math.isfinite(number) or number < least or number >= below:
         raise invalid(where, value, allowed)
@@ -111,18 +121,73 @@ def regular_file(path: Path, allowed: str) -> None:
         raise StorageError(f"{path} is {kind}; allowed: {allowed}.")
 
 
+def array_of(where: str, value: Any, kinds: str, allowed: str) -> np.ndarray:
+    """Return `value` as an array of one of these kinds of dtype, or raise InvalidProblemError.
+
+    A masked array is refused: what lies under its mask would be read as numbers.
+    """
+    try:
+        array = np.asarray(value)
+    except MemoryError:
+        raise
+    except Exception:  # ragged lists, or an object that answers with an error of its own
+        raise invalid(where, value, allowed) from None
+    if _is_masked(value):
+        raise invalid(where, "an array with a mask", allowed)
+    if array.dtype.kind not in kinds:
+        raise invalid(where, value, allowed)
+    return array
+
+
+def _is_masked(value: Any) -> bool:
+    return isinstance(value, np.ma.MaskedArray)
+
+
 def finite_array(where: str, value: Any, ndim: int | None = None) -> np.ndarray:
     """Return `value` as a finite C-ordered float64 array, or raise InvalidProblemError."""
     allowed = f"a finite real array{'' if ndim is None else f' with {ndim} axes'}"
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "iuf":
-            raise invalid(where, value, allowed)
+    array = array_of(where, value, "iuf", allowed)
+    with np.errstate(over="ignore"):  # of a wider format, checked below
         array = np.array(array, dtype=np.float64, order="C")
-    except (TypeError, ValueError):
-        raise invalid(where, value, allowed) from None
     if ndim is not None and array.ndim != ndim:
         raise invalid(where, f"an array of shape {array.shape}", allowed)
     if not np.isfinite(array).all():
         raise invalid(where, "an array with entries that are not finite", allowed)
     return array
+
+
+def physical_bytes() -> int:
+    """Memory that this process may use: that of the machine, of its container, or its own limit."""
+    found = [2**62]
+    with suppress(AttributeError, OSError, ValueError):
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for place in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):
+            found.append(int(Path(place).read_text(encoding="ascii")))
+    if resource is not None:
+        found.append(resource.getrlimit(resource.RLIMIT_AS)[0])
+    return min(value for value in found if value > 0)
+
+
+def fits(where: str, what: str, numbers: int, allowed: str) -> None:
+    """Raise InvalidProblemError for more float64 numbers than there is memory for, before it is asked for.
+
+    A system that lends more memory than it has would end the process instead.
+
+    Parameters
+    ----------
+    where, what : str
+        Object and field that ask for them, and what they are.
+    numbers : int
+        How many.
+    allowed : str
+        What to do about it, as the end of the sentence.
+    """
+    if numbers < 2**20:  # never asked about
+        return
+    most = physical_bytes()
+    if 8 * numbers > most:
+        sizes = f"{8 * numbers / 2**30:.3g}", f"{most / 2**30:.3g}"
+        raise InvalidProblemError(
+            f"{where}: GiB of {what} is {sizes[0]}; allowed: at most {sizes[1]} here, with {allowed}."
+        )

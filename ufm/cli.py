@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ufm.errors import DivergedError, IncompatibleError, InvalidProblemError, StorageError, UfmError
 
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from ufm.trajectory import Trajectory
 
 _OK, _DIFFERENT, _REFUSED, _INTERRUPTED, _PIPE = 0, 1, 2, 130, 141
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers arguments that do not parse with one sentence, too."""
+
+    def error(self, message: str) -> NoReturn:
+        text = " ".join(message.split())
+        self.exit(_REFUSED, f"{self.prog}: {text}; allowed: what '{self.prog} --help' shows.\n")
 
 
 class _Version(argparse.Action):
@@ -30,7 +38,8 @@ class _Version(argparse.Action):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
+        allow_abbrev=False,
         prog="ufm",
         description="Training dynamics of unconstrained features models, judged against the theory.",
         epilog="Exit codes: 0 fine; 1 a comparison failed or a run diverged; 2 refused, with one sentence; "
@@ -40,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str, example: str) -> Any:
-        found = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}")
+        found = commands.add_parser(
+            name, help=text, description=text, epilog=f"example: {example}", allow_abbrev=False
+        )
         found.set_defaults(run=run)
         return found
 
@@ -196,6 +207,11 @@ def _check_out(out: Path, overwrite: bool) -> None:
         raise StorageError(f"{out} cannot be written: no permission to write to {folder}.")
 
 
+def _check_overwrite(options: argparse.Namespace) -> None:
+    if options.overwrite and options.out is None:
+        raise IncompatibleError("--overwrite would be ignored without --out; allowed: both, or neither.")
+
+
 def _simulate(run: Any) -> Trajectory:
     from ufm.simulate import integrate
 
@@ -241,6 +257,8 @@ def _run(options: argparse.Namespace) -> int:
 def _sweep(options: argparse.Namespace) -> int:
     from ufm.sweeps.toml import plan_from_toml
 
+    if options.dry_run and options.dask is not None:
+        raise IncompatibleError("--dask would be ignored by --dry-run; allowed: one of them.")
     planned = plan_from_toml(options.file)
     out = options.out or options.file.with_suffix("")
     if options.dry_run:
@@ -384,6 +402,7 @@ def _environment(options: argparse.Namespace) -> int:
 def _rerun(options: argparse.Namespace) -> int:
     from ufm.storage import load, save
 
+    _check_overwrite(options)
     old = load(options.file)
     if options.out is not None:
         _check_out(options.out, options.overwrite)
@@ -443,6 +462,7 @@ def _changed_software(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tu
 def _resume(options: argparse.Namespace) -> int:
     from ufm.storage import load
 
+    _check_overwrite(options)
     trajectory = load(options.file)
     out = options.out or options.file
     if trajectory.status.name == "completed" and options.steps in (None, trajectory.end.step):

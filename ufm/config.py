@@ -76,6 +76,8 @@ _PARTS = ("problem", "optimizer", "decay", "init", "record")
 # Fields that are numbers in the simple case, so that a value other than a table is left to the class.
 _NUMBER_OR_TABLE = ("lr", "coupled", "decoupled", "loss", "normalisation")
 _ARRAYS = ("values", "targets")
+# A key of many parts, which the parser reads in a time that grows with their square.
+_DEEP_KEY = re.compile(r"(?:\.[^.=\n]{0,80}){40}")
 
 
 def classes_of(field: str) -> tuple[type, ...]:
@@ -493,15 +495,19 @@ def read_toml(path: str | Path, allowed: str) -> dict[str, Any]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidProblemError(f"{path} is not TOML: it is not UTF-8 text (byte {error.start}).") from None
+        raise InvalidProblemError(
+            f"{path} is not UTF-8 text (byte {error.start}); allowed: {allowed}."
+        ) from None
     except OSError as error:
         raise StorageError(f"{path} cannot be read ({error.strerror}); allowed: {allowed}.") from None
+    if _DEEP_KEY.search(text):
+        raise InvalidProblemError(f"{path} is nested too deeply; allowed: {allowed}.")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InvalidProblemError(f"{path} is not TOML: {error}.") from None
+        raise InvalidProblemError(f"{path} is not TOML ({error}); allowed: {allowed}.") from None
     except RecursionError:
-        raise InvalidProblemError(f"{path} is nested too deeply.") from None
+        raise InvalidProblemError(f"{path} is nested too deeply; allowed: {allowed}.") from None
 
 
 def run_from_toml(path: str | Path) -> Run:

@@ -134,7 +134,9 @@ def _resolve(rates: _BlockRates | None, problem: Problem) -> dict[str, float]:
                 f"{kind}.{block} is {value}; allowed: trained blocks, {', '.join(found)}."
             )
         if name in given:
-            raise IncompatibleError(f"{kind}.{block} is {value}, but block {name} has a rate already.")
+            raise IncompatibleError(
+                f"{kind}.{block} is {value}, but block {name} has a rate already; allowed: one for each block."
+            )
         given[name] = value
     return {**found, **given}
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ufm.checks import whole
+from ufm.checks import fits, whole
 from ufm.errors import IncompatibleError, InterruptedRunError, invalid
 from ufm.losses import UserLoss
 from ufm.record import planned_steps
@@ -326,6 +326,8 @@ class _Lanes:
         for lane in range(LANES):
             self.theta[:, lane] = starts[lane if lane < len(block) else 0].theta
         self.when = planned_steps(run.record, run.steps or 0)
+        numbers = len(block) * len(self.when) * problem.size
+        fits("simulate.record", "recorded states", numbers, "fewer records, such as LogSpaced(100)")
         self.records = room_for_records(len(block), self.when, problem.size, dtype)
         self.chain, self.buffers = chain_of(problem, dtype, LANES), buffers_of(problem, dtype, LANES)
         self.cursor = np.array([0, 0, contract.FINE, 0, -1], np.int64)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ufm.arrays import Content
-from ufm.checks import choice, finite_array, real, whole
+from ufm.checks import choice, finite_array, fits, real, whole
 from ufm.errors import IncompatibleError, invalid
 from ufm.losses import Regression
 
@@ -118,6 +119,7 @@ def simplex_etf(K: int, norm: str = "frobenius") -> np.ndarray:
     """
     K = whole("simplex_etf.K", K, 2)
     choice("simplex_etf.norm", norm, ("frobenius", "columns"))
+    fits("simplex_etf.K", "the frame", K * K, "fewer classes")
     scale = (1.0 if norm == "frobenius" else np.sqrt(K)) / np.sqrt(K - 1.0)
     return scale * (np.eye(K) - 1.0 / K)
 
@@ -184,6 +186,7 @@ def walsh(K: int) -> np.ndarray:
     K = whole("walsh.K", K, 2)
     if K & (K - 1):
         raise invalid("walsh.K", K, "a power of 2 from 2 on")
+    fits("walsh.K", "the matrix", K * K, "a smaller K")
     from scipy.linalg import hadamard
 
     return hadamard(K)
@@ -392,6 +395,8 @@ def _labels_for(problem: Problem, name: str, initialiser: Initialiser) -> np.nda
 
 def draw_block(problem: Problem, name: str, initialiser: Initialiser, seed: int) -> np.ndarray:
     """Start of one block, shape `problem.shapes[name]`."""
+    size = prod(problem.shapes[name])
+    fits(f"init.{name}", "its start", size + problem.samples, "a smaller width, per_class or classes")
     place = Place(name, problem.shapes[name], problem.classes, _labels_for(problem, name, initialiser))
     with np.errstate(over="ignore"):
         drawn = initialiser.draw(place, block_rng(seed, 0, problem.blocks.index(name)))
@@ -423,7 +428,9 @@ def draw(problem: Problem, init: Any, seed: int) -> dict[str, np.ndarray]:
                 f"init.{block} is {initialiser!r}; allowed: trained blocks, {', '.join(problem.trained)}."
             )
         if name in chosen:
-            raise IncompatibleError(f"init.{block} is {initialiser!r}, but block {name} has a start already.")
+            raise IncompatibleError(
+                f"init.{block} is {initialiser!r}, but block {name} has a start already; allowed: one."
+            )
         chosen[name] = initialiser
     for name in problem.trained:
         if name in chosen:

@@ -198,18 +198,16 @@ def _starts(starts: Any, init: Any) -> list[Any]:
             raise invalid("minimise.init", init, "nothing with starts that are given")
         if not starts:
             raise invalid("minimise.starts", starts, "a whole number >= 1, or at least one start")
-        return [_initialiser(start) for start in starts]
-    return [_initialiser(init)] * whole("minimise.starts", starts)
+        return [_initialiser("minimise.starts", start) for start in starts]
+    return [_initialiser("minimise.init", init)] * whole("minimise.starts", starts)
 
 
-def _initialiser(start: Any) -> Any:
+def _initialiser(where: str, start: Any) -> Any:
     if isinstance(start, Mapping) and all(isinstance(name, str) for name in start):
         return Given(**start)
     start = getattr(start, "start", start)  # of a Solution or a Minimum
     if not (is_initialiser(start) or isinstance(start, Start)):
-        raise invalid(
-            "minimise.starts", start, "an initialiser such as Gaussian(0.1), Start(...) or arrays by block"
-        )
+        raise invalid(where, start, "an initialiser such as Gaussian(0.1), Start(...) or arrays by block")
     return start
 
 

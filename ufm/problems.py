@@ -225,7 +225,9 @@ class Problem:
             if block not in self.shapes:
                 raise invalid(f"{name}.{field}", block, f"blocks {', '.join(self.blocks)}")
             if block in found:
-                raise IncompatibleError(f"{name}.{field}: block {block} is frozen already.")
+                raise IncompatibleError(
+                    f"{name}.{field}: block {block} is frozen already; allowed: each block once."
+                )
             value = draw_block(self, block, initialiser, 0)
             if not np.array_equal(value, draw_block(self, block, initialiser, 1)):
                 raise invalid(
@@ -270,13 +272,15 @@ class Problem:
             return np.ascontiguousarray(np.eye(self.classes)[:, self.labels])
         return None
 
-    def pack(self, state: Mapping[str, Any]) -> np.ndarray:
+    def pack(self, state: Mapping[str, Any], where: str = "state") -> np.ndarray:
         """Flat float64 vector of all blocks, trained ones first.
 
         Parameters
         ----------
         state : mapping of str to array_like
             Every trained block by name; frozen blocks may be left out.
+        where : str
+            What a sentence about the state calls it.
 
         Raises
         ------
@@ -284,25 +288,29 @@ class Problem:
             For a block that is missing, unknown, frozen at another value, or of another shape.
         """
         if not isinstance(state, Mapping):
-            raise invalid("state", state, f"arrays by block name, {', '.join(self.trained)}")
+            raise invalid(where, state, f"arrays by block name, {', '.join(self.trained)}")
         named = {self.last if name == "W" else name: value for name, value in state.items()}
+        if len(named) < len(state):
+            raise IncompatibleError(f"{where} names {self.last} twice, also as W; allowed: each block once.")
         for name in named:
             if name not in self.shapes:
-                raise invalid("state", name, f"blocks {', '.join(self.blocks)}")
+                raise invalid(where, name, f"blocks {', '.join(self.blocks)}")
         parts = []
         for block in self.order:
             if block not in named:
                 if block not in self.frozen_values:
-                    raise invalid(f"state.{block}", None, f"an array of shape {self.shapes[block]}")
+                    raise invalid(f"{where}.{block}", None, f"an array of shape {self.shapes[block]}")
                 parts.append(self.frozen_values[block].ravel())
                 continue
-            value = finite_array(f"state.{block}", named[block])
+            value = finite_array(f"{where}.{block}", named[block])
             if value.shape != self.shapes[block]:
                 raise invalid(
-                    f"state.{block}", f"an array of shape {value.shape}", f"shape {self.shapes[block]}"
+                    f"{where}.{block}", f"an array of shape {value.shape}", f"shape {self.shapes[block]}"
                 )
             if block in self.frozen_values and not np.array_equal(value, self.frozen_values[block]):
-                raise IncompatibleError(f"state.{block} differs from the value at which {block} is frozen.")
+                raise IncompatibleError(
+                    f"{where}.{block} is another than the frozen one; allowed: none, or that value."
+                )
             parts.append(value.ravel())
         return np.concatenate(parts)
 

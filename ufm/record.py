@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ufm.checks import whole
+from ufm.checks import fits, whole
 from ufm.errors import invalid
 
 MOST_RECORDS = 2**32
@@ -43,6 +43,9 @@ class Every:
 
     def steps(self, total: int) -> np.ndarray:
         """Return the recorded step indices."""
+        fits(
+            "Every.n", f"the records of {total} steps", 3 * (total // self.n), "a larger n, or LogSpaced(100)"
+        )
         return _with_ends(np.arange(0, total + 1, self.n), total)
 
 
@@ -65,6 +68,7 @@ class LogSpaced:
 
     def steps(self, total: int) -> np.ndarray:
         """Return the recorded step indices."""
+        fits("LogSpaced.count", "its records", 3 * self.count, "a smaller count")
         return _with_ends(np.rint(np.geomspace(1, total + 1, self.count)) - 1, total)
 
 

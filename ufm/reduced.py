@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ufm.checks import choice, real, whole
+from ufm.checks import choice, fits, real, whole
 from ufm.decay import Decay, shrinks_after
 from ufm.errors import DivergedError, IncompatibleError, InterruptedRunError, invalid
 from ufm.initial import SimplexETF, Zeros
@@ -130,6 +130,8 @@ class SymmetricTrajectory:
 
     def weights(self, i: int) -> np.ndarray:
         """W at record i as a matrix, shape (classes, classes)."""
+        whole("SymmetricTrajectory.weights.i", i, -len(self), len(self) - 1)
+        fits("SymmetricTrajectory.weights", "W", self.classes**2, ".diagonal and .off_diagonal instead")
         return symmetric_path.weights(self.diagonal[i], self.off_diagonal[i], self.classes)
 
     def to_xarray(self) -> xarray.Dataset:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ufm.arrays import Content
-from ufm.checks import finite_array, real, whole
+from ufm.checks import finite_array, fits, real, whole
 from ufm.errors import invalid
 
 
@@ -171,8 +171,8 @@ def rates(lr: float | Schedule, steps: int) -> np.ndarray:
     >>> rates(0.5, 3).tolist()
     [0.5, 0.5, 0.5]
     """
-    # An array of one number for each step must be one that numpy can ask memory for.
     steps = whole("simulate.steps", steps, 0, 2**48)
+    fits("simulate.steps", f"the rates of {steps} steps", 3 * steps, "fewer steps, or a constant rate")
     lr = checked("optimizer.lr", lr)
     if isinstance(lr, float):
         return np.full(steps, lr)

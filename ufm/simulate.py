@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ufm.checks import flag, whole
+from ufm.checks import fits, flag, whole
 from ufm.decay import Decay
 from ufm.epochs import batch_order
 from ufm.errors import DivergedError, IncompatibleError, InterruptedRunError, invalid
@@ -161,6 +161,8 @@ def advance(
     """Run from `begin` to the end of `run`, in chunks of compiled steps; `interrupted` is Ctrl-C to another thread."""
     problem, dtype, total = run.problem, run.dtype, run.steps
     assert total is not None
+    if callback is not None and not callable(callback):
+        raise invalid("simulate.callback", callback, "None, or a function of the step and the blocks")
     started, unit = time.perf_counter(), begin.unit.copy()
     with collector_at_rest():
         from ufm.kernels import batches, contract, doubt, extended, loop, losses, updates
@@ -181,6 +183,8 @@ def advance(
     planned = planned_steps(run.record, total)
     recorded = previous is not None and begin.step in previous.steps[-1:]
     when = planned[planned >= begin.step + recorded]
+    numbers = len(when) * problem.size
+    fits("simulate.record", "recorded states", numbers, "fewer records, such as LogSpaced(100)")
     theta, m, v = begin.theta.copy(), begin.m.copy(), begin.v.copy()
     grad = np.zeros(problem.size, dtype)
     records = room_for_records(1, when, problem.size, dtype)

@@ -6,13 +6,15 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ufm.checks import flag
+
 CHUNK_SECONDS = 0.2  # how long compiled code runs before Python looks at Ctrl-C and the progress bar
 
 
 @contextmanager
 def progress_bar(progress: bool | None, total: int, start: int) -> Iterator[Callable[[int], None]]:
     """A function that shows the step it is given, on a bar over `total` steps; it shows nothing unless asked to."""
-    if not progress:
+    if progress is None or not flag("progress", progress):
         yield lambda step: None
         return
     from tqdm.auto import tqdm

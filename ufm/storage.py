@@ -10,12 +10,16 @@ integrator's end, and the array-valued fields of the description (``content.<dig
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
+import math
 import os
+import re
 import secrets
 import shutil
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -34,6 +38,7 @@ from ufm.trajectory import End, Status, Trajectory
 
 FORMAT = "ufm trajectory"
 SCHEMA = 1
+STALE_SECONDS = 3600.0  # a temporary file that was written to this recently may belong to a running process
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,12 @@ _RECORDS = ("steps", "states", "fit", "penalty")
 _END = ("theta", "m", "v", "unit")
 _ARRAYS = {*_RECORDS, *(f"end.{name}" for name in _END)}
 _STATUSES = ("completed", "diverged", "stopped", "interrupted")
+# An .npy file of version 1.0 as numpy writes it: magic and version, length of the text, and the text, no other.
+_MAGIC, _PREFIX = b"\x93NUMPY\x01\x00", struct.Struct("<8sH")
+_DESCRIPTION = re.compile(
+    r"\{'descr': '(?P<descr>[<>|][iufU]\d{1,9})', 'fortran_order': (True|False), "
+    r"'shape': \((?P<shape>\d{0,18}(, ?\d{1,18}){0,31},?)\), \} *\n"
+)
 # What numpy, zipfile and json raise for bytes that are not what they should be.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -138,7 +149,7 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"{path} cannot be written: {path.parent} is no folder ({error.strerror})."
+            f"{path} cannot be written: {path.parent} is no folder ({error.strerror}); allowed: a place with access."
         ) from error
     with _replacing(path) as file:
         file.write(data)
@@ -199,7 +210,7 @@ def target_of(path: Path) -> Path:
             raise StorageError(f"{path} is a pipe, a device or a loop of links; allowed: the name of a file.")
         if not target.parent.is_dir():
             raise StorageError(
-                f"{path} cannot be written: there is no folder {target.parent}; create it first."
+                f"{path} cannot be written: there is no folder {target.parent}; allowed: one that exists."
             )
     except StorageError:
         raise
@@ -212,7 +223,9 @@ def target_of(path: Path) -> Path:
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file that takes the place of `path` when the block ends without an error."""
     target = target_of(path)
-    part = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.part")
+    stem = f".{target.name[:200]}."
+    _sweep_parts(target.parent, stem)
+    part = target.with_name(f"{stem}{secrets.token_hex(6)}.part")
     try:
         with open(part, "xb") as file:
             yield file
@@ -231,6 +244,14 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def _sweep_parts(folder: Path, stem: str) -> None:
+    """Remove what killed writers of this file left, once nobody has written to it for an hour."""
+    with suppress(OSError):
+        for part in folder.glob(f"{glob.escape(stem)}{'[0-9a-f]' * 12}.part"):
+            if time.time() - part.stat().st_mtime > STALE_SECONDS:
+                part.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -302,6 +323,7 @@ def _trajectory(run: Run, body: Mapping[str, Any], arrays: Mapping[str, np.ndarr
     status = Status(str(body["status"]["name"]), step, str(body["status"]["reason"]))
     if status.name not in _STATUSES:
         raise ValueError(f"the status is {status.name!r} instead of {', '.join(_STATUSES)}")
+    _check_notes(body)
     return Trajectory(
         run=run,
         **{name: arrays[name] for name in _RECORDS},
@@ -310,6 +332,19 @@ def _trajectory(run: Run, body: Mapping[str, Any], arrays: Mapping[str, np.ndarr
         provenance=dict(body["provenance"]),
         end=End(step, **{name: arrays[f"end.{name}"] for name in _END}),
     )
+
+
+def _check_notes(body: Mapping[str, Any]) -> None:
+    """What `resume` adds to and `ufm rerun` compares: numbers in the stats, versions in the provenance."""
+    software = body["provenance"].get("software", {}) if isinstance(body["provenance"], dict) else None
+    for name, value in (("stats", body["stats"]), ("provenance.software", software)):
+        if not isinstance(value, dict):
+            raise ValueError(f"{name} is {value!r} instead of a table")
+    for name, value in body["stats"].items():
+        if not isinstance(value, int | float):
+            raise ValueError(f"stats.{name} is {value!r} instead of a number")
+    if not all(isinstance(version, str | None) for version in software.values()):
+        raise ValueError(f"provenance.software is {software!r} instead of versions by name")
 
 
 def _check_shapes(run: Run, arrays: Mapping[str, np.ndarray]) -> None:
@@ -407,11 +442,22 @@ def _header(path: Path, archive: zipfile.ZipFile, kind: Archive = TRAJECTORY) ->
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    with archive.open(f"{name}.npy") as stream:
-        array = np.lib.format.read_array(stream, allow_pickle=False)
-        if stream.read(1):
-            raise ValueError(f"{name} is longer than its shape")
-    return array
+    """One array, once its declared size is known to be that of its bytes: nothing is made from a shape alone."""
+    member = archive.getinfo(f"{name}.npy")
+    if member.compress_type != zipfile.ZIP_STORED or member.file_size > os.fstat(archive.fp.fileno()).st_size:
+        raise ValueError(f"{name} is compressed or longer than the file")
+    with archive.open(member) as stream:
+        head = stream.read(_PREFIX.size)
+        magic, length = _PREFIX.unpack(head)
+        text = stream.read(length).decode("latin1")
+    found = _DESCRIPTION.fullmatch(text)
+    if magic != _MAGIC or found is None:
+        raise ValueError(f"{name} is not an array of plain numbers or text")
+    shape = [int(size) for size in found["shape"].replace(",", " ").split()]
+    if len(head) + length + np.dtype(found["descr"]).itemsize * math.prod(shape) != member.file_size:
+        raise ValueError(f"{name} has another size than its shape {tuple(shape)}")
+    with archive.open(member) as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def _verified(

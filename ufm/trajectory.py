@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ufm.checks import whole
+from ufm.errors import invalid
 from ufm.normalisation import behind
 from ufm.problems import Blocks, Problem
 from ufm.run import Run
@@ -179,6 +180,8 @@ class Trajectory:
         """
         depth = self.problem.depth
         layer = depth if layer is None else whole("Trajectory.features.layer", layer, 1, depth)
+        if not isinstance(records, slice):
+            raise invalid("Trajectory.features.records", records, "a slice, such as slice(-1, None)")
         blocks = {name: block[records] for name, block in self.blocks.items()}
         X = behind(self.problem, blocks, 1, blocks["H"])
         for below in range(1, layer):

@@ -195,6 +195,8 @@ def classify_solution(
     logits = _mean_logits(problem, blocks)
     rank = int(before[-1]) if problem.depth > 1 else _rank(logits, rank_tolerance)
     loss = problem.value(blocks, decay)
+    if not isinstance(solutions, Sequence) or isinstance(solutions, str):
+        raise invalid("classify_solution.solutions", solutions, "a sequence of solutions of ufm.solutions")
     compared = [_distance(problem, blocks, loss, solution) for solution in solutions]
     distances = tuple(sorted(compared, key=lambda found: found.distance))
     means = layer_means(problem, blocks)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ufm.checks import whole
+from ufm.checks import array_of, whole
 from ufm.errors import invalid
 from ufm.metrics.classes import Classes
 
@@ -54,14 +54,8 @@ def is_trajectory(value: Any) -> bool:
 
 def numbers(where: str, value: Any, kinds: str = "iuf") -> np.ndarray:
     """`value` as an array of one of these kinds of dtype; its entries need not be finite."""
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        array = np.empty(0, dtype=object)
-    if array.dtype.kind not in kinds:
-        allowed = "an array of real numbers" if "f" in kinds else "whole numbers 0 ... K - 1"
-        raise invalid(where, value, allowed)
-    return array
+    allowed = "an array of real numbers" if "f" in kinds else "whole numbers 0 ... K - 1"
+    return array_of(where, value, kinds, allowed)
 
 
 def read_layer(where: str, value: Any, layer: int | None) -> int | None:

@@ -11,7 +11,7 @@ from ufm.errors import IncompatibleError, invalid
 from ufm.losses import MSE, CrossEntropy
 from ufm.solutions.chain import LARGEST_RATE
 from ufm.solutions.pairs import cross_entropy_dnc
-from ufm.solutions.solution import Solution, solution
+from ufm.solutions.solution import Solution, check_problem, solution
 from ufm.theory.deep_collapse import (
     Decays,
     decays_of,
@@ -61,6 +61,7 @@ def dnc(problem: Problem, decay: Decay) -> Solution:
     >>> round(found.loss, 8), found.rank
     (0.09917987, 10)
     """
+    check_problem("dnc", problem)
     if isinstance(problem.loss, CrossEntropy):
         return cross_entropy_dnc(problem, decay)
     terms = _terms("dnc", problem, decay)
@@ -113,6 +114,7 @@ def linear_optimum(problem: Problem, decay: Decay) -> Solution:
     >>> round(found.loss, 12), found.rank
     (0.046523157198, 4)
     """
+    check_problem("linear_optimum", problem)
     terms = _terms("linear_optimum", problem, decay)
     if problem.activation != "identity":
         raise invalid("linear_optimum.problem.activation", problem.activation, "'identity'")
@@ -148,6 +150,7 @@ def zero(problem: Problem, decay: Decay | None = None) -> Solution:
     >>> zero(ufm.DUFM(classes=10, width=30, depth=4), ufm.Coupled(0.004)).loss
     0.5
     """
+    check_problem("zero", problem)
     _coupled_only("zero", decay)
     if problem.normalisation is not None:
         raise IncompatibleError(

@@ -12,7 +12,7 @@ from ufm.errors import IncompatibleError, invalid
 from ufm.losses import MSE
 from ufm.problems import DUFM
 from ufm.solutions.chain import Rates, balanced_pair, placed, rates_of, require_widths
-from ufm.solutions.solution import Solution, solution
+from ufm.solutions.solution import Solution, check_problem, solution
 from ufm.theory import strongly_regular_graph as graph
 from ufm.theory.strongly_regular_graph import VARIANTS, Block, Minimum
 
@@ -75,6 +75,7 @@ def srg(
     >>> found.rank, round(found.loss, 7), round(problem.value(found.blocks, decay), 7)
     (5, 0.0809113, 0.0809113)
     """
+    check_problem("srg", problem)
     choice("srg.variant", variant, VARIANTS)
     flag("srg.relaxed", relaxed)
     K = problem.classes

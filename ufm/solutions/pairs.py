@@ -10,7 +10,7 @@ from scipy.linalg import block_diag, helmert
 from ufm.errors import invalid
 from ufm.losses import CrossEntropy
 from ufm.solutions.chain import Rates, balanced_pair, placed, rates_of, require_widths
-from ufm.solutions.solution import Solution, solution
+from ufm.solutions.solution import Solution, check_problem, solution
 from ufm.theory import deep_cross_entropy as theory
 from ufm.theory.deep_collapse import geometric_decay
 
@@ -53,6 +53,7 @@ def low_rank(problem: Problem, decay: Decay | None) -> Solution:
     >>> found.rank, round(found.loss, 8), round(problem.value(found.blocks, decay), 8)
     (5, 0.08001266, 0.08001266)
     """
+    check_problem("low_rank", problem)
     rates, K = rates_of("low_rank", problem, decay, CrossEntropy), problem.classes
     relu = _is_relu(problem)
     if relu and K % 2:

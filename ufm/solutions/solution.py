@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ufm.errors import invalid
 from ufm.initial import Given
 from ufm.problems import Blocks
 
@@ -57,6 +58,14 @@ class Solution:
     def start(self) -> Given:
         """The state as the start of a run."""
         return Given(**self.blocks)
+
+
+def check_problem(where: str, problem: Any) -> None:
+    """Raise InvalidProblemError unless a builder of solutions was given a problem."""
+    from ufm.problems import Problem
+
+    if not isinstance(problem, Problem):
+        raise invalid(f"{where}.problem", problem, "a problem such as DUFM(classes=3, width=4, depth=3)")
 
 
 def solution(

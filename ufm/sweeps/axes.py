@@ -45,7 +45,7 @@ class Zipped:
         for name, value in fields.items():
             if not is_axis(name, value):
                 raise invalid(f"Zipped.{name}", value, "a list of values")
-        lengths = {name: len(value) for name, value in fields.items()}
+        lengths = {name: length_of(value) for name, value in fields.items()}
         if len(set(lengths.values())) > 1:
             raise invalid("Zipped: numbers of values", lengths, "the same number for each field")
         object.__setattr__(self, "fields", tuple(fields.items()))
@@ -83,6 +83,16 @@ def is_axis(name: str, value: Any) -> bool:
     if isinstance(value, dict):
         return name not in _MAPPINGS
     return isinstance(value, list | range | Zipped)
+
+
+def length_of(value: Any) -> int:
+    """Number of values that a list, range, array, dict or `Zipped` gives."""
+    if isinstance(value, Zipped):
+        value = value.fields[0][1]
+    try:
+        return len(value)
+    except OverflowError:  # of a range
+        return 2**63
 
 
 def axis_of(name: str, value: Any) -> Axis:

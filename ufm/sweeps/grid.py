@@ -14,11 +14,12 @@ from ufm.checks import real, whole
 from ufm.decay import Coupled, Decay, Decoupled, Mixed
 from ufm.errors import IncompatibleError, InvalidProblemError, invalid
 from ufm.run import Run
-from ufm.sweeps.axes import Axis, axis_of, is_axis, plain
+from ufm.sweeps.axes import Axis, axis_of, is_axis, length_of, plain
 
 PARTS = ("problem", "optimizer", "decay", "init")
 PLAIN = ("steps", "seed", "record", "batch", "dtype")
 SHARED_DECAY = ("total_decay", "coupled_share")
+MOST_CELLS = 10**7  # beyond, the list of the cells alone would take minutes
 
 At = tuple[int, ...]  # a position on every axis
 
@@ -65,7 +66,13 @@ class Grid:
         """Build the grid of a sweep's arguments: lists become axes in the order of the arguments."""
         if is_axis("record", given["record"]):
             raise invalid("sweep.record", given["record"], "one object for all runs, such as LogSpaced(100)")
-        axes = tuple(axis_of(name, value) for name, value in given.items() if is_axis(name, value))
+        several = {name: value for name, value in given.items() if is_axis(name, value)}
+        size = prod(map(length_of, several.values()))
+        if size > MOST_CELLS:
+            raise invalid(
+                "sweep: number of runs", size, f"at most {MOST_CELLS}, others in a sweep of their own"
+            )
+        axes = tuple(axis_of(name, value) for name, value in several.items())
         fixed = {name: plain(value) for name, value in given.items() if not is_axis(name, value)}
         grid = cls(fixed, axes)
         grid._check()

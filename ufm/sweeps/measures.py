@@ -187,6 +187,8 @@ def claim_names(given: Any) -> tuple[str, ...]:
         return about_runs
     if isinstance(given, str):
         given = (given,)
+    if given and not isinstance(given, Sequence):
+        raise invalid("sweep.claims", given, "True, or a sequence of names that 'ufm claims' lists")
     names = tuple(given or ())
     for name in names:
         if name not in about_runs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
@@ -11,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ufm.checks import flag, physical_bytes
 from ufm.errors import invalid
 from ufm.initial import Gaussian
 from ufm.record import LogSpaced
@@ -84,6 +84,8 @@ class Plan:
         """Compute what is not finished yet and return the dataset; the arguments are those of `sweep`."""
         from ufm.sweeps.dataset import in_memory, on_disk, put
 
+        if executor is None:
+            count(workers)  # refused before the folder is made
         layout, folder = self.layout, self._folder(out)
         lazy = folder is not None and not self.fits_in_memory
         if not lazy and layout.bytes > physical_bytes():
@@ -125,18 +127,10 @@ class Plan:
         return None if out is None else Folder(out, Names(self.grid, self.kept))
 
 
-def physical_bytes() -> int:
-    """Memory of this machine, where the system says it."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 2**62
-
-
 @contextmanager
 def _bar(progress: bool | None, total: int, done: int) -> Iterator[Callable[[int], Any]]:
     """A function that counts runs on a progress bar with rate and time left; it shows nothing unless asked to."""
-    if not progress:
+    if progress is None or not flag("sweep.progress", progress):
         yield lambda runs: None
         return
     from tqdm.auto import tqdm
