@@ -54,7 +54,8 @@ def refusal(capsys, arguments):
 
 
 UNKNOWN = {
-    f"{command} --fly": r"^ufm.*: unrecognized arguments: --fly; allowed: what 'ufm" for command in COMMANDS
+    f"{command} {FILE.get(command, '')} --fly": r"^ufm.*: unrecognized arguments: --fly; allowed: what 'ufm"
+    for command in COMMANDS
 }
 MISSING = {
     command: rf"^ufm {command}: the following arguments are required: file; allowed" for command in FILE
@@ -70,7 +71,6 @@ FOLDERS = {f"{command} .": "is a folder; allowed" for command in FILE}
 BAD = UNKNOWN | MISSING | TOO_MANY | NO_FILE | FOLDERS
 BAD |= {
     "fly": "invalid choice: 'fly'",
-    "": None,
     "demo --out file": "file is no folder .*; allowed: a place with access",
     "demo --out /sys/demo": "cannot be written: /sys/demo is no folder",
     "demo --out": "argument --out: expected one argument; allowed",
@@ -107,7 +107,6 @@ BAD |= {
     "resume run.npz --steps 9999999999999999999": "resume.steps is 9999999999999999999; allowed",
     "resume run.npz --steps 1000000000000": "Every.n: GiB of the records of 10.* steps is",
 }
-del BAD[""]
 
 
 @pytest.mark.parametrize("line", BAD)

@@ -41,6 +41,19 @@ def test_environment_names_versions_and_prints_one_line_each():
     assert str(found).splitlines()[0].split() == ["ufm", version()]
 
 
+def test_environment_holds_what_a_bug_report_needs(monkeypatch, tmp_path):
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "0")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    found = environment()
+    needed = (
+        "ufm commit source python numpy scipy numba llvmlite platform processor cores memory encodings extras"
+    )
+    assert {*needed.split(), "usable cores", "blas", "thread variables", "numba cache"} <= found.keys()
+    assert {"NUMBA_DISABLE_JIT": "0", "NUMBA_CACHE_DIR": "set"}.items() <= found["numba variables"].items()
+    assert re.fullmatch(r"[\d.]+ GiB", found["memory"])
+    assert str(tmp_path) not in str(found)
+
+
 def test_printing_takes_any_entry():
     text = str(Environment({"a": None, "long": [], "c": [{"x": 1}, {"x": 2}]}))
     assert text.splitlines() == ["a     unknown", "long  none found", "c     x 1; x 2"]

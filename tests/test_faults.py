@@ -4,6 +4,7 @@ traceback.
 One process imports the package and forks a child for every fault, so that a fault costs milliseconds.
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 import ufm
-from ufm import environment, storage
+from ufm import storage
 from ufm.sweeps.folder import SHARD
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes as on Unix")
@@ -101,16 +102,16 @@ def child(job, count, watched):
         return pipe.read(), os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 jobs = {"save": save, "run": run, "sweep": sweep}
-open("run.toml", "w").write(%r)
+open("run.toml", "w").write(RUN_TOML)
 found = []
 random.seed(0)
 for number in range(kills + at_random):
     watched = number < kills
-    name = list(jobs)[number %% 3]
+    name = list(jobs)[number % 3]
     count = 1 + (number // 3) * 7 // 2 if watched else 0
     old.save("saved.npz")
     old.save("run.npz")
-    if name == "sweep" and number %% 2:
+    if name == "sweep" and number % 2:
         import shutil; shutil.rmtree("sweep", ignore_errors=True)
     before = {path: open(path, "rb").read() for path in ("saved.npz", "run.npz")}
     where, killed = child(jobs[name], count, watched)
@@ -128,7 +129,7 @@ for number in range(kills + at_random):
     found.append({"job": name, "at": where, "killed": killed, "files": lengths, "shards": len(shards)})
 data = ufm.sweep(problem, ufm.GD, lr=[0.1, 0.2], steps=[4, 5, 6], out="sweep")
 print(json.dumps({"kills": found, "completed": int((data["status"] == "completed").sum())}))
-""" % TOML.format(steps=60)
+""".replace("RUN_TOML", repr(TOML.format(steps=60)))
 
 
 @pytest.mark.parametrize(("kills", "at_random"), [(12, 3), pytest.param(60, 30, marks=pytest.mark.slow)])
@@ -186,9 +187,8 @@ import figures.__main__ as figures_main, proofs_check.__main__ as proofs_main
 
 folder, times = sys.argv[1], int(sys.argv[2])
 os.chdir(folder)
-open("long.toml", "w").write(%r)
-open("grid.toml", "w").write(%r + "seed = 1\\n".replace("seed", "[record]\\ntype = 'LogSpaced'\\ncount"
-                             ).replace("1", "5"))
+open("long.toml", "w").write(RUN_TOML)
+open("grid.toml", "w").write(GRID_TOML)
 run = ufm.simulate(ufm.UFM(2, 2), ufm.GD(0.1), steps=2_000_000, record=ufm.LogSpaced(20))
 run.save("run.npz")
 ufm.simulate(ufm.UFM(10, 16, 5), ufm.GD(0.1), ufm.Coupled(0.01), steps=20_000).save("many.npz")
@@ -235,10 +235,10 @@ for name, (main, arguments, longest) in commands.items():
         code, text = interrupted(main, arguments, longest * random.uniform(0.02, 1))
         found.append((name, code, text))
 print(json.dumps(found))
-""" % (
-    TOML.format(steps=100_000_000).replace("[problem]", "[record]\ntype = 'LogSpaced'\n[problem]"),
-    TOML.format(steps=30_000_000),
-)
+"""
+RECORD = "[record]\ntype = 'LogSpaced'\ncount = 5\n"
+INTERRUPTING = INTERRUPTING.replace("RUN_TOML", repr(TOML.format(steps=100_000_000) + RECORD))
+INTERRUPTING = INTERRUPTING.replace("GRID_TOML", repr(TOML.format(steps=30_000_000) + RECORD))
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
@@ -300,7 +300,7 @@ def test_a_clock_that_goes_back_changes_nothing_but_the_time(tmp_path, monkeypat
             cls.hours -= 5
             return datetime(2001, 1, 1, cls.hours, tzinfo=zone or UTC)
 
-    monkeypatch.setattr(environment, "datetime", Backwards)
+    monkeypatch.setattr(importlib.import_module("ufm.environment"), "datetime", Backwards)
     monkeypatch.setattr(time, "time", lambda: -1e9)
     run = ufm.simulate(ufm.UFM(2, 2), ufm.GD(0.1), steps=5)
     assert run.save(tmp_path / "run.npz").exists()

@@ -13,14 +13,27 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ufm.checks import physical_bytes
+
 if TYPE_CHECKING:
     from ufm.run import Run
 
 _PACKAGE = Path(__file__).resolve().parent
 _LIBRARIES = ("numpy", "scipy", "numba", "llvmlite", "sympy", "xarray", "matplotlib", "tqdm", "threadpoolctl")
+_EXTRAS = ("h5netcdf", "h5py", "distributed")
 _HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 SCHEMA = 1
+# Entries of `environment` about this process or its folders alone, which results do not depend on.
+OF_PROCESS = (
+    "usable cores",
+    "thread variables",
+    "numba variables",
+    "numba cache",
+    "memory",
+    "encodings",
+    "extras",
+)
 
 
 class Environment(dict[str, Any]):
@@ -204,8 +217,21 @@ def environment() -> Environment:
     found |= _machine() | {"usable cores": _usable_cores(), "blas": _blas()}
     threads = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
     found["thread variables"] = threads or "none set"
+    found["numba variables"] = _numba_variables() or "none set"
     found["numba cache"] = _cache_folder()
+    found["memory"] = f"{physical_bytes() / 2**30:.1f} GiB"
+    found["encodings"] = {"text": getattr(sys.stdout, "encoding", None), "files": sys.getfilesystemencoding()}
+    found["extras"] = {name: _version(name) or "missing" for name in _EXTRAS}
     return found
+
+
+def _numba_variables() -> dict[str, str]:
+    """Settings that change how kernels are compiled; a value that may be a path is not shown."""
+    return {
+        name: "set" if os.sep in value else value
+        for name, value in sorted(os.environ.items())
+        if name.startswith("NUMBA_") and name not in _THREAD_VARIABLES
+    }
 
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")

@@ -336,7 +336,8 @@ def _trajectory(run: Run, body: Mapping[str, Any], arrays: Mapping[str, np.ndarr
 
 def _check_notes(body: Mapping[str, Any]) -> None:
     """What `resume` adds to and `ufm rerun` compares: numbers in the stats, versions in the provenance."""
-    software = body["provenance"].get("software", {}) if isinstance(body["provenance"], dict) else None
+    provenance = body["provenance"]
+    software = provenance.get("software", {}) if isinstance(provenance, dict) else provenance
     for name, value in (("stats", body["stats"]), ("provenance.software", software)):
         if not isinstance(value, dict):
             raise ValueError(f"{name} is {value!r} instead of a table")
@@ -444,6 +445,7 @@ def _header(path: Path, archive: zipfile.ZipFile, kind: Archive = TRAJECTORY) ->
 def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """One array, once its declared size is known to be that of its bytes: nothing is made from a shape alone."""
     member = archive.getinfo(f"{name}.npy")
+    assert archive.fp is not None  # it is open
     if member.compress_type != zipfile.ZIP_STORED or member.file_size > os.fstat(archive.fp.fileno()).st_size:
         raise ValueError(f"{name} is compressed or longer than the file")
     with archive.open(member) as stream:

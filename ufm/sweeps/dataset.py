@@ -13,7 +13,7 @@ import xarray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from ufm.environment import environment
+from ufm.environment import OF_PROCESS, environment
 from ufm.storage import read_member
 from ufm.sweeps.axes import shown
 from ufm.sweeps.folder import SHARD, Folder
@@ -130,7 +130,7 @@ class Layout:
 def _environment() -> dict[str, Any]:
     """Versions and machine; not threads, which workers do not take from this process, and no folder."""
     found: dict[str, Any] = dict(environment())
-    for name in ("numba cache", "thread variables", "usable cores"):
+    for name in OF_PROCESS:
         del found[name]
     found["blas"] = [
         {key: value for key, value in blas.items() if key != "threads"} for blas in found["blas"]
