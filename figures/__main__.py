@@ -57,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             for name in options.names or figures.names():
                 _make(name, options.quick, options.out)
+    except KeyboardInterrupt:  # a run's own is a UfmError, too
+        raise
     except UfmError as error:
         print(error, file=sys.stderr)
         return 1

@@ -114,6 +114,8 @@ def _ask(proof: Proof, statement: Any) -> tuple[bool, str]:
     """Answer of the check, or what went wrong; an exception is no refutation."""
     try:
         answer = proof.check(statement)
+    except KeyboardInterrupt:  # that of a run is an ordinary exception, too
+        raise
     except Exception as error:
         return False, f"the check broke: {type(error).__name__}: {error}"
     if answer is not True and answer is not False:

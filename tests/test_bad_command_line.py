@@ -1,5 +1,6 @@
 """Bad command lines: one sentence on the error stream, exit code 2, no traceback, nothing written."""
 
+import importlib
 import os
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from sentences import full_disk, is_one_sentence
 
 import ufm
 from ufm import cli
+from ufm.errors import InterruptedRunError
 
 TOML = """
 steps = 4
@@ -166,3 +168,24 @@ def test_the_help_of_each_command_shows_an_example_that_parses(command, capsys):
     found = re.search(rf"example: ufm ({command}.*)", " ".join(capsys.readouterr().out.split()))
     assert found
     assert cli._parser().parse_args(found[1].split()).run is getattr(cli, f"_{command}")
+
+
+def test_ctrl_c_while_a_sweep_is_estimated_is_not_taken_for_a_refusal(place, monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise InterruptedRunError("the run was interrupted.", None)
+
+    monkeypatch.setattr("ufm.ensemble.ensemble", interrupted)
+    assert cli.main(["sweep", "run.toml", "--dry-run", "--out", "new"]) == 130
+    assert capsys.readouterr().err == "ufm: interrupted.\n"
+
+
+def test_ctrl_c_while_a_figure_is_computed_is_not_taken_for_a_refusal(tmp_path, monkeypatch, capsys):
+    def interrupted(quick):
+        raise InterruptedRunError("the run was interrupted.", None)
+
+    drawing = importlib.import_module("figures.__main__")
+    name = drawing.figures.names()[0]
+    monkeypatch.setattr(drawing.figures.load(name), "compute", interrupted)
+    monkeypatch.setattr("sys.argv", ["", name, "--out", str(tmp_path)])
+    assert drawing.command() == 130
+    assert capsys.readouterr().err == "figures: interrupted.\n"

@@ -194,7 +194,7 @@ run.save("run.npz")
 ufm.simulate(ufm.UFM(10, 16, 5), ufm.GD(0.1), ufm.Coupled(0.01), steps=20_000).save("many.npz")
 commands = {
     "demo": (cli.main, ["demo", "--quick"], 0.8), "run": (cli.main, ["run", "long.toml", "--overwrite"], 0.8),
-    "sweep": (cli.main, ["sweep", "grid.toml", "--resume"], 0.8), "compare": (cli.main, ["compare", "many.npz"], 0.3),
+    "sweep": (cli.main, ["sweep", "grid.toml", "--resume"], 0.3), "compare": (cli.main, ["compare", "many.npz"], 0.3),
     "rerun": (cli.main, ["rerun", "run.npz"], 0.1),
     "resume": (cli.main, ["resume", "run.npz", "--steps", "2000000000", "--out", "on.npz", "--overwrite"], 0.8),
     "claims": (cli.main, ["claims"], 0.1), "environment": (cli.main, ["environment"], 0.02),
@@ -238,15 +238,15 @@ print(json.dumps(found))
 """
 RECORD = "[record]\ntype = 'LogSpaced'\ncount = 5\n"
 INTERRUPTING = INTERRUPTING.replace("RUN_TOML", repr(TOML.format(steps=100_000_000) + RECORD))
-INTERRUPTING = INTERRUPTING.replace("GRID_TOML", repr(TOML.format(steps=30_000_000) + RECORD))
+INTERRUPTING = INTERRUPTING.replace("GRID_TOML", repr(TOML.format(steps=3_000_000) + RECORD))
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_ctrl_c_in_any_command_is_one_sentence(tmp_path, python, times):
     output = python(INTERRUPTING, {"MPLBACKEND": "Agg"}, arguments=[str(tmp_path), str(times)])
     by_command = {}
     for name, code, text in json.loads(output.splitlines()[-1]):
-        assert code in (0, 1, 130), (name, code, text)  # 0 and 1: it had ended before
+        assert code in (0, 130), (name, code, text)  # 0: it had ended before
         if code == 130:
             last = text.splitlines()[-1]
             assert "Traceback" not in text, (name, text)

@@ -237,7 +237,10 @@ def from_table(
             f"{where} needs more memory than there is; allowed: a smaller {name}."
         ) from None
     except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidProblemError(f"{where} is not a valid {name}: {error}.") from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InvalidProblemError(
+            f"{where} is not a valid {name} ({reason}); allowed: what help(ufm.{name}) says."
+        ) from error
 
 
 def _dataclass(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ufm.errors import UfmError
+from ufm.errors import InterruptedRunError, UfmError
 from ufm.record import LogSpaced
 from ufm.run import Run
 from ufm.sweeps.grid import Grid
@@ -115,6 +115,8 @@ def _time_of_run(shard: Shard) -> float:
             if steps >= total or spent > PROBE_SECONDS / 4:
                 break
             steps = min(total, 4 * steps)
+    except InterruptedRunError:
+        raise
     except UfmError:
         return seconds(runs[0])  # a schedule that only fits the whole run
     arrays = shard.kept.empty(len(trajectories), len(trajectories[0]))
