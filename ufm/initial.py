@@ -223,7 +223,7 @@ class Spectral:
     def __post_init__(self) -> None:
         where, given = "Spectral.singular_values", self.singular_values
         several = isinstance(given, Sequence | np.ndarray) and not isinstance(given, str | bytes)
-        if several and getattr(given, "ndim", 1):
+        if several and getattr(given, "ndim", 1) != 0:
             held: Any = tuple(real(where, value, 0.0) for value in given)  # type: ignore[union-attr]
         else:
             held = real(where, given, 0.0)
