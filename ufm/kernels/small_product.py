@@ -8,17 +8,17 @@ are collected while the inner index runs. Sums run in order of the inner index.
 from __future__ import annotations
 
 from llvmlite import ir
-from numba import config, types
+from numba import config
 from numba.core import cgutils
-from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from ufm.kernels.contract import helper, inline
+from ufm.kernels.product import apart, gemm, pointers, product_signature
 from ufm.kernels.product import product as blas_product
 from ufm.kernels.vectors import WIDTH, spread
 
 TALL = 10  # rows of the largest tile: as many sums stay in registers
-HEIGHTS = (1, 2, 4, TALL)  # of all tiles; each costs compile time
+HEIGHTS = (TALL, 4, 2, 1)  # of all tiles, in the order in which rows are given to them; each costs compile time
+PARTS = ("rows.left", "rows.tile", "rows.done")  # of the loop over tiles of one height
 LARGEST = 14_000  # multiplications up to which this is faster than BLAS
 
 
@@ -70,66 +70,53 @@ def _emit_rows(builder, height, width, real, x, x_row, y, y_row, out, out_row, i
         builder.call(store, [added[r], place, ir.Constant(index, size), there])
 
 
+def _by_rows(builder, name, real):
+    """Function of (x, y, out, rows, inner, cols) that fills the result tile by tile."""
+    pointer, word = real.as_pointer(), ir.IntType(64)
+
+    def emit(builder, arguments):
+        x, y, out, rows, inner, cols = arguments
+        zero, width, at = ir.Constant(word, 0), ir.Constant(word, WIDTH), cgutils.alloca_once(builder, word)
+        with cgutils.for_range_slice(builder, zero, cols, width, word) as (j, _):
+            y_now, left = builder.gep(y, [builder.mul(j, inner)]), builder.sub(cols, j)
+            builder.store(zero, at)
+            for height in HEIGHTS:
+                test, tile, after = (builder.append_basic_block(f"{part}.{height}") for part in PARTS)
+                builder.branch(test)
+                builder.position_at_end(test)
+                i = builder.load(at)
+                following = builder.add(i, ir.Constant(word, height))
+                builder.cbranch(builder.icmp_signed("<=", following, rows), tile, after)
+                builder.position_at_end(tile)
+                x_now = builder.gep(x, [builder.mul(i, inner)])
+                out_now = builder.gep(out, [builder.add(builder.mul(i, cols), j)])
+                _emit_rows(builder, height, left, real, x_now, inner, y_now, inner, out_now, cols, inner)
+                builder.store(following, at)
+                builder.branch(test)
+                builder.position_at_end(after)
+
+    shape = ir.FunctionType(ir.VoidType(), [pointer, pointer, pointer, word, word, word])
+    return apart(builder, f"ufm_{name}_by_rows", shape, emit)
+
+
 @intrinsic
-def _rows(typingctx, height, width, x, ox, x_row, y, oy, y_row, out, oo, out_row, inner):
-    """A tile of height rows, one of HEIGHTS, and min(width, WIDTH) columns."""
-    arrays = (x, y, out)
-    if not all(isinstance(a, types.Array) and a.ndim == 1 and a.layout == "C" for a in arrays):
-        raise TypingError("flat contiguous vectors expected")
-    if len({a.dtype for a in arrays}) != 1:
-        raise TypingError("vectors of one precision expected")
+def _chosen(typingctx, x, ox, tx, y, oy, ty, out, oo, rows, inner, cols):
+    signature, name = product_signature(x, y, out)
 
     def codegen(context, builder, signature, arguments):
-        height, width, x, ox, x_row, y, oy, y_row, out, oo, out_row, inner = arguments
-        real = context.get_value_type(signature.args[2].dtype)
-
-        def at(position, array, offset):
-            data = context.make_array(signature.args[position])(context, builder, array).data
-            return builder.gep(data, [offset])
-
-        x, y, out = at(2, x, ox), at(5, y, oy), at(8, out, oo)
-        done, start, blocks = builder.append_basic_block("summed"), builder.block, []
-        for h in HEIGHTS:
-            blocks.append(builder.append_basic_block(f"rows.{h}"))
-            builder.position_at_end(blocks[-1])
-            _emit_rows(builder, h, width, real, x, x_row, y, y_row, out, out_row, inner)
-            builder.branch(done)
-        builder.position_at_end(start)
-        switch = builder.switch(height, done)
-        for h, block in zip(HEIGHTS, blocks, strict=True):
-            switch.add_case(ir.Constant(height.type, h), block)
-        builder.position_at_end(done)
+        x, tx, y, ty, out, rows, inner, cols = pointers(context, builder, signature, arguments)
+        real = x.type.pointee
+        size = builder.mul(builder.mul(rows, inner), cols)
+        few = builder.icmp_signed("<=", size, ir.Constant(size.type, LARGEST))
+        with builder.if_else(builder.and_(builder.and_(ty, builder.not_(tx)), few)) as (here, by_blas):
+            with here:
+                builder.call(_by_rows(builder, name, real), [x, y, out, rows, inner, cols])
+            with by_blas:
+                builder.call(gemm(builder, name, real), [x, tx, y, ty, out, rows, inner, cols])
         return context.get_dummy_value()
 
-    n = types.intp
-    return types.void(n, n, x, n, n, y, n, n, out, n, n, n), codegen
-
-
-@inline
-def _height(left):
-    """Rows of the next tile."""
-    return TALL if left >= TALL else (4 if left >= 4 else (2 if left >= 2 else 1))
-
-
-@helper
-def _by_rows(x, ox, y, oy, out, oo, rows, inner, cols):
-    for j in range(0, cols, WIDTH):
-        i = 0
-        while i < rows:
-            height = _height(rows - i)
-            _rows(
-                height, cols - j, x, ox + i * inner, inner, y, oy + j * inner, inner,
-                out, oo + i * cols + j, cols, inner,
-            )  # fmt: skip
-            i += height
-
-
-def _chosen(x, ox, tx, y, oy, ty, out, oo, rows, inner, cols):
-    if ty == 1 and tx == 0 and rows * inner * cols <= LARGEST:
-        _by_rows(x, ox, y, oy, out, oo, rows, inner, cols)
-    else:
-        blas_product(x, ox, tx, y, oy, ty, out, oo, rows, inner, cols)
+    return signature, codegen
 
 
 # product(x, ox, tx, y, oy, ty, out, oo, rows, inner, cols): as `ufm.kernels.product.product`, by the faster way
-product = blas_product if config.DISABLE_JIT else inline(_chosen)
+product = blas_product if config.DISABLE_JIT else _chosen

@@ -20,7 +20,7 @@ from numba import config, types
 from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.errors import TypingError
-from numba.extending import intrinsic, overload, register_model
+from numba.extending import intrinsic, lower_builtin, register_model, type_callable
 
 WIDTH = 8
 
@@ -60,15 +60,14 @@ def _on_numbers(emit, result=None):
             raise TypingError("vectors or numbers expected")
         long = Vector in arguments
         signature = tuple(Vector if a is Vector else types.float64 for a in arguments)
-
-        def codegen(context, builder, signature, values):
-            if long:
-                pairs = zip(signature.args, values, strict=True)
-                values = [v if a is Vector else spread(builder, v) for a, v in pairs]
-            return emit(builder, values)
-
         short = types.boolean if result is Mask else types.float64
         return ((result or Vector) if long else short)(*signature), codegen
+
+    def codegen(context, builder, signature, values):
+        if Vector in signature.args:
+            pairs = zip(signature.args, values, strict=True)
+            values = [v if a is Vector else spread(builder, v) for a, v in pairs]
+        return emit(builder, values)
 
     return typed
 
@@ -142,14 +141,16 @@ def _where(typingctx, mask, a, b):
 def _register_operator(function, instruction):
     typed = _on_numbers(lambda builder, values: getattr(builder, instruction)(*values))
 
-    @intrinsic
-    def compute(typingctx, a, b):
-        return typed(a, b)
+    # not by `overload`, for which numba would compile a function for each pair of types
+    @type_callable(function)
+    def _(context):
+        def signature(a, b):
+            return typed(a, b)[0] if Vector in (a, b) else None
 
-    @overload(function)
-    def _(a, b):
-        if Vector in (a, b):
-            return lambda a, b: compute(a, b)
+        return signature
+
+    for pair in (Vector, Vector), (Vector, types.float64), (types.float64, Vector):
+        lower_builtin(function, *pair)(typed(*pair)[1])
 
 
 for _function, _instruction in [
