@@ -23,6 +23,7 @@ from numba.core.errors import NumbaError
 
 from ufm.errors import IncompatibleError
 from ufm.kernels.cache import folder
+from ufm.kernels.linked import Linked
 
 # Kernels that make arrays count references to them, those that only fill what they are given need not: with `_nrt`
 # off numba leaves out its atomic counters, which cost small models more than their arithmetic.
@@ -38,9 +39,11 @@ PASSED = {"no_cpython_wrapper": True}
 CALLED = {"no_cfunc_wrapper": True}
 ENTRIES = {"watch": PASSED, "run": CALLED, "evaluate": CALLED, "reduced": CALLED}
 
-inline = numba.njit(forceinline=True, **PASSED, **CALLED, **OPTIONS)
-helper = numba.njit(forceinline=False, **PASSED, **CALLED, **OPTIONS)
-allocating_helper = numba.njit(**PASSED, **CALLED, **ALLOCATING)
+LINKED: dict[str, Any] = {"pipeline_class": Linked, **PASSED, **CALLED}
+
+inline = numba.njit(forceinline=True, **LINKED, **OPTIONS)
+helper = numba.njit(forceinline=False, **LINKED, **OPTIONS)
+allocating_helper = numba.njit(**LINKED, **ALLOCATING)
 
 
 def allocates(function: Callable[..., Any]) -> Callable[..., Any]:

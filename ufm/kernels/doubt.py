@@ -42,7 +42,7 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from ufm.kernels.chain import logits_offset
-from ufm.kernels.contract import OPTIONS, allocates, allocating_helper, helper, inline
+from ufm.kernels.contract import LINKED, OPTIONS, allocates, allocating_helper, helper, inline
 from ufm.kernels.loop import MARKS, scale_of
 from ufm.kernels.losses import ONE_HOT, SMOOTHED, SOFT, SQUARED
 from ufm.kernels.product import product
@@ -58,7 +58,7 @@ STRIDE = BITS * math.log(2.0)
 LINEAR = 0.5  # largest rho at which a probability's error is taken in proportion to it
 
 # bounds may sum and compare in any order: that, and indices that cannot be negative, lets LLVM vectorise them
-bounding = numba.njit(no_cpython_wrapper=True, fastmath={"nnan", "nsz", "reassoc"}, **OPTIONS)
+bounding = numba.njit(fastmath={"nnan", "nsz", "reassoc"}, **LINKED, **OPTIONS)
 
 
 @intrinsic
