@@ -36,9 +36,9 @@ def run(
     K, N, size = chain.table[-1, 1], chain.table[0, 2], batches.shape[1]
     tail = N % size
     X, D, _, _, _, work, bounds, _ = buffers
-    segments = np.zeros_like(chain.segments)
+    segments = np.empty(chain.segments.size, np.int64)
     signs = takes_signs(step)
-    all_targets = np.zeros(chain.targets.shape[0] * size, theta.dtype)
+    all_targets = np.empty(chain.targets.shape[0] * size, theta.dtype)
     kept = cursor[KEPT]
     for t in range(start, stop + 1):
         cursor[AT] = t

@@ -23,7 +23,7 @@ from numba.core.errors import NumbaError
 
 from ufm.errors import IncompatibleError
 from ufm.kernels.cache import folder
-from ufm.kernels.linked import Linked
+from ufm.kernels.linked import Apart, Linked
 
 # Kernels that make arrays count references to them, those that only fill what they are given need not: with `_nrt`
 # off numba leaves out its atomic counters, which cost small models more than their arithmetic.
@@ -33,6 +33,9 @@ OPTIONS: dict[str, Any] = {**ALLOCATING, "_nrt": False}
 FINE, EXPONENTS, NOT_FINITE = 0, 1, 2  # what a head reports of the logits
 DOUBT = 3  # why a loop stopped: a sign may be undecided, and the watch that counts them is needed
 
+# a literal's type is its value: numba would compile what it is handed to once more for it
+ZERO = np.int64(0)
+
 # Entries that nobody uses cost compile time: that for Python of what only kernels call, that for kernels of what only
 # Python calls. Losses and update rules have both. (An option that is not given is inherited from the caller.)
 PASSED = {"no_cpython_wrapper": True}
@@ -40,10 +43,12 @@ CALLED = {"no_cfunc_wrapper": True}
 ENTRIES = {"watch": PASSED, "run": CALLED, "evaluate": CALLED, "reduced": CALLED}
 
 LINKED: dict[str, Any] = {"pipeline_class": Linked, **PASSED, **CALLED}
+APART: dict[str, Any] = {**LINKED, "pipeline_class": Apart, "forceinline": False}
 
 inline = numba.njit(forceinline=True, **LINKED, **OPTIONS)
 helper = numba.njit(forceinline=False, **LINKED, **OPTIONS)
-allocating_helper = numba.njit(**LINKED, **ALLOCATING)
+apart = numba.njit(**APART, **OPTIONS)
+allocating_apart = numba.njit(**APART, **ALLOCATING)
 
 
 def allocates(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -40,9 +40,10 @@ from llvmlite import ir
 from numba import config, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
+from numba.np.numpy_support import as_dtype
 
 from ufm.kernels.chain import logits_offset
-from ufm.kernels.contract import LINKED, OPTIONS, allocates, allocating_helper, helper, inline
+from ufm.kernels.contract import APART, OPTIONS, ZERO, allocates, allocating_apart, apart, helper, inline
 from ufm.kernels.loop import MARKS, scale_of
 from ufm.kernels.losses import ONE_HOT, SMOOTHED, SOFT, SQUARED
 from ufm.kernels.product import product
@@ -50,15 +51,14 @@ from ufm.kernels.vectors import WIDTH, below, first, load, store, where, zeros
 
 NOTHING = -np.inf  # logarithm of zero
 SMALLEST = math.log(np.finfo(np.float64).tiny)
-# a literal's type is its value: numba would compile what it is handed to once more for it
-ZERO, BY_ROWS, BY_COLUMNS = np.int64(0), np.bool_(True), np.bool_(False)
+BY_ROWS, BY_COLUMNS = np.bool_(True), np.bool_(False)  # not literals, as ZERO
 SUSPECTED = -1  # what `alarm` answers instead of a count
 BITS = 64  # exponents of lines are whole multiples of log 2^64, so that units differ by powers of two
 STRIDE = BITS * math.log(2.0)
 LINEAR = 0.5  # largest rho at which a probability's error is taken in proportion to it
 
 # bounds may sum and compare in any order: that, and indices that cannot be negative, lets LLVM vectorise them
-bounding = numba.njit(fastmath={"nnan", "nsz", "reassoc"}, **LINKED, **OPTIONS)
+bounding = numba.njit(fastmath={"nnan", "nsz", "reassoc"}, **APART, **OPTIONS)
 
 
 @intrinsic
@@ -83,6 +83,22 @@ def float_to_bits(typingctx, number):
         return builder.bitcast(arguments[0], ir.IntType(64))
 
     return types.int64(types.float64), codegen
+
+
+def _of_precision(number):
+    """A number that belongs to the precision of an array, a constant in compiled code."""
+
+    @intrinsic
+    def constant(typingctx, array):
+        value = float(number(np.finfo(as_dtype(array.dtype))))
+        return types.float64(array), lambda context, *_: context.get_constant(types.float64, value)
+
+    return (lambda array: float(number(np.finfo(array.dtype)))) if config.DISABLE_JIT else constant
+
+
+# `np.finfo` in a kernel would be compiled for each of its uses
+unit_round_off = _of_precision(lambda info: 0.5 * info.eps)
+smallest_normal = _of_precision(lambda info: info.tiny)
 
 
 def _largest_interpreted(x, start, stop):
@@ -156,7 +172,7 @@ def power(x):
     return math.exp(x) if x > SMALLEST else 0.0
 
 
-@allocating_helper
+@allocating_apart
 def magnitudes(x, start, stop):
     """Absolute values of a part of a vector."""
     out = np.empty(stop - start, x.dtype)
@@ -174,11 +190,11 @@ def slack_of(u, classes, largest_logit):
 # --------------------------------------------------------------------------- the doubt of every entry
 
 
-@allocating_helper
+@allocating_apart
 def input_errors(chain, theta, X, B, E):
     """Fill E, laid out as X, with bounds of the round-off in the inputs of all layers and in the logits."""
     depth = chain.table.shape[0] - 1
-    u = 0.5 * np.finfo(X.dtype).eps
+    u = unit_round_off(X)
     below, here = ZERO, chain.table[0, 1] * B
     for j in range(here):
         E[j] = 0.0
@@ -201,15 +217,15 @@ def input_errors(chain, theta, X, B, E):
                 E[j] += 2.0 * u * (abs(theta[chain.bias + k]) + abs(X[j]))
 
 
-@helper
+@apart
 def scaled(sign, size, unsure, B, by_rows, out, off, exponents):
     """Fill `out` with sign exp(size) and `off` with its doubt exp(unsure), each row or column in units exp(exponent).
 
     What is smaller than a floor in these units is put there, and in doubt as a whole. Products of the floor with
     inputs and weights are normal numbers still: a processor is slow at others.
     """
-    rows, finfo = size.size // B, np.finfo(out.dtype)
-    floor = finfo.tiny / finfo.eps**2
+    rows = size.size // B
+    floor = smallest_normal(out) / (2.0 * unit_round_off(out)) ** 2
     lines = rows if by_rows else B
     for line in range(lines):
         exponents[line] = NOTHING
@@ -231,7 +247,7 @@ def scaled(sign, size, unsure, B, by_rows, out, off, exponents):
                 off[j] = max(power(unsure[j] - exponent), floor)
 
 
-@allocating_helper
+@allocating_apart
 def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, exponent, doubt):
     """Gradient and a bound of its error, both in units exp(exponent), one per coordinate.
 
@@ -240,7 +256,7 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
     """
     depth, N = chain.table.shape[0] - 1, chain.table[0, 2]
     here = logits_offset(chain, B)
-    u = 0.5 * np.finfo(X.dtype).eps
+    u = unit_round_off(X)
     for layer in range(depth, 0, -1):
         start, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
         below = here - inner * B
@@ -258,13 +274,16 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
                     doubt[j] += off[i] + (B + 4.0) * u * abs(out[i])
         if chain.trained[layer] == 1:
             product(out, 0, 0, X, below, 1, grad, start, rows, B, inner)
-            terms, of_inputs = np.empty(rows * inner, X.dtype), np.zeros(rows * inner, X.dtype)
+            terms, of_inputs = np.empty(rows * inner, X.dtype), np.empty(rows * inner, X.dtype)
             for j in range(rows * B):
                 out[j] = abs(out[j]) + off[j]
                 off[j] += (B + 4.0) * u * out[j]
             product(off, 0, 0, magnitudes(X, below, here), 0, 1, terms, 0, rows, B, inner)
             if layer > 1:
                 product(out, 0, 0, E, below, 1, of_inputs, 0, rows, B, inner)
+            else:
+                for j in range(rows * inner):
+                    of_inputs[j] = 0.0
             for j in range(rows * inner):
                 exponent[start + j] = exponents[j // inner]
                 doubt[start + j] = terms[j] + of_inputs[j]
@@ -300,7 +319,7 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
         here = below
 
 
-@helper
+@apart
 def residual_doubt(chain, D, here, B, columns, scale, rho, unsure):
     """Fill `unsure` with the logarithm of dR, from the residual at D[here:] and rho of each column."""
     K = chain.table[-1, 1]
@@ -329,12 +348,11 @@ def residual_doubt(chain, D, here, B, columns, scale, rho, unsure):
             unsure[k * B + i] = logarithm(max(rho[i] * (abs(D[here + k * B + i]) + more), reach))
 
 
-@allocating_helper
+@allocating_apart
 def undecided(chain, step, theta, grad, X, D, columns, B, cursor):
     """Number of coordinates whose sign of `grad`, with coupled decay, is undecided; `cursor` is told which."""
     K, here = chain.table[-1, 1], logits_offset(chain, B)
-    finfo = np.finfo(X.dtype)
-    u, tiny = 0.5 * finfo.eps, finfo.tiny
+    u, tiny = unit_round_off(X), smallest_normal(X)
     E = np.empty(here + K * B, X.dtype)
     input_errors(chain, theta, X, B, E)
     sign, size, unsure = np.empty(K * B), np.empty(K * B), np.empty(K * B)
@@ -366,12 +384,12 @@ def undecided(chain, step, theta, grad, X, D, columns, B, cursor):
 # -------------------------------------------------------------------------- the bound that is cheap
 
 
-@helper
+@apart
 def entry_bound(chain, layer, k, c, H, start, X, D, here, B, scratch, off, rho, spread, error):
     """As the row's bound in `alarm`, for one entry of a weight gradient, from its own terms."""
     top, hidden = layer == chain.table.shape[0] - 1, layer > 1
     inputs, place = (X, here - chain.table[layer, 2] * B) if hidden else (H, start)
-    u = 0.5 * np.finfo(X.dtype).eps
+    u = unit_round_off(X)
     found = 0.0
     for i in range(B):
         x, r = abs(inputs[place + c * B + i]), abs(D[here + k * B + i])
@@ -380,12 +398,12 @@ def entry_bound(chain, layer, k, c, H, start, X, D, here, B, scratch, off, rho, 
         doubt = rho * r if top and not spread else scratch[off + i]
         term = doubt * (x + error) + r * ((B + 4.0) * u * x + error)
         if (r > 0.0 or doubt > 0.0) and (x > 0.0 or error > 0.0):
-            term = max(term, np.finfo(X.dtype).tiny)
+            term = max(term, smallest_normal(X))
         found += term
     return found
 
 
-@helper
+@apart
 def dead(chain, layer, k, c, X, here, B):
     """Whether an entry of a weight gradient sums nothing but zeros, for units that are dead beyond doubt."""
     depth = chain.table.shape[0] - 1
@@ -395,7 +413,7 @@ def dead(chain, layer, k, c, X, here, B):
     return not meet(X, unit if layer < depth else below, below if layer > 1 else unit, B)
 
 
-@helper
+@apart
 def all_dead(X, start, stop, B):
     """Whether all units of a layer are dead in one sample, whose first stands at start."""
     alive = 0
@@ -404,7 +422,7 @@ def all_dead(X, start, stop, B):
     return alive == 0
 
 
-@helper
+@apart
 def any_live_below(chain, layer, grad, bound, X, here, B):
     """Whether any entry of a weight gradient that is not dead is smaller than the bound."""
     weights, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
@@ -417,7 +435,7 @@ def any_live_below(chain, layer, grad, bound, X, here, B):
     return False
 
 
-@helper
+@apart
 def beside_probability(chain, scale):
     """Bound of r, what a residual subtracts from a probability, for any entry."""
     kind, more = chain.parameters[2], 0.0
@@ -432,14 +450,14 @@ def beside_probability(chain, scale):
     return more
 
 
-@helper
+@apart
 def beyond_doubt(chain, coupled, grad, X, D, B, scratch, rho, slack, more, spread, b):
     """Whether one bound for all entries of a block shows every sign to be decided, as at nearly every step it does.
 
     What `alarm` knows of each row and column is replaced by the sum over all of them.
     """
-    table, trained, tiny = chain.table, chain.trained, np.finfo(D.dtype).tiny
-    depth, u = table.shape[0] - 1, 0.5 * np.finfo(D.dtype).eps
+    table, trained, tiny = chain.table, chain.trained, smallest_normal(D)
+    depth, u = table.shape[0] - 1, unit_round_off(D)
     here, off = logits_offset(chain, B), 0.0  # off: of dD in any column
     for layer in range(depth, 0, -1):
         weights, rows, inner = table[layer, 0], table[layer, 1], table[layer, 2]
@@ -476,7 +494,7 @@ def alarm(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
     scratch, before = room
     table, trained, coupled = chain.table, chain.trained, step.coupled
     depth, K, N = table.shape[0] - 1, table[-1, 1], table[0, 2]
-    u, tiny = 0.5 * np.finfo(X.dtype).eps, np.finfo(X.dtype).tiny
+    u, tiny = unit_round_off(X), smallest_normal(X)
     # maxima of |W| and |X| by layer, and the error of its inputs
     below, here, error, logit, b = ZERO, table[0, 1] * B, 0.0, 0.0, 0.0
     for layer in range(1, depth + 1):
@@ -629,7 +647,7 @@ def doubtful_lanes(chain, coupled, theta, grad, H, start, X, D, B, lines, lane):
     """
     table, trained, lanes, every = chain.table, chain.trained, chain.lanes, first(WIDTH)
     depth, K = table.shape[0] - 1, table[-1, 1]
-    u, tiny = 0.5 * np.finfo(X.dtype).eps, np.finfo(X.dtype).tiny
+    u, tiny = unit_round_off(X), smallest_normal(X)
     here, error, logit, b, found = table[0, 1] * B * lanes, zeros(), zeros(), zeros(), zeros()
     for layer in range(1, depth + 1):
         rows, inner, row = table[layer, 1], table[layer, 2], 3 * layer * lanes + lane

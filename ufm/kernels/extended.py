@@ -14,8 +14,10 @@ import numpy as np
 
 from ufm.kernels.batches import record
 from ufm.kernels.chain import forward, gather, logits_offset
-from ufm.kernels.contract import NOT_FINITE, allocates, helper
-from ufm.kernels.doubt import BITS, LINEAR, NOTHING, STRIDE, ZERO, gradient, input_errors, power, slack_of
+from ufm.kernels.contract import NOT_FINITE, ZERO, allocates, apart, helper
+from ufm.kernels.doubt import (
+    BITS, LINEAR, NOTHING, STRIDE, gradient, input_errors, power, slack_of, smallest_normal, unit_round_off,
+)  # fmt: skip
 from ufm.kernels.loop import AT, KEPT, MARKS, WHY, note, take_step, takes_signs
 from ufm.kernels.small_product import product
 
@@ -25,7 +27,7 @@ FAR = 15  # strides beyond which a power of two is no normal number
 POWERS = 2.0 ** (BITS * np.arange(-FAR, FAR + 1.0))
 
 
-@helper
+@apart
 def log_residual(X, E, begin, K, B, segments, slack, shift, sign, size, unsure):
     """Sign, log magnitude and log doubt of (softmax - onehot) exp(shift); False if a logit is not finite."""
     for k in range(K):
@@ -96,14 +98,14 @@ def whole_strides(m, v, unit):
             m[j], v[j], unit[j] = m[j] * factor, v[j] * factor * factor, nearest
 
 
-@helper
+@apart
 def common_units(step, theta, grad, exponent, doubt, m, v, unit, cursor):
     """Bring gradient, coupled decay and buffers of each coordinate to one unit; return the undecided entries.
 
     The unit is that of the largest, made smaller only when all have fallen far below it.
     """
-    undecided, signs, finfo = 0, takes_signs(step), np.finfo(theta.dtype)
-    u, low, top = 0.5 * finfo.eps, math.sqrt(math.sqrt(finfo.tiny)), LOWEST
+    undecided, signs, u = 0, takes_signs(step), unit_round_off(theta)
+    low, top = math.sqrt(math.sqrt(smallest_normal(theta))), LOWEST
     for j in range(grad.size):
         g, decay = np.float64(grad[j]), np.float64(step.coupled[j] * theta[j])
         first, second, off = np.float64(m[j]), np.float64(v[j]), doubt[j]
@@ -154,11 +156,9 @@ def run(
 ):  # fmt: skip
     """As the other loops, for cross-entropy with one-hot targets, with exponents carried."""
     K, N, size = chain.table[-1, 1], chain.table[0, 2], batches.shape[1]
-    X, E = buffers.X, np.empty_like(buffers.X)
-    everything = np.arange(N)
-    segments = np.zeros_like(chain.segments)
-    targets = np.zeros((0, 0), theta.dtype)
-    exponent, doubt = np.zeros(grad.size), np.zeros(grad.size)
+    X, E = buffers.X, np.empty(buffers.X.size, theta.dtype)
+    segments = np.empty(chain.segments.size, np.int64)
+    exponent, doubt = np.empty(grad.size), np.empty(grad.size)
     sign, magnitude, unsure = np.empty(K * N), np.empty(K * N), np.empty(K * N)
     kept = cursor[KEPT]
     whole_strides(m, v, unit)
@@ -170,12 +170,12 @@ def run(
                 return
         if t == stop:
             return
-        columns = everything
+        columns = buffers.columns
         if size > 0:
             columns = batches[t - start]
             columns = columns if columns[size - 1] >= 0 else columns[: N % size]
         B = columns.size
-        gather(chain, theta, columns, B, X, segments, targets)
+        gather(chain, theta, columns, B, X, segments, chain.targets)
         forward(product, chain, theta, X, ZERO, X, B)
         input_errors(chain, theta, X, B, E)
         begin, largest = logits_offset(chain, B), 0.0

@@ -20,7 +20,7 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from ufm.kernels.contract import helper, inline
+from ufm.kernels.contract import apart, inline
 
 LANES = 16
 ALIGNMENT = 64  # bytes: a cache line, and the longest vector that a processor loads
@@ -147,17 +147,6 @@ def _tile(typingctx, height, width, x, ox, x_row, x_inner, y, oy, y_inner, y_col
     return types.void(n, n, x, n, n, n, y, n, n, n, out, n, n, n), codegen
 
 
-@intrinsic
-def _apart(typingctx):
-    """Have LLVM compile the function that this stands in once, instead of copying it to every call."""
-
-    def codegen(context, builder, signature, arguments):
-        builder.function.attributes.add("noinline")
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
 @inline
 def _part(left, most):
     """Rows or columns of the next tile: at most `most`, without a thin one at the end."""
@@ -165,7 +154,6 @@ def _part(left, most):
 
 
 def _compiled(x, ox, tx, y, oy, ty, out, oo, rows, inner, cols):
-    _apart()
     x_row, x_inner = (LANES, rows * LANES) if tx else (inner * LANES, LANES)
     y_inner, y_col = (LANES, inner * LANES) if ty else (cols * LANES, LANES)
     out_row = cols * LANES
@@ -201,4 +189,4 @@ def _interpreted(x, ox, tx, y, oy, ty, out, oo, rows, inner, cols):
 
 # product(x, ox, tx, y, oy, ty, out, oo, rows, inner, cols): as `ufm.kernels.product.product`, for every lane; offsets
 # are counted in numbers and are multiples of LANES, sizes are those of one run and at least 1
-product = _interpreted if config.DISABLE_JIT else helper(_compiled)
+product = _interpreted if config.DISABLE_JIT else apart(_compiled)

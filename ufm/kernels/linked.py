@@ -35,10 +35,32 @@ class _Codegen(JITCPUCodegen):
         """No machine code, no place for the environment; no function without Python objects reads it."""
 
 
+class _ApartLibrary(_Library):
+    """The same, of a function that LLVM does not copy into those that call it."""
+
+    def add_ir_module(self, ir_module: Any) -> None:
+        for function in ir_module.functions:
+            if not function.is_declaration:
+                function.attributes.add("noinline")
+        super().add_ir_module(ir_module)
+
+
+class _ApartCodegen(_Codegen):
+    _library_class = _ApartLibrary
+
+
 class Linked(Compiler):
     """Numba's compiler for functions that are linked into others and never called from Python (`pipeline_class`)."""
 
+    codegen = _Codegen
+
     def __init__(self, typing: Any, target: Any, library: Any, *rest: Any) -> None:
         if library is None:
-            library = _Codegen(target.codegen()).create_library("linked")
+            library = self.codegen(target.codegen()).create_library("linked")
         super().__init__(typing, target, library, *rest)
+
+
+class Apart(Linked):
+    """For functions that are called from several places, or seldom: LLVM works on one copy."""
+
+    codegen = _ApartCodegen

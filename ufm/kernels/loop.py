@@ -46,10 +46,10 @@ def keep(value, chain, step, records, buffers, kept, theta, cursor):
             return kept
         penalty = 0.0
         for j in range(records.states.shape[2]):
-            number = theta[j * runs + run]
+            number = np.float64(theta[j * runs + run])
             records.states[run, kept, j] = number
             if step.has_coupled == 1:
-                penalty += 0.5 * np.float64(step.coupled[j * runs + run]) * np.float64(number) ** 2
+                penalty += 0.5 * np.float64(step.coupled[j * runs + run]) * (number * number)
         records.fit[run, kept] = fit
         records.penalty[run, kept] = penalty
     cursor[KEPT] = kept + 1

@@ -15,7 +15,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from ufm.kernels.contract import EXPONENTS, FINE, NOT_FINITE, compiled, helper, inline, user_compiled
+from ufm.kernels.contract import EXPONENTS, FINE, NOT_FINITE, ZERO, compiled, helper, inline, user_compiled
 from ufm.kernels.exponential import exp
 from ufm.kernels.vectors import WIDTH, below, first, load, store, where, zeros
 
@@ -77,7 +77,7 @@ def _drop_true(R, segments, k, begin, end):
     while begin < end:
         while segments[k + 1] <= begin:
             k += 1
-        stop = min(end, segments[k + 1])
+        stop = segments[k + 1] if segments[k + 1] < end else end
         for i in range(begin, stop):
             R[k, i] = 0.0
         begin = stop
@@ -88,14 +88,14 @@ def cross_entropy_head(Z, segments, targets, parameters, scale, R, work):
     """Residual softmax - onehot, its true entry as minus the sum of the others."""
     K, B = Z.shape
     widest, strange = zeros(), zeros()  # the widest gap as a negative number; 1 if a column is not finite
-    label = 0
+    label = ZERO
     for i in range(0, B, WIDTH):  # all that is done to a column is done while it is in the first cache
         m = first(B - i)
         top, low, total = _exponentials(Z, R, i, m)
         gap = low - top
         widest = where(below(gap, widest), gap, widest)
         strange = where(below(-HUGE, gap), where(below(total, HUGE), strange, 1.0), 1.0)
-        label = _drop_true(R, segments, label, i, min(i + WIDTH, B))
+        label = _drop_true(R, segments, label, i, i + WIDTH if i + WIDTH < B else B)
         factor, true = scale / total, zeros()
         for k in range(K):
             r = load(R, k * B + i, m) * factor
@@ -108,7 +108,7 @@ def cross_entropy_head(Z, segments, targets, parameters, scale, R, work):
         for i in range(segments[k], segments[k + 1]):
             R[k, i] = work[i]
     flag = FINE
-    for i in range(min(B, WIDTH)):
+    for i in range(B if B < WIDTH else WIDTH):
         if work[2 * B + i] != 0.0:
             return NOT_FINITE
         if work[B + i] < parameters[1]:

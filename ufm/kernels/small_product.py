@@ -17,7 +17,12 @@ from ufm.kernels.product import product as blas_product
 from ufm.kernels.vectors import WIDTH, spread
 
 TALL = 10  # rows of the largest tile: as many sums stay in registers
-HEIGHTS = (TALL, 4, 2, 1)  # of all tiles, in the order in which rows are given to them; each costs compile time
+HEIGHTS = (
+    TALL,
+    4,
+    2,
+    1,
+)  # of all tiles, in the order in which rows are given to them; each costs compile time
 PARTS = ("rows.left", "rows.tile", "rows.done")  # of the loop over tiles of one height
 LARGEST = 14_000  # multiplications up to which this is faster than BLAS
 
