@@ -241,6 +241,28 @@ def test_kernels_that_make_no_array_count_no_references():
         assert options.get("_nrt", True) == counts
 
 
+@pytest.mark.parametrize("kind", ["inline", "helper", "apart"])
+def test_functions_of_kernels_become_machine_code_in_their_callers_alone(kind):
+    """That numba's code generator hears what `ufm.kernels.linked` asks of it."""
+    from ufm.kernels import contract
+
+    def translated(affine):
+        """Whether the function has machine code of its own before anybody calls it, and is not copied into callers."""
+        affine.compile((numba.float64,))
+        (result,) = affine.overloads.values()
+        library, name = result.library, result.fndesc.mangled_name
+        stays_apart = any(b"noinline" in group for group in library.get_function(name).attributes)
+        return library.get_pointer_to_function(name) != 0, stays_apart
+
+    def affine(x):
+        return 2.0 * x + 1.0
+
+    piece = getattr(contract, kind)(affine)
+    assert translated(piece) == (False, kind == "apart")
+    assert numba.njit(lambda x: piece(x))(3.0) == 7.0
+    assert translated(numba.njit(affine)) == (True, False)
+
+
 # ------------------------------------------------------------------------------------------ exponential
 
 
