@@ -42,6 +42,7 @@ PASSED = {"no_cpython_wrapper": True}
 CALLED = {"no_cfunc_wrapper": True}
 ENTRIES = {"watch": PASSED, "run": CALLED, "evaluate": CALLED, "reduced": CALLED}
 
+# Functions of kernels: `inline` is copied to each call, `helper` where LLVM thinks it pays, `apart` nowhere.
 LINKED: dict[str, Any] = {"pipeline_class": Linked, **PASSED, **CALLED}
 APART: dict[str, Any] = {**LINKED, "pipeline_class": Apart, "forceinline": False}
 

@@ -30,7 +30,7 @@ if not config.DISABLE_JIT:
         binding.add_symbol(_symbol(_name), blas.address(_name))
 
 
-def apart(builder, name, shape, emit):
+def shared(builder, name, shape, emit):
     """A function of the module that is being built, whose body `emit(builder, arguments)` writes at its first use.
 
     Modules that are linked together share it by its name, so that LLVM meets its body once.
@@ -99,7 +99,7 @@ def gemm(builder, name, real):
         )  # fmt: skip
 
     shape = ir.FunctionType(ir.VoidType(), [pointer, flag, pointer, flag, pointer, word, word, word])
-    return apart(builder, f"ufm_{name}_of_rows", shape, emit)
+    return shared(builder, f"ufm_{name}_of_rows", shape, emit)
 
 
 @intrinsic

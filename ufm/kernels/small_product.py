@@ -12,7 +12,7 @@ from numba import config
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ufm.kernels.product import apart, gemm, pointers, product_signature
+from ufm.kernels.product import gemm, pointers, product_signature, shared
 from ufm.kernels.product import product as blas_product
 from ufm.kernels.vectors import WIDTH, spread
 
@@ -101,7 +101,7 @@ def _by_rows(builder, name, real):
                 builder.position_at_end(after)
 
     shape = ir.FunctionType(ir.VoidType(), [pointer, pointer, pointer, word, word, word])
-    return apart(builder, f"ufm_{name}_by_rows", shape, emit)
+    return shared(builder, f"ufm_{name}_by_rows", shape, emit)
 
 
 @intrinsic
