@@ -16,7 +16,16 @@ from ufm.kernels.batches import record
 from ufm.kernels.chain import forward, gather, logits_offset
 from ufm.kernels.contract import NOT_FINITE, ZERO, allocates, apart, helper
 from ufm.kernels.doubt import (
-    BITS, LINEAR, NOTHING, STRIDE, gradient, input_errors, power, slack_of, smallest_normal, unit_round_off,
+    BITS,
+    LINEAR,
+    NOTHING,
+    STRIDE,
+    gradient,
+    input_errors,
+    power,
+    slack_of,
+    smallest_normal,
+    unit_round_off,
 )  # fmt: skip
 from ufm.kernels.loop import AT, KEPT, MARKS, WHY, note, take_step, takes_signs
 from ufm.kernels.small_product import product
