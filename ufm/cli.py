@@ -338,7 +338,8 @@ def _compare(options: argparse.Namespace) -> int:
             solutions = [
                 {field: _json_value(getattr(row, field)) for field in columns} for row in report.ending
             ]
-            answer["ending"] = {"name": report.ending.name, "solutions": solutions}
+            numbers = {field: _json_value(getattr(report.ending, field)) for field in ("verdict", "gap", "bound")}
+            answer["ending"] = {"name": report.ending.name, **numbers, "solutions": solutions}
         print(json.dumps(answer, indent=2))
     else:
         print(report)
