@@ -123,6 +123,7 @@ def test_compare_as_json_names_the_solution_a_deep_run_has_reached(tmp_path, cap
     ending = json.loads(capsys.readouterr().out)["ending"]
     assert ending["name"] == "DNC"
     difference = {row["name"]: row["difference"] for row in ending["solutions"]}
+    assert ending["verdict"]
     assert abs(difference["DNC"]) < 1e-12
     assert difference["zero"] < -0.1
 
