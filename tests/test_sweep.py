@@ -306,7 +306,7 @@ def test_zipped_refuses_what_cannot_go_together(fields):
         ufm.Zipped(**fields)
 
 
-def testone_blas_thread_inside_whoever_else_is_there():
+def test_one_blas_thread_inside_whoever_else_is_there():
     from threadpoolctl import threadpool_info, threadpool_limits
 
     def threads() -> set[int]:
