@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ufm.checks import fits, whole
+from ufm.environment import usable_cores
 from ufm.errors import IncompatibleError, InterruptedRunError, invalid
 from ufm.losses import UserLoss
 from ufm.record import planned_steps
@@ -97,7 +97,7 @@ def ensemble(
     from threadpoolctl import threadpool_limits
 
     runs = _checked(runs)
-    workers = _usable_cores() if workers is None else whole("ensemble.workers", workers)
+    workers = usable_cores() or 1 if workers is None else whole("ensemble.workers", workers)
     stop, done = Event(), np.zeros(len(runs), np.int64)
     tasks = []
     with collector_at_rest():
@@ -160,10 +160,6 @@ def _gather(
 def _note(done: np.ndarray, which: np.ndarray, at: int, among: Any = slice(None)) -> None:
     """Write down how far the runs `among` those of a block came."""
     done[which[among]] = at
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _shared(run: Run) -> dict[str, Any]:

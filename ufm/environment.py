@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +58,8 @@ def version() -> str:
 
 
 def _version(package: str) -> str | None:
+    from importlib import metadata  # brings the parsers of mails along
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -147,7 +148,8 @@ def _processor() -> str:
     return os.environ.get("PROCESSOR_IDENTIFIER") or platform.machine() or "unknown"
 
 
-def _usable_cores() -> int | None:
+def usable_cores() -> int | None:
+    """Cores that this process may run on; None where the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -214,7 +216,7 @@ def environment() -> Environment:
     import numpy as _loads_blas  # noqa: F401
 
     found = Environment(_software())
-    found |= _machine() | {"usable cores": _usable_cores(), "blas": _blas()}
+    found |= _machine() | {"usable cores": usable_cores(), "blas": _blas()}
     threads = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
     found["thread variables"] = threads or "none set"
     found["numba variables"] = _numba_variables() or "none set"
@@ -269,7 +271,7 @@ class Provenance(Mapping[str, Any]):
             "software": dict(_software()),
             "environment": {
                 **_machine(),
-                "usable cores": _usable_cores(),
+                "usable cores": usable_cores(),
                 "blas": self._blas,
                 "byte order": sys.byteorder,
             },
