@@ -518,7 +518,7 @@ def test_shrinking_after_the_step_is_another_pair_of_rates() -> None:
 
 def test_controls_are_hard() -> None:
     """The perturbed statements are off by one part in a million in float64, by a hundredth in float32."""
-    assert row_sum.PERTURBATION == {"float64": 1e-6, "float32": 1e-2}
+    assert _recorded.PERTURBATION == {"float64": 1e-6, "float32": 1e-2}
     run = run_of(ufm.GD(0.1), ufm.Coupled(0.5), steps=1)
     claim = CLAIMS["zhao2026.thm3.2"]
     moved = claim.control(run).predicted[1] - claim.predict(run).predicted[1]

@@ -141,12 +141,12 @@ class _Solver:
 
     def objective(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         a, b, U, V = self.split(theta)
-        own, other, total, losses = self.distributions(a, self.coarse_of(U, V) + b[:, None])
+        _, other, total, losses = self.distributions(a, self.coarse_of(U, V) + b[:, None])
         rate, lb = self.setting.rate, self.setting.bias or 0.0
         group_share = self.K * self.share
         value = group_share @ losses + rate * ((self.K - 1) * self.w) @ a + lb / 2 * self.K @ b**2
         value += rate / 2 * ((U * U).sum() + (V * V).sum())
-        within, by_Z = self.slopes(own, other, total)
+        within, by_Z = self.slopes(other, total)
         parts = [(within + rate * (self.K - 1) * self.w)[self.active]]
         if self.setting.bias is not None:
             parts.append(by_Z.sum(axis=1) + lb * self.K * b)
@@ -155,7 +155,7 @@ class _Solver:
             parts += [(by_X @ V + rate * U).ravel(), (by_X.T @ U + rate * V).ravel()]
         return value, np.concatenate(parts)
 
-    def slopes(self, own: Any, other: Any, total: Any) -> tuple[Any, Any]:
+    def slopes(self, other: Any, total: Any) -> tuple[Any, Any]:
         """Derivatives of the fit by the amplitudes, and by the entries of the coarse part."""
         missing = (
             total.sum(axis=0) - np.diagonal(total) + (self.K - 1) * other
@@ -173,7 +173,7 @@ class _Solver:
         if len(theta):
             theta = self.descend(theta)
         a, b, _, _ = self.split(theta)
-        by_Z = self.slopes(*self.distributions(a, np.zeros((self.G, self.G)) + b[:, None])[:3])[1]
+        by_Z = self.slopes(*self.distributions(a, np.zeros((self.G, self.G)) + b[:, None])[1:3])[1]
         if self.G > 1:
             left, values, right = np.linalg.svd(-self.basis.T @ (by_Z / (self.basis_scale * self.w)))
             if values[0] > setting.rate:  # else the coarse part is 0
@@ -239,7 +239,7 @@ class _Solver:
             own, other, total = own - excess, other - excess, total - (self.K * excess)[:, None]
             if min(own.min(), other.min(), total.min()) < 0:
                 return -np.inf, own, other, total
-        within, by_Z = self.slopes(own, other, total)
+        within, by_Z = self.slopes(other, total)
         several = self.K > 1
         norms = np.abs(within[several] / ((self.K - 1) * self.w)[several])  # on the within-group part
         norm = max(

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ufm.claims import Prediction
-from ufm.theory._recorded import BLOCK, finite_records
+from ufm.theory._recorded import finite_records, parts
 
 if TYPE_CHECKING:
     from ufm.run import Run
+    from ufm.trajectory import Trajectory
 
 
-def at_least(run: Run, least: float, where: str) -> Prediction:
+def at_least(run: Run, least: float, where: str, rounding: np.ndarray | None = None) -> Prediction:
     """Objective at the records against a lower bound, predicted to be the larger of the two.
 
     Parameters
@@ -25,23 +26,44 @@ def at_least(run: Run, least: float, where: str) -> Prediction:
         The lower bound on the objective, coupled decay included.
     where : str
         What the number is, for the name of the quantity.
+    rounding : ndarray, shape (finite records,), optional
+        Rounding error of the recorded objective, that of `objective_error` by default.
     """
     kept, trajectory = finite_records(run), run.trajectory
     assert trajectory is not None
     observed = trajectory.loss[kept]
     last = f"{observed[-1]:.8g} at the end" if len(observed) else "nowhere recorded"
     quantity = f"F, at least {least:.8g} ({where}) and {last},"
-    bound = objective_error(run, kept) + 8 * np.finfo(np.float64).eps * least
+    bound = objective_error(run, kept) if rounding is None else rounding
+    bound = bound + 8 * np.finfo(np.float64).eps * least
     return Prediction(quantity, np.maximum(observed, least), observed, bound)
+
+
+def _logit_errors(part: Trajectory, eps: float) -> np.ndarray:
+    """Largest rounding error of every logit, shape (records, classes, samples).
+
+    A product of L + 1 matrices with inner sizes that sum to m is off by at most m eps times the product of their
+    absolute values, entry by entry.
+    """
+    terms = sum(part.problem.widths) + part.problem.depth + 2
+    return terms * eps * replace(part, states=np.abs(part.states)).logits()
+
+
+def logit_error(run: Run, kept: np.ndarray) -> np.ndarray:
+    """Largest rounding error of a logit at each record, shape (len(kept),)."""
+    error, eps = np.empty(len(kept)), float(np.finfo(run.dtype).eps)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for here, part in parts(run, kept):
+            error[here] = _logit_errors(part, eps).max(axis=(1, 2))
+    return np.where(np.isfinite(error), error, np.inf)
 
 
 def objective_error(run: Run, kept: np.ndarray) -> np.ndarray:
     """Largest rounding error of the recorded objective, shape (len(kept),).
 
-    A product of L + 1 matrices with inner sizes that sum to m is off by at most m eps times the product P of their
-    absolute values, entry by entry. So the squared error is off by (sum |Z - Y| m eps P + (m eps P)^2/2)/N, and
-    cross-entropy, which changes by at most 2 max_k |dz_k| with a sample's logits, by the mean of 2 m eps max_k P_k and
-    of K + 8 roundings of its largest logit or 1. The sums of squares are off by eps times their number of terms.
+    With logits off by dz the squared error is off by (sum |Z - Y| dz + dz^2/2)/N, and cross-entropy, which changes by
+    at most 2 max_k |dz_k| with a sample's logits, by the mean of 2 max_k dz_k and of K + 8 roundings of its largest
+    logit or 1. The sums of squares are off by eps times their number of terms.
     """
     from ufm.losses import MSE
 
@@ -49,21 +71,15 @@ def objective_error(run: Run, kept: np.ndarray) -> np.ndarray:
     assert trajectory is not None
     given = problem.targets
     targets = np.eye(problem.classes)[:, problem.labels] if given is None else np.asarray(given)
-    terms, scale = sum(problem.widths) + problem.depth + 2, problem.loss.reduction == "mean"
-    error = np.empty(len(kept))
-    at_once = max(1, BLOCK // (problem.samples * (max(problem.widths) + problem.classes) + problem.size))
+    scale, error = problem.loss.reduction == "mean", np.empty(len(kept))
     with np.errstate(over="ignore", invalid="ignore"):
-        for first in range(0, len(kept), at_once):
-            here = kept[first : first + at_once]
-            part = replace(
-                trajectory, states=trajectory.states[here].astype(np.float64), steps=trajectory.steps[here]
-            )
-            largest = terms * eps * replace(part, states=np.abs(part.states)).logits()
+        for here, part in parts(run, kept):
+            largest = _logit_errors(part, eps)
             if isinstance(problem.loss, MSE):
                 in_fit = (np.abs(part.logits() - targets) * largest + largest**2 / 2).sum(axis=(1, 2))
             else:
                 sizes = np.maximum(np.abs(part.logits()).max(axis=1), 1.0)
                 in_fit = (2 * largest.max(axis=1) + (problem.classes + 8) * eps * sizes).sum(axis=1)
-            error[first : first + at_once] = in_fit / (problem.samples if scale else 1)
+            error[here] = in_fit / (problem.samples if scale else 1)
         error += eps * (problem.size + targets.size + 2) * trajectory.loss[kept]
     return np.where(np.isfinite(error), error, np.inf)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -15,8 +15,11 @@ from ufm.theory._double_double import DoubleDouble
 
 if TYPE_CHECKING:
     from ufm.run import Run
+    from ufm.trajectory import Trajectory
 
 BLOCK = 2**18  # numbers of residuals and inputs held at once
+# relative error that a control carries: what a run of that precision must still see
+PERTURBATION = {"float64": 1e-6, "float32": 1e-2}
 
 
 def exact_row_sum(W: np.ndarray) -> DoubleDouble:
@@ -56,6 +59,30 @@ def finite_records(run: Run) -> np.ndarray:
     return np.arange(len(good) if good.all() else int(np.argmin(good)))
 
 
+def spread_evenly(records: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the records, the first and the last included.
+
+    Examples
+    --------
+    >>> spread_evenly(np.arange(9), 3).tolist(), spread_evenly(np.arange(2), 3).tolist()
+    ([0, 4, 8], [0, 1])
+    """
+    if len(records) <= most:
+        return records
+    return records[np.unique(np.linspace(0, len(records) - 1, most).astype(int))]
+
+
+def parts(run: Run, kept: np.ndarray) -> Iterator[tuple[slice, Trajectory]]:
+    """The records `kept` in float64, so many at once that their features and logits fit in memory."""
+    trajectory, problem = run.trajectory, run.problem
+    assert trajectory is not None
+    at_once = max(1, BLOCK // (problem.samples * (max(problem.widths) + problem.classes) + problem.size))
+    for first in range(0, len(kept), at_once):
+        here = kept[first : first + at_once]
+        states = trajectory.states[here].astype(np.float64)
+        yield slice(first, first + at_once), replace(trajectory, states=states, steps=trajectory.steps[here])
+
+
 class Gradients(NamedTuple):
     """Gradients of the last layer at the records, and the sizes that their errors scale with."""
 
@@ -77,15 +104,11 @@ def gradients(run: Run) -> Gradients:
 
 def _evaluate_gradients(run: Run) -> Gradients:
     """Residuals by the compiled head of the loss, their products by numpy, block by block of the records."""
-    kept, traj, problem = finite_records(run), run.trajectory, run.problem
-    assert traj is not None
+    kept, problem = finite_records(run), run.problem
     N, (rows, width) = problem.samples, problem.shapes[problem.last]
     residuals, floor = _residuals_of(problem)
     values, largest, terms = np.empty((len(kept), rows, width)), np.empty(len(kept)), np.empty(len(kept))
-    at_once = max(1, BLOCK // (N * (rows + width)))
-    for first in range(0, len(kept), at_once):
-        here = slice(first, first + at_once)
-        part = replace(traj, states=traj.states[kept[here]].astype(np.float64), steps=traj.steps[kept[here]])
+    for here, part in parts(run, kept):
         with np.errstate(over="ignore", invalid="ignore"):
             X, R = part.features(), residuals(part.logits())
             G = values[here] = R @ X.swapaxes(1, 2)

@@ -26,7 +26,7 @@ import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
 from ufm.normalisation import other_features
-from ufm.theory._recorded import finite_records
+from ufm.theory._recorded import finite_records, spread_evenly
 
 if TYPE_CHECKING:
     from ufm.problems import Blocks
@@ -111,10 +111,7 @@ def _one_step_apart(run: Run) -> np.ndarray:
     kept = finite_records(run)
     assert run.trajectory is not None
     steps = run.trajectory.steps[kept]
-    found = 1 + np.flatnonzero(np.diff(steps) == 1)
-    if len(found) > MOST_PAIRS:
-        found = found[np.unique(np.linspace(0, len(found) - 1, MOST_PAIRS).astype(int))]
-    return found
+    return spread_evenly(1 + np.flatnonzero(np.diff(steps) == 1), MOST_PAIRS)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # squares of a run that diverges

@@ -39,7 +39,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
-from ufm.theory._recorded import finite_records
+from ufm.theory._lower_bound import at_least
+from ufm.theory._recorded import PERTURBATION, finite_records, spread_evenly
 from ufm.theory.cross_entropy_optimum import (
     critical_loss,
     critical_margin,
@@ -47,7 +48,6 @@ from ufm.theory.cross_entropy_optimum import (
     log1p,
     optimum,
 )
-from ufm.theory.row_sum import PERTURBATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -238,14 +238,12 @@ def _at_least_the_optimum(run: Run, error: float = 0.0) -> Prediction:
     """
     kept, trajectory, problem = finite_records(run), run.trajectory, run.problem
     assert trajectory is not None
-    bound, eps = least(problem, run.coupled) * (1 + error), float(np.finfo(run.dtype).eps)
-    observed = trajectory.loss[kept]
+    eps = float(np.finfo(run.dtype).eps)
     W, H = trajectory["W"][kept].astype(np.float64), trajectory.features()[kept].astype(np.float64)
     terms = 2 * (problem.widths[0] + 2 * problem.samples + 8)
-    rounding = eps * (terms * _sizes_of_logits(W, H) + (problem.size + terms) * np.abs(observed))
-    last = f"{observed[-1]:.8g} at the end" if len(observed) else "nowhere recorded"
-    quantity = f"F, at least {bound:.8g} (optimum with batch normalisation) and {last},"
-    return Prediction(quantity, np.maximum(observed, bound), observed, rounding)
+    rounding = eps * (terms * _sizes_of_logits(W, H) + (problem.size + terms) * trajectory.loss[kept])
+    bound = least(problem, run.coupled) * (1 + error)
+    return at_least(run, bound, "optimum with batch normalisation", rounding)
 
 
 def _above_the_optimum(run: Run) -> Prediction:
@@ -268,8 +266,7 @@ def _intra_within_bound(run: Run, factor: float = 1.0) -> Prediction:
     quantity = "1 - intra_c, which is at most 8 gap |Wt|^2/(B slope |wt_c|^2),"
     kept, trajectory, problem = finite_records(run), run.trajectory, run.problem
     assert trajectory is not None
-    if len(kept):
-        kept = kept[np.unique(np.linspace(0, len(kept) - 1, MOST_RECORDS).astype(int))]
+    kept = spread_evenly(kept, MOST_RECORDS)
     shape = len(kept), problem.classes
     predicted, observed, bound = np.zeros(shape), np.zeros(shape), np.full(len(kept), np.inf)
     for record, i in enumerate(kept):

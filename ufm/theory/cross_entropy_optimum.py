@@ -51,8 +51,7 @@ from ufm.claims import Claim, Prediction, Source
 from ufm.errors import invalid
 from ufm.normalisation import other_features
 from ufm.theory._lower_bound import at_least, objective_error
-from ufm.theory._recorded import finite_records
-from ufm.theory.row_sum import PERTURBATION
+from ufm.theory._recorded import PERTURBATION, finite_records, spread_evenly
 
 if TYPE_CHECKING:
     from ufm.run import Run
@@ -548,8 +547,7 @@ def _gaps(run: Run) -> _Gaps:
     if found is None:
         kept = finite_records(run)
         assert traj is not None
-        if len(kept) > MOST_RECORDS:
-            kept = kept[np.unique(np.linspace(0, len(kept) - 1, MOST_RECORDS).astype(int))]
+        kept = spread_evenly(kept, MOST_RECORDS)
         bounds = np.array([lower_bound(run.problem, run.decay, traj.state(int(record))) for record in kept])
         sizes = np.maximum(traj.loss[kept] - bounds, 0.0) + objective_error(run, kept)
         found = _gaps_of[traj] = _Gaps(kept, sizes)

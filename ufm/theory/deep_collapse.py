@@ -32,7 +32,7 @@ from ufm.losses import MSE
 from ufm.normalisation import other_features
 from ufm.theory._double_double import DoubleDouble, two_product, two_sum
 from ufm.theory._lower_bound import at_least
-from ufm.theory.row_sum import PERTURBATION
+from ufm.theory._recorded import PERTURBATION
 
 if TYPE_CHECKING:
     from ufm.problems import Problem

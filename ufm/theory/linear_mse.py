@@ -30,6 +30,7 @@ import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
 from ufm.theory._lower_bound import at_least
+from ufm.theory._recorded import PERTURBATION
 from ufm.theory.deep_collapse import (
     decays_of,
     exactly,
@@ -39,7 +40,6 @@ from ufm.theory.deep_collapse import (
     stationary_loss,
     zero_gain,
 )
-from ufm.theory.row_sum import PERTURBATION
 
 if TYPE_CHECKING:
     from ufm.run import Run

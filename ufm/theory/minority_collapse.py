@@ -27,8 +27,6 @@ the multiplier of the constraint is at least n_g/N. See `peeled_curve`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -40,14 +38,13 @@ from ufm.errors import IncompatibleError, invalid
 from ufm.losses import CrossEntropy
 from ufm.normalisation import other_features
 from ufm.theory._class_groups import Groups, Means, Setting, groups_of, solve
-from ufm.theory._recorded import BLOCK, finite_records
-from ufm.theory.row_sum import PERTURBATION
+from ufm.theory._lower_bound import at_least, logit_error, objective_error
+from ufm.theory._recorded import PERTURBATION, finite_records, parts
 
 if TYPE_CHECKING:
     from ufm.decay import Decay
     from ufm.problems import Problem
     from ufm.run import Run
-    from ufm.trajectory import Trajectory
 
 HONG, FANG = "Hong, Ling, arXiv 2309.09725", "Fang, He, Long, Su, PNAS 2021"
 GAP = 1e-8  # largest difference of objective and lower bound, as a share of the objective, that counts as solved
@@ -416,47 +413,10 @@ def _no_group(run: Run) -> str | None:
     return reason
 
 
-class _Errors(NamedTuple):
-    """Rounding errors at the finite records."""
-
-    logits: np.ndarray  # of the largest logit
-    objective: np.ndarray
-
-
-def _rounding(run: Run, kept: np.ndarray) -> _Errors:
-    """Inner products of length d are off by d + 2 units of round-off, the loss of a sample by twice its logits'."""
-    problem, eps = run.problem, float(np.finfo(run.dtype).eps)
-    largest = np.empty(len(kept))
-    for here, part in _parts(run, kept):
-        largest[here] = replace(part, states=np.abs(part.states)).logits().max(axis=(1, 2))
-    logits = (problem.widths[0] + 2) * eps * largest
-    objective = 2 * logits + 4 * eps * (problem.classes + largest)
-    assert run.trajectory is not None
-    objective += eps * (problem.size + problem.samples + 2) * run.trajectory.loss[kept]
-    return _Errors(logits, objective)
-
-
-def _parts(run: Run, kept: np.ndarray) -> Iterator[tuple[slice, Trajectory]]:
-    """The records in float64, so many at once that their logits fit in memory."""
-    trajectory, problem = run.trajectory, run.problem
-    assert trajectory is not None
-    at_once = max(1, BLOCK // (problem.samples * (problem.widths[0] + problem.classes)))
-    for first in range(0, len(kept), at_once):
-        here = kept[first : first + at_once]
-        states = trajectory.states[here].astype(np.float64)
-        yield slice(first, first + at_once), replace(trajectory, states=states, steps=trajectory.steps[here])
-
-
 def _at_least_the_optimum(run: Run, error: float = 0.0) -> Prediction:
     """F >= the certified lower bound, times 1 + error."""
-    kept, trajectory = finite_records(run), run.trajectory
-    assert trajectory is not None
-    least = _solved(_setting(run.problem, run.coupled)).bound * (1 + error)
-    observed = trajectory.loss[kept]
-    last = f"{observed[-1]:.8g} at the end" if len(observed) else "nowhere recorded"
-    quantity = f"F, at least {least:.8g} (optimum of the convex problem) and {last},"
-    bound = _rounding(run, kept).objective + 8 * np.finfo(np.float64).eps * abs(least)
-    return Prediction(quantity, np.maximum(observed, least), observed, bound)
+    least = _solved(_setting(run.problem, run.coupled)).bound
+    return at_least(run, least * (1 + error), "optimum of the convex problem")
 
 
 def _above_the_optimum(run: Run) -> Prediction:
@@ -476,15 +436,14 @@ def _contrasts(run: Run, opposite: bool = False) -> Prediction:
     means = _solved(_setting(problem, run.coupled))
     chosen = [g for g, count in enumerate(found.counts) if count > 1]
     observed = np.empty((len(kept), len(chosen)))
-    for here, part in _parts(run, kept):
+    for here, part in parts(run, kept):
         P = softmax(part.logits(), axis=1)
         observed[here] = np.stack([_mean_contrast(problem, P, found.members[g]) for g in chosen], axis=-1)
     counts, sizes = (np.array([of[g] for g in chosen]) for of in (found.counts, found.sizes))
     units = 2 * (counts - 1) / counts * np.sqrt(counts * sizes / problem.samples)
     predicted = [_contrast(problem, run.coupled, means, g, opposite) for g in chosen]
-    errors = _rounding(run, kept)
-    excess = np.maximum(trajectory.loss[kept] - means.bound, 0.0) + errors.objective
-    bound = np.sqrt(2 * excess) + 4 * errors.logits + 16 * problem.classes * np.finfo(np.float64).eps
+    excess = np.maximum(trajectory.loss[kept] - means.bound, 0.0) + objective_error(run, kept)
+    bound = np.sqrt(2 * excess) + 4 * logit_error(run, kept) + 16 * problem.classes * np.finfo(np.float64).eps
     merged = ", ".join(str(found.sizes[g]) for g in chosen if means.amplitudes[g] == 0) or "none"
     quantity = f"contrast within groups of equal classes (sizes merged: {merged})"
     return Prediction(quantity, np.broadcast_to(units * predicted, observed.shape), units * observed, bound)

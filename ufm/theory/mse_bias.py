@@ -30,9 +30,9 @@ import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
 from ufm.theory._lower_bound import at_least
+from ufm.theory._recorded import PERTURBATION
 from ufm.theory.deep_collapse import decays_of, other_objective, shortfall, stationary_loss
 from ufm.theory.linear_mse import direction_strength
-from ufm.theory.row_sum import PERTURBATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

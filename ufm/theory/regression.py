@@ -44,9 +44,8 @@ from ufm.claims import Claim, Prediction, Source
 from ufm.errors import UfmError, invalid
 from ufm.losses import Regression
 from ufm.theory._lower_bound import at_least
-from ufm.theory._recorded import finite_records
+from ufm.theory._recorded import PERTURBATION, finite_records
 from ufm.theory.linear_mse import optimum
-from ufm.theory.row_sum import PERTURBATION
 
 if TYPE_CHECKING:
     from ufm.problems import Problem

@@ -38,14 +38,19 @@ from ufm.theory._evaluator import (
     sums_of_powers,
     sums_of_products,
 )
-from ufm.theory._recorded import exact_row_sum, finite_records, gradients, known_rates, running_maximum
+from ufm.theory._recorded import (
+    PERTURBATION,
+    exact_row_sum,
+    finite_records,
+    gradients,
+    known_rates,
+    running_maximum,
+)
 
 if TYPE_CHECKING:
     from ufm.run import Run
 
 PAPER = "Zhao, Cheng, Masarczyk, Lucchi, arXiv 2602.16642v3"
-# relative error in the decay that a control carries: what a run of that precision must still see
-PERTURBATION = {"float64": 1e-6, "float32": 1e-2}
 
 
 # ------------------------------------------------------------------ formulas, generic in their number type

@@ -37,7 +37,8 @@ from ufm.checks import real, whole
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import invalid
 from ufm.theory import symmetric_path
-from ufm.theory.row_sum import PAPER, PERTURBATION
+from ufm.theory._recorded import PERTURBATION, finite_records, known_rates
+from ufm.theory.row_sum import PAPER
 from ufm.theory.symmetric_path import (
     frame_norm,
     frame_of,
@@ -479,7 +480,6 @@ def _other_run(run: Run) -> str | None:
 
 def _hypotheses(run: Run) -> str | None:
     from ufm.initial import draw
-    from ufm.theory._recorded import known_rates
 
     reason = _other_run(run)
     if reason is not None:
@@ -592,7 +592,6 @@ def _prediction(run: Run, lam_error: float = 0.0, printed: bool = False) -> Pred
     Records are judged as long as the radius of `path` is below the relative error of the control; past a tie at a
     constant rate it soon exceeds the weights themselves, and would allow anything.
     """
-    from ufm.theory._recorded import finite_records
 
     kept, traj, problem = finite_records(run), run.trajectory, run.problem
     assert traj is not None

@@ -30,8 +30,14 @@ from ufm.claims import Claim, Prediction, Source
 from ufm.errors import invalid
 from ufm.theory import symmetric_path
 from ufm.theory._evaluator import LARGEST, nonnegative, rates_of, steps_of
-from ufm.theory._recorded import exact_row_sum, finite_records, known_rates, running_maximum
-from ufm.theory.row_sum import PAPER, PERTURBATION, growth, log_growth, round_off_bound, theorem_3_1
+from ufm.theory._recorded import (
+    PERTURBATION,
+    exact_row_sum,
+    finite_records,
+    known_rates,
+    running_maximum,
+)
+from ufm.theory.row_sum import PAPER, growth, log_growth, round_off_bound, theorem_3_1
 from ufm.theory.symmetric_path import (
     frame_norm,
     frame_of,
