@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import sympy as sp
 
+from proofs_check.algebra import WRONG
 from proofs_check.proof import Proof
 from ufm.theory import batch_normalisation as room
 from ufm.theory import cross_entropy_optimum as scalar
 
-WRONG = 1 + sp.Rational(1, 10**6)
 others = sp.Symbol("o", positive=True)  # C - 1
 C = 1 + others
 m, g, w, lam_g, lam_W = sp.symbols("m g w lam_g lam_W", positive=True)

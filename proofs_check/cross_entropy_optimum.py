@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import sympy as sp
 
+from proofs_check.algebra import WRONG
 from proofs_check.balancedness import symbols, zero
 from proofs_check.proof import Proof
 from ufm.solutions.known import partitions
 from ufm.theory import cross_entropy_optimum as room
 
-WRONG = 1 + sp.Rational(1, 10**6)
 MARGIN = sp.Symbol("margin", positive=True)
 K, n, a, lam_W, lam_H, eps = sp.symbols("K n a lam_W lam_H eps", positive=True)
 

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import product
 from typing import Any, NamedTuple
 
 import sympy as sp
 
+from proofs_check.algebra import WRONG, equal_powers, one_hot
 from proofs_check.proof import Proof
 from ufm.theory import deep_collapse as room
 from ufm.theory.linear_mse import factor_share
 
-WRONG = 1 + sp.Rational(1, 10**6)
 x, D, n, lam_H, G = sp.symbols("x D n lam_H G", positive=True)
 L = sp.Symbol("L", positive=True)
-
-
-def equal_powers(left: Any, right: Any) -> bool:
-    """Whether two positive products of powers with symbolic exponents are equal, by their logarithms."""
-    return bool(sp.simplify(sp.expand_log(sp.log(left) - sp.log(right), force=True)) == 0)
-
-
-def one_hot(sizes: Sequence[int]) -> sp.Matrix:
-    """Targets of classes of these sizes, one row for each class."""
-    return sp.Matrix(
-        [[int(k == own) for own, size in enumerate(sizes) for _ in range(size)] for k in range(len(sizes))]
-    )
 
 
 # -------------------------------------------------------------------------------------- the scalar problem

@@ -10,12 +10,12 @@ import sympy as sp
 from mpmath import iv
 
 import ufm
+from proofs_check.algebra import WRONG, squares
 from proofs_check.proof import Proof
 from ufm.solutions import low_rank
 from ufm.theory import deep_cross_entropy as theory
 from ufm.theory.deep_collapse import geometric_decay
 
-WRONG = 1 + sp.Rational(1, 10**6)
 K, L, c, decay = sp.symbols("K L c Lam", positive=True)
 
 # ---------------------------------------------------------------------------------- patterns, written out
@@ -81,15 +81,12 @@ def relu_costs(statement: Pattern) -> bool:
                 output = last * means / grows ** (depth - 1)
                 if output != last:
                     return False
-                norms = nuclear**2 * square(between) ** (depth - 2) * square(last) / grows ** (2 * depth - 2)
+                norms = (
+                    nuclear**2 * squares(between) ** (depth - 2) * squares(last) / grows ** (2 * depth - 2)
+                )
                 if norms != statement.relu_constant(exact, depth, state):
                     return False
     return True
-
-
-def square(matrix: sp.Matrix) -> Any:
-    """Squared Frobenius norm."""
-    return sum(x**2 for x in matrix)
 
 
 # ------------------------------------------------------------------------------------------ critical scales

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import sympy as sp
 
-from proofs_check.deep_collapse import WRONG, equal_powers, one_hot
+from proofs_check.algebra import WRONG, equal_powers, one_hot
 from proofs_check.proof import Proof
 from ufm.theory import deep_collapse, linear_mse
 

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import sympy as sp
 
+from proofs_check.algebra import WRONG, squares
 from proofs_check.proof import Proof
 from ufm.theory import minority_collapse as room
-
-WRONG = 1 + sp.Rational(1, 10**6)
 
 n_g, N, others, a, rate = sp.symbols("n_g N S a lam_Z", positive=True)
 more = sp.Symbol("r", nonnegative=True)
@@ -115,18 +114,14 @@ def bound_holds(certificate: Certificate) -> bool:
         )
         right = U * G.T
         rest = sp.sqrt(lam_W) * W - sp.sqrt(lam_H) * right
-        total = lam_W / 2 * _square(W) + lam_H / 2 * _square(G)
+        total = lam_W / 2 * squares(W) + lam_H / 2 * squares(G)
         linear = certificate.rate(lam_W, lam_H) * (U.T * W * G).trace()
-        if sp.expand(total - linear - _square(rest) / 2 - lam_H / 2 * (_square(G) - _square(right))) != 0:
+        if sp.expand(total - linear - squares(rest) / 2 - lam_H / 2 * (squares(G) - squares(right))) != 0:
             return False
     r, b, lam_b = sp.Symbol("r", real=True), sp.Symbol("b", real=True), sp.Symbol("lam_b", positive=True)
     return bool(
         sp.expand(r * b + lam_b / 2 * b**2 + r**2 / (2 * lam_b) - (lam_b * b + r) ** 2 / (2 * lam_b)) == 0
     )
-
-
-def _square(matrix: sp.Matrix) -> Any:
-    return sum(x**2 for x in matrix)
 
 
 # ----------------------------------------------------------------------------------------- consequences

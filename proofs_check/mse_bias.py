@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import sympy as sp
 
-from proofs_check.deep_collapse import WRONG, one_hot
+from proofs_check.algebra import WRONG, is_zero, one_hot
 from proofs_check.proof import Proof
 from ufm.theory import linear_mse, mse_bias
 from ufm.theory.deep_collapse import objective, stationary_loss
@@ -15,11 +15,6 @@ from ufm.theory.deep_collapse import objective, stationary_loss
 K, n, lam_W, lam_H, lam_b = sp.symbols("K n lam_W lam_H lam_b", positive=True)
 c, above, t, s, level = sp.symbols("c above t s level", positive=True)
 N, kap = K * n, sp.sqrt(lam_W * lam_H)
-
-
-def is_zero(*expressions: Any) -> bool:
-    """Whether every expression vanishes identically."""
-    return all(sp.simplify(expression) == 0 for expression in expressions)
 
 
 # ------------------------------------------------------------------------------------- soft thresholding

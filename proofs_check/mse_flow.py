@@ -7,17 +7,12 @@ from typing import Any, NamedTuple
 
 import sympy as sp
 
-from proofs_check.deep_collapse import WRONG, one_hot
+from proofs_check.algebra import WRONG, is_zero, one_hot
 from proofs_check.proof import Proof
 from ufm.theory import mse_flow
 
 n, C, t, g, a, omega, lr = sp.symbols("n C t g a omega lr", positive=True)
 v, w = sp.symbols("v w", positive=True)
-
-
-def is_zero(*expressions: Any) -> bool:
-    """Whether every expression vanishes identically."""
-    return all(sp.simplify(expression) == 0 for expression in expressions)
 
 
 # ---------------------------------------------------------------------------------------- aligned starts

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-NOT_ROOMS = frozenset({"__main__", "compiled_rule", "proof"})
+NOT_ROOMS = frozenset({"__main__", "algebra", "compiled_rule", "proof"})
 UNFINISHED = "conjecture"  # what a claim is while its proof does not stand
 
 

@@ -8,17 +8,13 @@ from typing import Any, NamedTuple
 
 import sympy as sp
 
-from proofs_check.deep_collapse import WRONG
+from proofs_check.algebra import WRONG, is_zero
 from proofs_check.proof import Proof
 from ufm.theory import linear_mse, regression
 from ufm.theory.deep_collapse import stationary_loss, strength_at
 
 l_W, l_H, above, root_c = sp.symbols("l_W l_H x k", positive=True)
 M, lr = sp.symbols("M eta", positive=True)
-
-
-def _zero(*expressions: Any) -> bool:
-    return all(sp.simplify(expression) == 0 for expression in expressions)
 
 
 # -------------------------------------------------------------------------------------------- one mode
@@ -62,7 +58,7 @@ def mode_is_minimal(mode: Mode) -> bool:
         root = sp.sqrt(eigenvalue)
         joint = (root - a * q) ** 2 / 2 + l_H * q**2 / 2 + l_W * a**2 / 2
         at = a * root / (a**2 + l_H)  # where the derivative by q, which is increasing, vanishes
-        if not _zero(sp.diff(joint, q).subs(q, at), joint.subs(q, at) - best.subs(g, a**2)):
+        if not is_zero(sp.diff(joint, q).subs(q, at), joint.subs(q, at) - best.subs(g, a**2)):
             return False
         square = _value(mode.weights, eigenvalue, kept)
         slope = sp.simplify(sp.diff(best, g).subs(g, square))
@@ -72,7 +68,7 @@ def mode_is_minimal(mode: Mode) -> bool:
             return False
         amplitude = at.subs(a, sp.sqrt(square))
         missing = root - sp.sqrt(square) * amplitude
-        if not _zero(
+        if not is_zero(
             amplitude**2 - _value(mode.features, eigenvalue, kept),
             missing**2 - _value(mode.residual, eigenvalue, kept),
             best.subs(g, square) - _value(mode.loss, eigenvalue, kept),
@@ -121,7 +117,7 @@ def is_one_layer_of_the_linear_chain(strength: Callable[..., Any]) -> bool:
         return False
     square = M * eigenvalue
     gain = above / (sp.sqrt(l_W * l_H) + above)
-    if not _zero(
+    if not is_zero(
         strength_at(gain, 1, sp) - strength(square, M, lam_H, [lam_W], sp),
         linear_mse.factor_share(gain, 1 - gain, M / square) / lam_W
         - _value(regression.weight_square, eigenvalue, True),
@@ -130,7 +126,7 @@ def is_one_layer_of_the_linear_chain(strength: Callable[..., Any]) -> bool:
         return False
     # what a mode gains on zero increases with it, so that d < n columns belong to the largest d
     gain_on_zero = eigenvalue / 2 - _value(regression.mode_loss, eigenvalue, True)
-    return _zero(gain_on_zero - above**2 / 2)
+    return is_zero(gain_on_zero - above**2 / 2)
 
 
 # --------------------------------------------------------------------------------------------- all blocks
@@ -251,13 +247,13 @@ def missing_mode_is_a_way_down(saddle: Saddle) -> bool:
     """
     g = sp.Symbol("g", positive=True)
     eigenvalue = l_W / l_H * (g + l_H) ** 2
-    if not _zero(sp.sqrt(l_H / l_W) * (sp.sqrt(eigenvalue) - sp.sqrt(l_W * l_H)) - g):
+    if not is_zero(sp.sqrt(l_H / l_W) * (sp.sqrt(eigenvalue) - sp.sqrt(l_W * l_H)) - g):
         return False
     a, q, s = sp.symbols("a q s", positive=True)
     mode = (s - a * q) ** 2 / 2 + l_W * a**2 / 2 + l_H * q**2 / 2
     at_zero = sp.hessian(mode, (a, q)).subs({a: 0, q: 0})
     block = saddle.block(s)
-    if at_zero != block or not _zero(block.det() - saddle.determinant(s**2)):
+    if at_zero != block or not is_zero(block.det() - saddle.determinant(s**2)):
         return False
     # W = w u(angle) r^T, H = h r v(angle)^T: all norms stay, <Z, Y> does not
     angle, larger = sp.Symbol("theta", real=True), sp.Symbol("s_i", positive=True)
@@ -267,7 +263,7 @@ def missing_mode_is_a_way_down(saddle: Saddle) -> bool:
     second = sp.diff(objective, angle, 2).subs(angle, 0)
     kept = sp.sqrt(l_W * l_H) + above  # sqrt l of the kept mode, whose a q is x
     second = second.subs({s: kept}).subs(a * q, above).subs(a, above / q)
-    return _zero(second - saddle.curvature(kept, larger))
+    return is_zero(second - saddle.curvature(kept, larger))
 
 
 # -------------------------------------------------------------------------------------------------- gamma
@@ -291,11 +287,13 @@ def gamma_is_the_threshold(gamma: Gamma) -> bool:
         excess = sp.symbols(f"e1:{n + 1}", positive=True)
         roots = [root_c + value for value in excess]
         gram = [r**2 * value for value in excess]
-        if not _zero(*[r**2 * (root - gamma.shift) - value for root, value in zip(roots, gram, strict=True)]):
+        if not is_zero(
+            *[r**2 * (root - gamma.shift) - value for root, value in zip(roots, gram, strict=True)]
+        ):
             return False
         inner = sum(p * s for p, s in zip(gram, roots, strict=True))
         found = gamma.normalised(inner, sum(gram), sum(s**2 for s in roots), sum(roots), n)
-        if not _zero(found - root_c):
+        if not is_zero(found - root_c):
             return False
         # and it is where the derivative of <P, S - g I>/||S - g I|| vanishes, for any P
         P, S, g = sp.symbols(f"p1:{n + 1}"), sp.symbols(f"s1:{n + 1}"), sp.Symbol("g")
@@ -310,7 +308,7 @@ def gamma_is_the_threshold(gamma: Gamma) -> bool:
         if sp.degree(slope, g) != 1 or sp.cancel(slope.subs(g, stationary)) != 0:
             return False
         plain = gamma.plain(sum(roots), sum(gram), n)
-        if not _zero(plain - (root_c + (1 - r**2) * sum(excess) / n) ** 2):
+        if not is_zero(plain - (root_c + (1 - r**2) * sum(excess) / n) ** 2):
             return False
     return True
 
@@ -348,11 +346,11 @@ def any_full_rank_fits(claim: NoDecay) -> bool:
         return False
     eigenvalue, rate = sp.symbols("l lam", positive=True)
     square = sp.sqrt(eigenvalue) - rate  # of l_W = l_H = lam < sqrt l
-    if not _zero(
+    if not is_zero(
         regression.weight_square(eigenvalue, rate, rate, sp).subs(eigenvalue, (rate + above) ** 2) - above
     ):
         return False
-    return _zero(sp.limit(square, rate, 0) - claim.limit(eigenvalue))
+    return is_zero(sp.limit(square, rate, 0) - claim.limit(eigenvalue))
 
 
 # ---------------------------------------------------------------------------------------------- dynamics
@@ -387,15 +385,15 @@ def threshold_of_growth(dynamics: Dynamics) -> bool:
     a, q, s = sp.symbols("a q s", positive=True)
     free = dynamics.flow(a, q, s, 0, 0, M)
     kept = dynamics.invariant(a, q, M)
-    if not _zero(sp.diff(kept, a) * free[0] + sp.diff(kept, q) * free[1]):
+    if not is_zero(sp.diff(kept, a) * free[0] + sp.diff(kept, q) * free[1]):
         return False
     linear = sp.Matrix(dynamics.flow(a, q, s, l_W, l_H, M)).jacobian((a, q)).subs({a: 0, q: 0})
     rate = dynamics.rate(s**2, l_W, l_H, M, sp)
-    if not _zero(rate**2 - linear.trace() * rate + linear.det()):
+    if not is_zero(rate**2 - linear.trace() * rate + linear.det()):
         return False
     apart = sp.sqrt((linear[0, 0] - linear[1, 1]) ** 2 + 4 * linear[0, 1] * linear[1, 0])
     # l - c over a positive number
-    return _zero(rate * (apart - linear.trace()) - 2 * (s**2 - l_W * l_H) / M)
+    return is_zero(rate * (apart - linear.trace()) - 2 * (s**2 - l_W * l_H) / M)
 
 
 def step_is_the_flow_once(step: Callable[..., Any]) -> bool:
@@ -403,7 +401,7 @@ def step_is_the_flow_once(step: Callable[..., Any]) -> bool:
     a, q, s = sp.symbols("a q s", positive=True)
     moved = step(a, q, s, l_W, l_H, M, lr)
     speed = regression.flow(a, q, s, l_W, l_H, M)
-    return _zero(moved[0] - a - lr * speed[0], moved[1] - q - lr * speed[1])
+    return is_zero(moved[0] - a - lr * speed[0], moved[1] - q - lr * speed[1])
 
 
 PROOFS = (

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import sympy as sp
 
+from proofs_check.algebra import WRONG
 from proofs_check.compiled_rule import compiled_rule
 from proofs_check.proof import Proof
 from ufm.theory import row_sum
 
-WRONG = 1 + sp.Rational(1, 10**6)
 t = sp.Symbol("t", integer=True, nonnegative=True)
 eta, lam_c, lam_d, x, y = sp.symbols("eta lam_c lam_d x y", positive=True)
 beta = sp.Symbol("beta", positive=True)

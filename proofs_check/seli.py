@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import sympy as sp
 
+from proofs_check.algebra import WRONG
 from proofs_check.proof import Proof
 from ufm.theory import seli
-
-WRONG = 1 + sp.Rational(1, 10**6)
 
 K_A, K_B, R = sp.symbols("K_A K_B R", positive=True)
 

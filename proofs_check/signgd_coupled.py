@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 import sympy as sp
 from mpmath import iv
 
+from proofs_check.algebra import WRONG
 from proofs_check.proof import Proof
 from ufm.theory import signgd_coupled as room
 from ufm.theory.symmetric_path import frame_norm
-
-WRONG = 1 + sp.Rational(1, 10**6)
 
 k = sp.Symbol("k", integer=True, nonnegative=True)
 K = k + 2  # every number of classes

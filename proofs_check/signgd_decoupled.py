@@ -10,12 +10,12 @@ import mpmath
 import numpy as np
 import sympy as sp
 
+from proofs_check.algebra import WRONG
 from proofs_check.compiled_rule import compiled_rule
 from proofs_check.proof import Proof
 from ufm.theory import signgd_decoupled as theory
 from ufm.theory import symmetric_path
 
-WRONG = 1 + sp.Rational(1, 10**6)
 k = sp.Symbol("k", integer=True, nonnegative=True)
 K2, K3 = k + 2, k + 3  # every number of classes from 2, from 3
 t = sp.Symbol("t", integer=True, nonnegative=True)

@@ -16,11 +16,10 @@ import mpmath
 import numpy as np
 import sympy as sp
 
+from proofs_check.algebra import WRONG
 from proofs_check.proof import Proof
 from ufm.initial import walsh
 from ufm.theory import spectral_depth as room
-
-WRONG = 1 + sp.Rational(1, 10**6)
 
 z, s, w, lam, mu, eta, n, x = sp.symbols("z s w lam mu eta n x", positive=True)
 K, L, r, r_z = sp.symbols("K L r r_z", positive=True)

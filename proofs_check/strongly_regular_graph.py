@@ -10,11 +10,11 @@ import sympy as sp
 from sympy.polys.domains import QQ
 from sympy.polys.matrices import DomainMatrix
 
+from proofs_check.algebra import WRONG, equal_powers
 from proofs_check.proof import Proof
 from ufm.theory import deep_collapse
 from ufm.theory import strongly_regular_graph as graph
 
-WRONG = 1 + sp.Rational(1, 10**6)
 EXPLICIT = range(4, 8)  # vertices of the graphs that are written out: K = 6, 10, 15, 21
 
 # ------------------------------------------------------------------------------------ relations of edges
@@ -231,13 +231,14 @@ def even_shares_are_best(scales: Scales) -> bool:
         claimed = decay * scales.spread(block, sp.Integer(depth)) * x ** (2 / factors)
         at = solve_shares(before, free, claimed)
         if not (
-            all(same(share.subs(at), claimed) for share in shares) and stationary(total, free, at, claimed)
+            all(equal_powers(share.subs(at), claimed) for share in shares)
+            and stationary(total, free, at, claimed)
         ):
             return False
         # all but the last layer, at a given scale s of the last features: eliminate t
         Q = scales.strength(block, lam_H, rates, n, sp) * s ** (2 / sp.Integer(depth))
         fixed = solve_shares(before, free, Q)
-        if not same(scale.subs(fixed), s):
+        if not equal_powers(scale.subs(fixed), s):
             return False
         constrained = sum(before).subs(free[-1], s * free[-1] / scale) / 2
         if not stationary(constrained, free[:-1], fixed, Q):
@@ -252,19 +253,14 @@ def solve_shares(shares: Sequence[Any], free: Sequence[Any], value: Any) -> dict
     return at | {c: sp.sqrt(value / (share / c**2)) for c, share in zip(others, shares[2:], strict=True)}
 
 
-def same(left: Any, right: Any) -> bool:
-    """Two products of powers of positive symbols are equal."""
-    return bool(sp.simplify(sp.expand_log(sp.log(left) - sp.log(right), force=True)) == 0)
-
-
 def stationary(total: Any, free: Sequence[Any], at: dict[Any, Any], share: Any) -> bool:
     """The derivatives by the logarithms of the scales vanish: each term is a power, and a multiple of the share."""
     for c in free:
         slope = sp.Integer(0)
         for term in sp.Add.make_args(sp.expand(total)):
             power = sp.simplify(c * sp.diff(term, c) / term)
-            multiple = sp.Rational(1, 2) if same(2 * term.subs(at), share) else sp.Integer(1)
-            if not same(term.subs(at), multiple * share):
+            multiple = sp.Rational(1, 2) if equal_powers(2 * term.subs(at), share) else sp.Integer(1)
+            if not equal_powers(term.subs(at), multiple * share):
                 return False
             slope += power * multiple
         if slope != 0:

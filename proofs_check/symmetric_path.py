@@ -7,22 +7,17 @@ from typing import Any, NamedTuple
 
 import sympy as sp
 
+from proofs_check.algebra import WRONG, is_zero
 from proofs_check.compiled_rule import compiled_rule
 from proofs_check.proof import Proof
 from ufm.theory import symmetric_path
 
-WRONG = 1 + sp.Rational(1, 10**6)
 K = sp.Symbol("K", integer=True, positive=True)
 d, o, gap = sp.symbols("d o gap", real=True)
 c, s = sp.symbols("c s", positive=True)  # H = c (I - J/K); factor of the sum over classes
 i, j = sp.symbols("i j", integer=True, nonnegative=True)
 lr, lam_c, lam_d = sp.symbols("eta lam_c lam_d", positive=True)
 beta, beta1, beta2 = sp.symbols("beta beta1 beta2", positive=True)
-
-
-def zero(expression: Any) -> bool:
-    """Whether an expression is identically 0."""
-    return bool(sp.simplify(expression) == 0)
 
 
 def two_valued(n: int, diagonal: Any, off_diagonal: Any) -> Any:
@@ -58,12 +53,12 @@ def gradient_for_every_number_of_classes(entries: Callable[..., Any]) -> bool:
     x, _ = multiply(in_i_and_j(d, o), H)
     wrong = 1 / (sp.exp(x) + sp.Sum(1, (j, 1, K - 1)).doit())
     right = sp.exp(x) * wrong
-    if not zero(right + (K - 1) * wrong - 1):
+    if not is_zero(right + (K - 1) * wrong - 1):
         return False
     R = in_i_and_j(s * (right - 1), s * wrong)
     u, v = multiply(R, H)
     diagonal, off_diagonal = entries(symmetric_path.logit_gap(d, o, c), K, c, s, sp)
-    return zero(u + v - diagonal) and zero(v - off_diagonal)
+    return is_zero(u + v - diagonal) and is_zero(v - off_diagonal)
 
 
 class Data(NamedTuple):
@@ -205,10 +200,10 @@ def adam_is_signgd(averages: Averages) -> bool:
     t = sp.Symbol("t", integer=True, positive=True)
     for g in (size, -size):
         found, _, _ = adam(theta, g, m, v, averages.eps, averages.beta1, averages.beta2, t)
-        if not zero(exactly(found - compiled_rule("signgd_step")(theta, g, lr))):
+        if not is_zero(exactly(found - compiled_rule("signgd_step")(theta, g, lr))):
             return False
     resting, _, _ = adam(theta, sp.Integer(0), sp.Integer(0), sp.Integer(0), sp.Integer(0), 0, 0, t)
-    return zero(exactly(resting - compiled_rule("signgd_step")(theta, sp.Integer(0), lr)))
+    return is_zero(exactly(resting - compiled_rule("signgd_step")(theta, sp.Integer(0), lr)))
 
 
 # --------------------------------------------------------------------------- laws on the path from W_0 = 0
@@ -284,7 +279,7 @@ def law_is_kept(law: Law) -> bool:
     weight = sp.Symbol("w", real=True)
     ratio = sp.simplify((g_d / g_o).subs(K, n + 1))
     g, m, v = sp.symbols("g m v", positive=True)
-    if not zero(sp.simplify(sum(law.values(sp.Integer(0))))):
+    if not is_zero(sp.simplify(sum(law.values(sp.Integer(0))))):
         return False
     diagonal, other = (x.subs(K, n + 1) for x in map(sp.sympify, law.values(weight)))
     kept = 1 - lr * lam_d
@@ -298,9 +293,9 @@ def law_is_kept(law: Law) -> bool:
             on[1] - ratio * off[1],
             on[2] - ratio**2 * off[2],
         ]
-        if not all(zero(exactly(x)) for x in conditions):
+        if not all(is_zero(exactly(x)) for x in conditions):
             return False
-    return zero(symmetric_path.row_sum(*law.values(weight), K) - law.row_sum(weight))
+    return is_zero(symmetric_path.row_sum(*law.values(weight), K) - law.row_sum(weight))
 
 
 # ------------------------------------------------------------------------------------------- the Hessian
@@ -338,13 +333,13 @@ def hessian_holds(eigenvalues: Callable[..., Any]) -> bool:
         for value, family, dimension in zip(values, families, dimensions, strict=True):
             if sp.Matrix([list(E) for E in family] or [[0] * n * n]).rank() != dimension:
                 return False
-            if any(not zero(x) for E in family for x in sp.expand(times(E) - value * E)):
+            if any(not is_zero(x) for E in family for x in sp.expand(times(E) - value * E)):
                 return False
         null = [sp.ones(n, 1) * sp.eye(n)[k, :] for k in range(n)]
         null += [sp.eye(n)[:, k] * sp.ones(1, n) for k in range(n)]
         if sp.Matrix([list(E) for E in null]).rank() != 2 * n - 1:
             return False
-        if any(not zero(x) for E in null for x in sp.expand(times(E))):
+        if any(not is_zero(x) for E in null for x in sp.expand(times(E))):
             return False
     return True
 
