@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import sympy as sp
 
+from proofs_check.algebra import WRONG
 from proofs_check.proof import Proof
 from ufm.metrics import nc0, nc2w, nc3
 from ufm.theory import necessity
-
-WRONG = 1 + sp.Rational(1, 10**6)
+from ufm.theory.cross_entropy_optimum import escape_scales
 
 # ------------------------------------------------------------------------------------ proposition 2.1
 
@@ -151,7 +151,7 @@ class Saddle(NamedTuple):
     rows: Callable[..., Any] = necessity.saddle_rows
     wrong_group: Callable[..., Any] = necessity.wrong_group_probability
     curvature: Callable[..., Any] = necessity.saddle_curvature
-    scales: Callable[..., Any] = necessity.escape_scales
+    scales: Callable[..., Any] = escape_scales
     threshold: Callable[..., Any] = necessity.saddle_threshold
 
 
@@ -238,8 +238,8 @@ def saddle_curvature_holds(saddle: Saddle) -> bool:
             return False
         u = sp.zeros(K, 1)
         u[i], u[j] = 1 / sp.sqrt(2), -1 / sp.sqrt(2)
-        # v has n equal entries u_y/sqrt(n) for each class y, so <R, u v^T> = n sum_y (u^T R)_y u_y/sqrt(n)
-        pull = sp.simplify(sp.sqrt(n) * (u.T * R * u)[0])
+        # v has n equal entries -u_y/sqrt(n) for each class y, so <R, u v^T> = -n sum_y (u^T R)_y u_y/sqrt(n)
+        pull = sp.simplify(-sp.sqrt(n) * (u.T * R * u)[0])
         of_W, of_H = saddle.scales(lam_W, lam_H, sp)
         value = 2 * pull * of_W * of_H + lam_W * of_W**2 + lam_H * of_H**2
         claimed = saddle.curvature(sp.Integer(K), n, lam_W, lam_H, sp)
@@ -269,7 +269,7 @@ def curvature_off_by_1e_6(K: Any, n: Any, lam_W: Any, lam_H: Any, xp: Any) -> An
 
 def scales_off_by_1e_6(lam_W: Any, lam_H: Any, xp: Any) -> Any:
     """The block of W too large by 1e-6."""
-    of_W, of_H = necessity.escape_scales(lam_W, lam_H, xp)
+    of_W, of_H = escape_scales(lam_W, lam_H, xp)
     return of_W * WRONG, of_H
 
 

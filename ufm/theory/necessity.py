@@ -24,6 +24,7 @@ import numpy as np
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import invalid
 from ufm.theory._recorded import exact_row_sum, finite_records, known_rates
+from ufm.theory.cross_entropy_optimum import escape_curvature, escape_scales, merged_sigma
 from ufm.theory.row_sum import PAPER, trace_determinant
 
 if TYPE_CHECKING:
@@ -73,18 +74,12 @@ def saddle_threshold(K: Any, n: Any) -> Any:
     return 1 / (K**2 * n)
 
 
-def escape_scales(lam_W: Any, lam_H: Any, xp: Any = np) -> tuple[Any, Any]:
-    """Sizes of the two blocks of `escape_direction`: (lam_H/lam_W)^(1/4) for W, its inverse for H."""
-    ratio = xp.sqrt(xp.sqrt(lam_H / lam_W))
-    return ratio, 1 / ratio
-
-
 def saddle_curvature(K: Any, n: Any, lam_W: Any, lam_H: Any, xp: Any = np) -> Any:
     """Value D^T Hess D <= 0 along the direction that separates two merged classes of one group.
 
     2 (sqrt(lam_W lam_H) - 1/(K sqrt n)); see `escape_direction`.
     """
-    return 2 * (xp.sqrt(lam_W * lam_H) - 1 / (K * xp.sqrt(n)))
+    return escape_curvature(merged_sigma(K, n, xp=xp), lam_W, lam_H, xp)
 
 
 # -------------------------------------------------------------------------------------- the explicit state
@@ -181,10 +176,11 @@ def escape_direction(
 ) -> dict[str, np.ndarray]:
     """Direction of negative curvature at `merged_class_saddle`: it parts two classes of one group.
 
-    D_W = (lam_H/lam_W)^(1/4) u c^T, D_H = (lam_W/lam_H)^(1/4) c v^T with u, v the unit contrasts of the two
-    classes and c a unit vector orthogonal to the rank-1 state (needs width >= 2). The logits do not move at
-    first order, and D^T Hess D = `saddle_curvature`. Every pair takes the same axis c, so that two directions
-    added at once lead to a state of higher rank by one only, where another saddle waits.
+    D_W = (lam_H/lam_W)^(1/4) u c^T, D_H = -(lam_W/lam_H)^(1/4) c v^T with u and -v the unit contrasts of the
+    two classes, singular vectors of the residuals, and c a unit vector orthogonal to the rank-1 state (needs
+    width >= 2). The logits do not move at first order, and D^T Hess D = `saddle_curvature`. Every pair takes the
+    same axis c, so that two directions added at once lead to a state of higher rank by one only, where another
+    saddle waits.
 
     Raises
     ------
@@ -199,7 +195,7 @@ def escape_direction(
         raise invalid("escape_direction.pair", pair, f"two different classes in 0 ... {K - 1}")
     u = np.zeros(K)
     u[i], u[j] = np.sqrt(0.5), -np.sqrt(0.5)
-    v = np.repeat(u, n) / np.sqrt(n)
+    v = -np.repeat(u, n) / np.sqrt(n)
     orthogonal = np.zeros(width)
     orthogonal[1] = 1.0
     of_W, of_H = escape_scales(lam_W, lam_H)
