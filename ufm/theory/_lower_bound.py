@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ufm.claims import Prediction
+from ufm.losses import MSE
 from ufm.theory._recorded import finite_records, parts
 
 if TYPE_CHECKING:
@@ -65,8 +66,6 @@ def objective_error(run: Run, kept: np.ndarray) -> np.ndarray:
     at most 2 max_k |dz_k| with a sample's logits, by the mean of 2 max_k dz_k and of K + 8 roundings of its largest
     logit or 1. The sums of squares are off by eps times their number of terms.
     """
-    from ufm.losses import MSE
-
     trajectory, problem, eps = run.trajectory, run.problem, float(np.finfo(run.dtype).eps)
     assert trajectory is not None
     given = problem.targets

@@ -25,7 +25,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
+from ufm.decay import shrinks_after
+from ufm.losses import MSE, CrossEntropy
 from ufm.normalisation import other_features
+from ufm.optimizers import GD
 from ufm.theory._recorded import finite_records, spread_evenly
 
 if TYPE_CHECKING:
@@ -83,10 +86,6 @@ def _pairs(run: Run) -> list[tuple[str, str]]:
 
 
 def _no_law(run: Run) -> str | None:
-    from ufm.decay import shrinks_after
-    from ufm.losses import MSE, CrossEntropy
-    from ufm.optimizers import GD
-
     problem = run.problem
     reason = other_features(problem)
     if reason is not None:
@@ -150,8 +149,6 @@ def _gradients(run: Run, state: Blocks) -> tuple[dict[str, np.ndarray], dict[str
     Products are off by (number of terms) eps times those of the absolute values. A residual of squared error is off by
     that of its logit; one of cross-entropy by p (2 max_k |dz_k| + (K + 8) eps max(1, |z|)), and by eps for p - y.
     """
-    from ufm.losses import MSE
-
     problem, eps = run.problem, float(np.finfo(run.dtype).eps)
     K, N, loss = problem.classes, problem.samples, problem.loss
     blocks = {name: np.asarray(state[name], np.float64) for name in problem.blocks}

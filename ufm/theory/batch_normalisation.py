@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
+from ufm.losses import CrossEntropy
 from ufm.theory._lower_bound import at_least
 from ufm.theory._recorded import PERTURBATION, finite_records, spread_evenly
 from ufm.theory.cross_entropy_optimum import (
@@ -190,8 +191,6 @@ def relative_constant(classes: Any, kappa: Any, xp: Any = np) -> Any:
 
 def _other_objective(problem: Problem) -> str | None:
     """Why the fit is not that of the bound, or None."""
-    from ufm.losses import CrossEntropy
-
     if problem.loss != CrossEntropy():
         return f"the loss is {problem.loss!r}; the bound is for the mean cross-entropy with class labels"
     if len(set(problem.class_sizes)) > 1:

@@ -49,6 +49,7 @@ import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import invalid
+from ufm.losses import CrossEntropy
 from ufm.normalisation import other_features
 from ufm.theory._lower_bound import at_least, objective_error
 from ufm.theory._recorded import PERTURBATION, finite_records, spread_evenly
@@ -482,8 +483,6 @@ def terms_of(problem: Any, coupled: Any) -> Terms:
 
 def other_model(problem: Any, coupled: Any) -> str | None:
     """Why the closed forms are none for this problem, or None."""
-    from ufm.losses import CrossEntropy
-
     loss, reason = problem.loss, other_features(problem)
     if reason is not None:
         return reason

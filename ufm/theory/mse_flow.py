@@ -44,7 +44,9 @@ from ufm.checks import choice
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import UfmError
 from ufm.initial import draw
+from ufm.losses import MSE
 from ufm.normalisation import other_features
+from ufm.optimizers import GD
 from ufm.theory._recorded import finite_records
 
 if TYPE_CHECKING:
@@ -300,9 +302,6 @@ def start_of(run: Run) -> AlignedStart:
 
 def _not_aligned(run: Run) -> str | None:
     """Why a run is not one of a few scalars by mode, or None."""
-    from ufm.losses import MSE
-    from ufm.optimizers import GD
-
     problem = run.problem
     reason = other_features(problem)
     if reason is not None:

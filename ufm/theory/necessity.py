@@ -23,6 +23,8 @@ import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import invalid
+from ufm.losses import Regression
+from ufm.optimizers import GD, Momentum
 from ufm.theory._recorded import exact_row_sum, finite_records, known_rates
 from ufm.theory.cross_entropy_optimum import escape_curvature, escape_scales, merged_sigma
 from ufm.theory.row_sum import PAPER, trace_determinant
@@ -207,9 +209,6 @@ def escape_direction(
 
 def _bounded_by_decay(run: Run) -> str | None:
     """Why ||W||_F need not stay bounded, or None."""
-    from ufm.losses import Regression
-    from ufm.optimizers import GD, Momentum
-
     problem, last = run.problem, run.problem.last
     if isinstance(problem.loss, Regression):
         return f"the loss is {problem.loss.name}; NC3 and NC2W are metrics of classes"

@@ -42,7 +42,9 @@ import numpy as np
 from ufm.checks import finite_array
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import UfmError, invalid
+from ufm.initial import draw
 from ufm.losses import Regression
+from ufm.optimizers import GD
 from ufm.theory._lower_bound import at_least
 from ufm.theory._recorded import PERTURBATION, finite_records
 from ufm.theory.linear_mse import optimum
@@ -409,8 +411,6 @@ def aligned_blocks(problem: Problem, modes: Modes, a: np.ndarray, q: np.ndarray)
 
 def _aligned_start(run: Run) -> _Aligned:
     """The amplitudes of the start of a run, and how far it is from being aligned."""
-    from ufm.initial import draw
-
     problem = run.problem
     start = draw(problem, run.init, run.seed)
     modes = modes_of(problem)
@@ -427,8 +427,6 @@ ALIGNED = 1e-10  # share of the norm of the start that may lie outside the modes
 
 def _no_aligned_descent(run: Run) -> str | None:
     """Why a run is not two scalars for each mode, or None."""
-    from ufm.optimizers import GD
-
     problem = run.problem
     if not isinstance(problem.loss, Regression):
         return f"the loss is {problem.loss.name}; the modes are those of real targets"

@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
+from ufm.decay import shrinks_after
 from ufm.errors import invalid
+from ufm.optimizers import GD, Momentum
 from ufm.theory._evaluator import (
     LARGEST,
     evaluate,
@@ -532,8 +534,6 @@ def round_off_bound(
 
 def _outside_the_family(run: Run) -> str | None:
     """Why the row-sum recursion says nothing about a run, or None."""
-    from ufm.optimizers import GD, Momentum
-
     lemma = _no_lemma(run)
     if lemma is not None:
         return lemma
@@ -627,8 +627,6 @@ def _row_sum_prediction(run: Run, error: float = 0.0) -> Prediction:
     Without decay the error is a decay that takes this share of m in all; without a row sum to decay it is a
     start wrong by this share of max|W|.
     """
-    from ufm.decay import shrinks_after
-
     quantity = "m_t = W_t^T 1, against g_t m_0"
     kept, after = finite_records(run), shrinks_after(run.decay)
     assert run.trajectory is not None

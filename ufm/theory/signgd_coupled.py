@@ -36,7 +36,10 @@ import numpy as np
 from ufm.checks import real, whole
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import invalid
+from ufm.initial import draw
+from ufm.optimizers import SignGD
 from ufm.theory import symmetric_path
+from ufm.theory._evaluator import nonnegative
 from ufm.theory._recorded import PERTURBATION, finite_records, known_rates
 from ufm.theory.row_sum import PAPER
 from ufm.theory.symmetric_path import (
@@ -390,8 +393,6 @@ def envelope(
     >>> envelope([2.0, 2.0, 1e-3], 0.25, 2).round(3).tolist()
     [2.0, 8.0, 8.0, 7.998]
     """
-    from ufm.theory._evaluator import nonnegative
-
     checked = _settings("envelope", lam, classes, samples_factor, scale)
     if checked[0].ndim:
         raise invalid("envelope.lam", lam, "one finite number > 0")
@@ -464,8 +465,6 @@ def marks(lr: float, lam: float, classes: int, samples_factor: Any = None, scale
 
 def _other_run(run: Run) -> str | None:
     """Why W_t is not known to follow the two-scalar recursion, or None."""
-    from ufm.optimizers import SignGD
-
     reason, last = outside_the_setting(run, "theorem 3.4"), run.problem.last
     if reason is not None:
         return reason
@@ -479,8 +478,6 @@ def _other_run(run: Run) -> str | None:
 
 
 def _hypotheses(run: Run) -> str | None:
-    from ufm.initial import draw
-
     reason = _other_run(run)
     if reason is not None:
         return reason

@@ -27,7 +27,10 @@ import numpy as np
 
 from ufm.checks import real
 from ufm.claims import Claim, Prediction, Source
+from ufm.decay import shrinks_after
 from ufm.errors import invalid
+from ufm.initial import draw
+from ufm.optimizers import Adam, SignGD, Signum
 from ufm.theory import symmetric_path
 from ufm.theory._evaluator import LARGEST, nonnegative, rates_of, steps_of
 from ufm.theory._recorded import (
@@ -483,8 +486,6 @@ def _other_classes(run: Run) -> str | None:
 
 
 def _other_optimizer(run: Run) -> str | None:
-    from ufm.optimizers import Adam, SignGD, Signum
-
     optimizer = run.optimizer
     if type(optimizer) in (SignGD, Signum):
         return None
@@ -503,8 +504,6 @@ def _other_optimizer(run: Run) -> str | None:
 
 
 def _other_decay(run: Run) -> str | None:
-    from ufm.decay import shrinks_after
-
     last, rates = run.problem.last, known_rates(run)
     coupled, lam = run.coupled[last], run.decoupled[last]
     fastest = 0.0 if rates is None else float(rates.max(initial=0.0))
@@ -523,8 +522,6 @@ def _other_decay(run: Run) -> str | None:
 
 def _start(run: Run) -> np.ndarray:
     """W_0 in the precision of the run, shape (K, width)."""
-    from ufm.initial import draw
-
     problem = run.problem
     if run.trajectory is not None and run.trajectory.steps[0] == 0:
         return np.asarray(run.trajectory["W"][0])

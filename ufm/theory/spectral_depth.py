@@ -36,9 +36,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
+from ufm.decay import shrinks_after
 from ufm.errors import UfmError, invalid
 from ufm.initial import Spectral, Start, draw, walsh
+from ufm.losses import MSE, CrossEntropy
 from ufm.normalisation import other_features
+from ufm.optimizers import GD
 from ufm.theory._recorded import BLOCK, finite_records
 from ufm.theory.symmetric_path import wrong_share
 
@@ -409,9 +412,6 @@ def start_of(run: Run) -> np.ndarray | None:
 
 def _setting(run: Run) -> str | None:
     """Why a run is not one of a few scalars by mode, or None."""
-    from ufm.losses import MSE, CrossEntropy
-    from ufm.optimizers import GD
-
     problem, loss = run.problem, run.problem.loss
     reason = other_features(problem)
     if reason is not None:
@@ -447,8 +447,6 @@ def _setting(run: Run) -> str | None:
 
 
 def _recursion_hypotheses(run: Run) -> str | None:
-    from ufm.decay import shrinks_after
-
     reason = _setting(run)
     if reason is None and any(run.decoupled.values()) and shrinks_after(run.decay):
         return "the decoupled shrink comes after the step; the recursion is for one before it"

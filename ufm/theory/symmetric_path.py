@@ -18,7 +18,10 @@ import numpy as np
 
 from ufm.claims import Claim, Prediction, Source
 from ufm.errors import UfmError
+from ufm.initial import draw
+from ufm.losses import CrossEntropy
 from ufm.normalisation import other_features
+from ufm.theory._double_double import DoubleDouble
 from ufm.theory._recorded import finite_records
 
 if TYPE_CHECKING:
@@ -172,8 +175,6 @@ def nc0(diagonal: Any, off_diagonal: Any, classes: Any, xp: Any = np) -> Any:
     """
     if xp is not np:
         return row_sum(diagonal, off_diagonal, classes) ** 2
-    from ufm.theory._double_double import DoubleDouble
-
     with np.errstate(over="ignore", invalid="ignore"):
         K = np.asarray(classes, dtype=np.float64)
         return row_sum(DoubleDouble.of(diagonal), DoubleDouble.of(off_diagonal), K).high ** 2
@@ -245,8 +246,6 @@ def two_values(W: np.ndarray) -> np.ndarray | None:
 
 
 def _start_of(run: Run) -> np.ndarray | None:
-    from ufm.initial import draw
-
     return two_values(draw(run.problem, run.init, run.seed)["W1"])
 
 
@@ -264,8 +263,6 @@ def outside_the_setting(
     equal_classes : bool
         Whether it needs equal numbers of samples in the classes.
     """
-    from ufm.losses import CrossEntropy
-
     problem, loss = run.problem, run.problem.loss
     if problem.depth != 1:
         return f"the model has {problem.depth} layers; {what} is for one"
