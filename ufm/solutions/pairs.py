@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import block_diag, helmert
 
 from ufm.errors import invalid
 from ufm.losses import CrossEntropy
@@ -53,6 +52,8 @@ def low_rank(problem: Problem, decay: Decay | None) -> Solution:
     >>> found.rank, round(found.loss, 8), round(problem.value(found.blocks, decay), 8)
     (5, 0.08001266, 0.08001266)
     """
+    from scipy.linalg import block_diag
+
     check_problem("low_rank", problem)
     rates, K = rates_of("low_rank", problem, decay, CrossEntropy), problem.classes
     relu = _is_relu(problem)
@@ -84,6 +85,8 @@ def cross_entropy_dnc(problem: Problem, decay: Decay | None) -> Solution:
     >>> found.rank, round(found.loss, 8), round(problem.value(found.blocks, decay), 8)
     (9, 0.09066218, 0.09066218)
     """
+    from scipy.linalg import helmert
+
     rates, K = rates_of("dnc", problem, decay, CrossEntropy), problem.classes
     scale = _scale("dnc", problem, decay, rates, "dnc")
     simplex, identity = np.eye(K) - 1 / K, np.eye(K)
