@@ -45,6 +45,15 @@ FLOW = "Du, Hu, Lee, arXiv 1806.00900"
 def imbalance(U: Any, V: Any) -> Any:
     """D = U^T U - V V^T; numpy arrays or sympy matrices.
 
+    Parameters
+    ----------
+    U, V : ndarray, shapes (rows, d) and (d, columns)
+        Adjacent factors, whose product is all that enters.
+
+    Returns
+    -------
+    ndarray, shape (d, d), or sympy.Matrix
+
     Examples
     --------
     >>> imbalance(np.eye(2), 2 * np.eye(2)).tolist()
@@ -54,7 +63,22 @@ def imbalance(U: Any, V: Any) -> Any:
 
 
 def remainder(gradient_U: Any, gradient_V: Any) -> Any:
-    """grad_U^T grad_U - grad_V grad_V^T, of the fit alone."""
+    """grad_U^T grad_U - grad_V grad_V^T, of the fit alone.
+
+    Parameters
+    ----------
+    gradient_U, gradient_V : ndarray, shapes (rows, d) and (d, columns)
+        Gradient of the fit, without decay.
+
+    Returns
+    -------
+    ndarray, shape (d, d), or sympy.Matrix
+
+    Examples
+    --------
+    >>> remainder(np.eye(2), 2 * np.eye(2)).tolist()
+    [[-3.0, 0.0], [0.0, -3.0]]
+    """
     return gradient_U.T @ gradient_U - gradient_V @ gradient_V.T
 
 
@@ -69,6 +93,15 @@ def next_imbalance(D: Any, gradient_U: Any, gradient_V: Any, lr: Any, decay: Any
         Gradient of the fit, without decay.
     lr, decay : float
         eta, and lam of both blocks.
+
+    Returns
+    -------
+    ndarray, shape (d, d), or sympy.Matrix
+
+    Examples
+    --------
+    >>> next_imbalance(np.eye(2), np.eye(2), 2 * np.eye(2), lr=0.5, decay=1.0).tolist()
+    [[-0.5, 0.0], [0.0, -0.5]]
     """
     return (1 - lr * decay) ** 2 * D + lr**2 * remainder(gradient_U, gradient_V)
 

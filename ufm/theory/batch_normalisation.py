@@ -67,6 +67,19 @@ MOST_RECORDS = 64  # of a run, judged for the cosines of its features
 def scale_decay(classes: Any, lam_gamma: Any, lam_W: Any, xp: Any = np) -> Any:
     """kappa = sqrt(lam_g lam_W)/sqrt(C) of the scalar problem; lam/sqrt(C) for one rate; any number type.
 
+    Parameters
+    ----------
+    classes : int or symbol
+        Number C of classes.
+    lam_gamma, lam_W : number or ndarray, shape (...)
+        Decay of gamma and of W.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
     Examples
     --------
     >>> round(float(scale_decay(4, 1e-2, 1e-2)), 12)
@@ -76,12 +89,46 @@ def scale_decay(classes: Any, lam_gamma: Any, lam_W: Any, xp: Any = np) -> Any:
 
 
 def norm_product(classes: Any, kappa: Any, xp: Any = np) -> Any:
-    """p* = (C-1)/C log(1/kappa - C + 1), the product of the bounds on features and rows; any number type."""
+    """p* = (C-1)/C log(1/kappa - C + 1), the product of the bounds on features and rows; any number type.
+
+    Parameters
+    ----------
+    classes : int or symbol
+        Number C of classes.
+    kappa : number or ndarray, shape (...)
+        See `scale_decay`.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(norm_product(4, 0.005)), 6)
+    3.962403
+    """
     return (classes - 1) * critical_margin(classes, kappa, xp=xp) / classes
 
 
 def squared_norms(margin: Any, classes: Any, lam_gamma: Any, lam_W: Any, xp: Any = np) -> tuple[Any, Any]:
     """||gamma||^2 and ||W||^2, (C-1) m/sqrt(C) times sqrt(lam_W/lam_g) and its inverse; any number type.
+
+    Parameters
+    ----------
+    margin : number or ndarray, shape (...)
+        Margin m.
+    classes : int or symbol
+        Number C of classes.
+    lam_gamma, lam_W : number or ndarray, shape (...)
+        Decay of gamma and of W.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    gamma, weights : number or ndarray, shape (...)
 
     Examples
     --------
@@ -93,12 +140,50 @@ def squared_norms(margin: Any, classes: Any, lam_gamma: Any, lam_W: Any, xp: Any
 
 
 def fit_bound(margin: Any, classes: Any, xp: Any = np) -> Any:
-    """phi(m) = log(1 + (C-1) e^-m); any number type."""
+    """phi(m) = log(1 + (C-1) e^-m); any number type.
+
+    Parameters
+    ----------
+    margin : number or ndarray, shape (...)
+        Margin m.
+    classes : int or symbol
+        Number C of classes.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(fit_bound(0.0, 4)), 12), round(float(np.log(4)), 12)
+    (1.38629436112, 1.38629436112)
+    """
     return log1p((classes - 1) * xp.exp(-margin), xp)
 
 
 def fit_slope(margin: Any, classes: Any, xp: Any = np) -> Any:
-    """-phi'(m) = (C-1)/(e^m + C - 1), the probability of all wrong classes together; any number type."""
+    """-phi'(m) = (C-1)/(e^m + C - 1), the probability of all wrong classes together; any number type.
+
+    Parameters
+    ----------
+    margin : number or ndarray, shape (...)
+        Margin m.
+    classes : int or symbol
+        Number C of classes.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> float(fit_slope(0.0, 4))
+    0.75
+    """
     return (classes - 1) / (xp.exp(margin) + classes - 1)
 
 
@@ -107,14 +192,42 @@ def largest_margin(features: Any, weights: Any, classes: Any, xp: Any = np) -> A
 
     Parameters
     ----------
-    features, weights : float
+    features, weights : number or ndarray, shape (...)
         Root of the mean squared feature norm, and Frobenius norm of the (centred) last layer.
+    classes : int or symbol
+        Number C of classes.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> float(largest_margin(3.0, 2.0, 4))
+    4.0
     """
     return xp.sqrt(classes) * features * weights / (classes - 1)
 
 
 def normalised_sums(samples: Any, total: Any, squares: Any, eps: Any = 0, xp: Any = np) -> tuple[Any, Any]:
     """Sum and sum of squares of a normalised row of N numbers with this sum and sum of squares; any number type.
+
+    Parameters
+    ----------
+    samples : int or symbol
+        Number N of samples.
+    total, squares : number or ndarray, shape (...)
+        Sum and sum of squares of the row before.
+    eps : number
+        Added to the variance.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    total, squares : number or ndarray, shape (...)
 
     Examples
     --------
@@ -132,6 +245,21 @@ def subset_mean_bound(gap: Any, convexity: Any, share: Any, xp: Any = np) -> Any
     For f with f(x) - s x^2/2 convex and numbers x_i with mean f(x_i) <= f(mean x_i) + gap, of every subset that holds
     the share delta of the numbers.
 
+    Parameters
+    ----------
+    gap : number or ndarray, shape (...)
+        What the mean of f exceeds f at the mean by.
+    convexity : number or ndarray, shape (...)
+        s > 0.
+    share : number or ndarray, shape (...)
+        delta in (0, 1].
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
     Examples
     --------
     >>> float(subset_mean_bound(0.5, 1.0, 0.5))
@@ -141,7 +269,24 @@ def subset_mean_bound(gap: Any, convexity: Any, share: Any, xp: Any = np) -> Any
 
 
 def fits(square: Any, total: Any, classes: Any) -> Any:
-    """Whether (C-1) gamma_j^2 <= ||gamma||^2, for the square of one scale and the total; any number type."""
+    """Whether (C-1) gamma_j^2 <= ||gamma||^2, for the square of one scale and the total; any number type.
+
+    Parameters
+    ----------
+    square, total : number or ndarray, shape (...)
+        gamma_j^2 and ||gamma||^2.
+    classes : int or symbol
+        Number C of classes.
+
+    Returns
+    -------
+    bool, or ndarray of bool, shape (...)
+
+    Examples
+    --------
+    >>> fits(1.0, 3.0, 4), fits(1.1, 3.0, 4)
+    (True, False)
+    """
     return (classes - 1) * square <= total
 
 
@@ -150,10 +295,21 @@ def rotation_tangent(first: Any, second: Any, inner: Any, wanted: Any, xp: Any =
 
     Parameters
     ----------
-    first, second, inner : float
+    first, second, inner : number
         |r_1|^2, |r_2|^2 and <r_1, r_2>.
-    wanted : float
+    wanted : number
         t, not |r_2|^2.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> float(rotation_tangent(2.0, 0.0, 0.0, 1.0))
+    -1.0
     """
     root = xp.sqrt(inner**2 - (first - wanted) * (second - wanted))
     return (-inner + root) / (second - wanted)
@@ -164,18 +320,44 @@ def intra_bound(gap: Any, margin: Any, share: Any, classes: Any, xp: Any = np) -
 
     Parameters
     ----------
-    gap : float
+    gap : number or ndarray, shape (...)
         Mean cross-entropy minus `fit_bound` at B.
-    margin : float
+    margin : number or ndarray, shape (...)
         B, see `largest_margin`, > 0.
-    share : float
+    share : number or ndarray, shape (...)
         ||wt_c||^2/||Wt||^2 of the class, 1/C at a simplex.
+    classes : int or symbol
+        Number C of classes.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(intra_bound(1e-4, 4.0, 0.25, 4)), 6)
+    0.01536
     """
     return 8 * gap / (margin * fit_slope(margin, classes, xp) * share)
 
 
 def relative_constant(classes: Any, kappa: Any, xp: Any = np) -> Any:
     """mean ||a_i - b_i||^2 at most this times gap/m_reg at the optimum's norms, 2 m_reg/((C-1) kappa m*).
+
+    Parameters
+    ----------
+    classes : int or symbol
+        Number C of classes.
+    kappa : number or ndarray, shape (...)
+        See `scale_decay`.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -216,7 +398,26 @@ def _no_normalised_optimum(run: Run) -> str | None:
 
 
 def least(problem: Problem, coupled: Mapping[str, float]) -> float:
-    """Lower bound on the objective of a normalised problem: m_reg, or the optimum at its fixed scales."""
+    """Lower bound on the objective of a normalised problem: m_reg, or the optimum at its fixed scales.
+
+    Parameters
+    ----------
+    problem : UFM
+        With a normalisation before the last layer and cross-entropy.
+    coupled : mapping of str to float
+        Coupled decay rate of each block.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> import ufm
+    >>> problem = ufm.UFM(4, 6, normalisation=ufm.BatchNorm())
+    >>> round(least(problem, {"gamma": 1e-2, "W1": 1e-2}), 6)
+    0.094362
+    """
     C = problem.classes
     if "gamma" in problem.trained:
         return optimum(C, float(scale_decay(C, coupled["gamma"], coupled["W1"]))).loss

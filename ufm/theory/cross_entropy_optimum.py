@@ -65,12 +65,42 @@ RECALLED, DERIVED = "recalled", "derived here"
 
 
 def log1p(x: Any, xp: Any = np) -> Any:
-    """log(1 + x), without cancellation where the number type has a function for it."""
+    """log(1 + x), without cancellation where the number type has a function for it.
+
+    Parameters
+    ----------
+    x : number or ndarray, shape (...)
+        > -1.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> float(log1p(1e-20))
+    1e-20
+    """
     return (getattr(xp, "log1p", None) or (lambda y: xp.log(1 + y)))(x)
 
 
 def nuclear_decay(per_class: Any, lam_W: Any, lam_H: Any, xp: Any = np) -> Any:
     """sqrt(n lam_W lam_H), the price of one unit of margin and class; any number type.
+
+    Parameters
+    ----------
+    per_class : int or symbol
+        Samples n per class.
+    lam_W, lam_H : number or ndarray, shape (...)
+        Decay of W, decay of H.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -81,7 +111,26 @@ def nuclear_decay(per_class: Any, lam_W: Any, lam_H: Any, xp: Any = np) -> Any:
 
 
 def smoothed(decay: Any, classes: Any, smoothing: Any) -> Any:
-    """kappa = sqrt(n lam_W lam_H) + eps/K; any number type."""
+    """kappa = sqrt(n lam_W lam_H) + eps/K; any number type.
+
+    Parameters
+    ----------
+    decay : number or ndarray, shape (...)
+        See `nuclear_decay`.
+    classes : int or symbol
+        Number K of classes.
+    smoothing : number
+        Label smoothing eps.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(smoothed(0.005, 4, 0.1), 12)
+    0.03
+    """
     return decay + smoothing / classes
 
 
@@ -90,16 +139,20 @@ def objective(margin: Any, classes: Any, kappa: Any, group: Any = 1, xp: Any = n
 
     Parameters
     ----------
-    margin : array_like
+    margin : number or ndarray, shape (...)
         m >= 0, the logit of the own group minus that of another.
-    classes : int
+    classes : int or symbol
         K.
-    kappa : float
+    kappa : number or ndarray, shape (...)
         See `smoothed`.
-    group : int
+    group : int or symbol
         Size a of the groups of merged classes, a divisor of K.
     xp : module
         ``numpy``, ``mpmath`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -111,19 +164,78 @@ def objective(margin: Any, classes: Any, kappa: Any, group: Any = 1, xp: Any = n
 
 
 def critical_margin(classes: Any, kappa: Any, group: Any = 1, xp: Any = np) -> Any:
-    """m = log(1/kappa - (K-a)) - log a, which is >= 0 for K kappa <= 1; any number type."""
+    """m = log(1/kappa - (K-a)) - log a, which is >= 0 for K kappa <= 1; any number type.
+
+    Parameters
+    ----------
+    classes : int or symbol
+        Number K of classes.
+    kappa : number or ndarray, shape (...)
+        See `smoothed`.
+    group : int or symbol
+        Size a of the groups of merged classes.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(critical_margin(4, 0.005)), 6), float(critical_margin(4, 0.25))
+    (5.283204, 0.0)
+    """
     return log1p((1 - classes * kappa) / (group * kappa), xp)
 
 
 def critical_loss(classes: Any, kappa: Any, group: Any = 1, xp: Any = np) -> Any:
-    """F_a at its minimum, log a - log(1 - (K-a) kappa) + (K-a) kappa m, for K kappa <= 1; any number type."""
+    """F_a at its minimum, log a - log(1 - (K-a) kappa) + (K-a) kappa m, for K kappa <= 1; any number type.
+
+    Parameters
+    ----------
+    classes : int or symbol
+        Number K of classes.
+    kappa : number or ndarray, shape (...)
+        See `smoothed`.
+    group : int or symbol
+        Size a of the groups of merged classes.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(critical_loss(4, 0.005)), 10)
+    0.0943616937
+    """
     others = classes - group
     margin = critical_margin(classes, kappa, group, xp)
     return xp.log(group) - log1p(-others * kappa, xp) + others * kappa * margin
 
 
 def origin_threshold(classes: Any, smoothing: Any = 0) -> Any:
-    """sqrt(n lam_W lam_H) from which on the origin is optimal, (1 - eps)/K; any number type."""
+    """sqrt(n lam_W lam_H) from which on the origin is optimal, (1 - eps)/K; any number type.
+
+    Parameters
+    ----------
+    classes : int or symbol
+        Number K of classes.
+    smoothing : number
+        Label smoothing eps.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> origin_threshold(4), origin_threshold(4, smoothing=0.5)
+    (0.25, 0.125)
+    """
     return (1 - smoothing) / classes
 
 
@@ -131,6 +243,21 @@ def squared_norms(
     margin: Any, classes: Any, per_class: Any, lam_W: Any, lam_H: Any, xp: Any = np
 ) -> tuple[Any, Any]:
     """||w_k||^2 = (K-1)/K m sqrt(n lam_H/lam_W) and ||h||^2 = (K-1)/K m sqrt(lam_W/(n lam_H)); any number type.
+
+    Parameters
+    ----------
+    margin : number or ndarray, shape (...)
+        Margin m.
+    classes, per_class : int or symbol
+        Number K of classes, samples n per class.
+    lam_W, lam_H : number or ndarray, shape (...)
+        Decay of W, decay of H.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    row, feature : number or ndarray, shape (...)
 
     Examples
     --------
@@ -143,12 +270,48 @@ def squared_norms(
 
 
 def escape_curvature(sigma: Any, lam_W: Any, lam_H: Any, xp: Any = np) -> Any:
-    """Second derivative of F along the escape direction, -2 (sigma - sqrt(lam_W lam_H)); any number type."""
+    """Second derivative of F along the escape direction, -2 (sigma - sqrt(lam_W lam_H)); any number type.
+
+    Parameters
+    ----------
+    sigma : number or ndarray, shape (...)
+        Largest singular value of G.
+    lam_W, lam_H : number or ndarray, shape (...)
+        Decay of W, decay of H.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(escape_curvature(0.25, 0.01, 0.01)), 12)
+    -0.48
+    """
     return -2 * (sigma - xp.sqrt(lam_W) * xp.sqrt(lam_H))
 
 
 def escape_scales(lam_W: Any, lam_H: Any, xp: Any = np) -> tuple[Any, Any]:
-    """Factors (lam_H/lam_W)^(1/4) of u a^T in W and -(lam_W/lam_H)^(1/4) of a v^T in H; any number type."""
+    """Factors (lam_H/lam_W)^(1/4) of u a^T in W and -(lam_W/lam_H)^(1/4) of a v^T in H; any number type.
+
+    Parameters
+    ----------
+    lam_W, lam_H : number or ndarray, shape (...)
+        Decay of W, decay of H.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    of_W, of_H : number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> [float(scale) for scale in escape_scales(1.0, 16.0)]
+    [2.0, -0.5]
+    """
     ratio = xp.sqrt(xp.sqrt(lam_H / lam_W))
     return ratio, -1 / ratio
 
@@ -157,6 +320,24 @@ def merged_sigma(classes: Any, per_class: Any, smoothing: Any = 0, xp: Any = np)
     """Largest singular value of G where classes are merged, (1 - eps)/(K sqrt n), mean over samples; any number type.
 
     At the origin, where all classes are, it is that too.
+
+    Parameters
+    ----------
+    classes, per_class : int or symbol
+        Number K of classes, samples n per class.
+    smoothing : number
+        Label smoothing eps.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> float(merged_sigma(5, 4))
+    0.1
     """
     return (1 - smoothing) / (classes * xp.sqrt(per_class))
 
@@ -164,7 +345,30 @@ def merged_sigma(classes: Any, per_class: Any, smoothing: Any = 0, xp: Any = np)
 def fixed_classifier_residual(
     margin: Any, classes: Any, per_class: Any, lam_H: Any, row_norm: Any = 1, smoothing: Any = 0, xp: Any = np
 ) -> Any:
-    """lam_H n (K-1)/(K s^2) m - (1/(e^m + K - 1) - eps/K), 0 at the optimum of a fixed simplex; any number type."""
+    """lam_H n (K-1)/(K s^2) m - (1/(e^m + K - 1) - eps/K), 0 at the optimum of a fixed simplex; any number type.
+
+    Parameters
+    ----------
+    margin : number or ndarray, shape (...)
+        Margin m.
+    classes, per_class : int or symbol
+        Number K of classes, samples n per class.
+    lam_H : number or ndarray, shape (...)
+        Decay of W, decay of H.
+    row_norm, smoothing : number
+        Norm s of the classifier's rows, label smoothing eps.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(fixed_classifier_residual(0.0, 4, 3, 2e-3)), 12)
+    -0.25
+    """
     pull = 1 / (xp.exp(margin) + classes - 1) - smoothing / classes
     return lam_H * per_class * (classes - 1) / (classes * row_norm**2) * margin - pull
 
@@ -172,7 +376,30 @@ def fixed_classifier_residual(
 def fixed_classifier_objective(
     margin: Any, classes: Any, per_class: Any, lam_H: Any, row_norm: Any = 1, smoothing: Any = 0, xp: Any = np
 ) -> Any:
-    """log(1 + (K-1) e^-m) + eps (K-1)/K m + lam_H/2 K n t^2, t = m (K-1)/(K s); any number type."""
+    """log(1 + (K-1) e^-m) + eps (K-1)/K m + lam_H/2 K n t^2, t = m (K-1)/(K s); any number type.
+
+    Parameters
+    ----------
+    margin : number or ndarray, shape (...)
+        Margin m.
+    classes, per_class : int or symbol
+        Number K of classes, samples n per class.
+    lam_H : number or ndarray, shape (...)
+        Decay of W, decay of H.
+    row_norm, smoothing : number
+        Norm s of the classifier's rows, label smoothing eps.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(fixed_classifier_objective(3.0, 4, 3, 2e-3)), 6)
+    0.199956
+    """
     length = margin * (classes - 1) / (classes * row_norm)
     return (
         log1p((classes - 1) * xp.exp(-margin), xp)
@@ -194,13 +421,43 @@ def polygon_objective(scale: Any, classes: int, kappa: Any, xp: Any = np) -> Any
         See `smoothed`.
     xp : module
         ``numpy``, ``mpmath`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(polygon_objective(0.0, 5, 0.01)), 6), round(float(np.log(5)), 6)
+    (1.609438, 1.609438)
     """
     angles = [2 * xp.pi * j / classes for j in range(1, classes)]
     return log1p(sum(xp.exp(scale * (xp.cos(x) - 1)) for x in angles), xp) + classes * kappa * scale
 
 
 def polygon_slope(scale: Any, classes: int, kappa: Any, xp: Any = np) -> Any:
-    """Derivative of `polygon_objective` by c: K kappa - 1 + sum_j p_j cos(2 pi j/K), p_j ~ exp(c cos(2 pi j/K))."""
+    """Derivative of `polygon_objective` by c: K kappa - 1 + sum_j p_j cos(2 pi j/K), p_j ~ exp(c cos(2 pi j/K)).
+
+    Parameters
+    ----------
+    scale : number or ndarray, shape (...)
+        c >= 0, as in `polygon_objective`.
+    classes : int
+        K.
+    kappa : number or ndarray, shape (...)
+        See `smoothed`.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(polygon_slope(0.0, 5, 0.01)), 12)
+    -0.95
+    """
     cosines = [xp.cos(2 * xp.pi * j / classes) for j in range(classes)]
     weights = [xp.exp(scale * (x - 1)) for x in cosines]
     return classes * kappa - 1 + sum(w * x for w, x in zip(weights, cosines, strict=True)) / sum(weights)
@@ -210,7 +467,20 @@ def polygon_slope(scale: Any, classes: int, kappa: Any, xp: Any = np) -> Any:
 
 
 class Optimum(NamedTuple):
-    """Margin and objective at the optimum."""
+    """Margin and objective at the optimum.
+
+    Parameters
+    ----------
+    margin : float
+        m >= 0, 0 at the origin.
+    loss : float
+        Objective, mean over samples.
+
+    Examples
+    --------
+    >>> optimum(4, 0.25).margin
+    0.0
+    """
 
     margin: float
     loss: float
@@ -254,6 +524,19 @@ def fixed_classifier_optimum(
 ) -> Optimum:
     """Optimum of the features under a fixed simplex classifier with rows of norm s.
 
+    Parameters
+    ----------
+    classes, per_class : int
+        K, n.
+    lam_H : float
+        Decay of H, > 0.
+    row_norm, smoothing : float
+        s > 0, and eps.
+
+    Returns
+    -------
+    Optimum
+
     Examples
     --------
     >>> found = fixed_classifier_optimum(5, 3, 2e-3)
@@ -274,6 +557,17 @@ def fixed_classifier_optimum(
 def polygon_optimum(classes: int, kappa: float) -> Optimum:
     """Scale c and objective of the regular polygon; `margin` is c, 0 where K kappa >= 1.
 
+    Parameters
+    ----------
+    classes : int
+        K >= 4.
+    kappa : float
+        See `smoothed`.
+
+    Returns
+    -------
+    Optimum
+
     Examples
     --------
     >>> round(polygon_optimum(5, nuclear_decay(3, 4e-3, 2e-3)).loss, 7)
@@ -291,7 +585,23 @@ def polygon_optimum(classes: int, kappa: float) -> Optimum:
 
 
 class Merged(NamedTuple):
-    """Best state with merged classes, in the orthonormal basis 1_group/sqrt(size) of the groups."""
+    """Best state with merged classes, in the orthonormal basis 1_group/sqrt(size) of the groups.
+
+    Parameters
+    ----------
+    rows, columns : ndarray, shape (groups, rank)
+        U and V: W = B U up to the balance of the two decays, class means of H = V^T B^T.
+    bias : ndarray, shape (groups,)
+        One entry for each group.
+    loss : float
+        Objective, mean over samples.
+
+    Examples
+    --------
+    >>> found = merged_optimum((2, 2), 0.01)
+    >>> found.rows.shape, round(found.loss, 6)
+    ((2, 1), 0.791186)
+    """
 
     rows: np.ndarray  # U, shape (groups, rank): W = B U up to the balance of the two decays
     columns: np.ndarray  # V, shape (groups, rank): class means of H = V^T B^T, U^T U = V^T V
@@ -428,6 +738,17 @@ def dual_value(probabilities: Any, weights: Any, xp: Any = np) -> Any:
         Columns that sum to 1.
     weights : array_like, shape (samples,)
         Weight of each sample in the fit, 1/N for the mean.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> round(dual_value([[0.5, 1.0], [0.5, 0.0]], [0.5, 0.5]), 6)
+    0.346574
     """
     if xp is not np:
         return -sum(
@@ -449,7 +770,26 @@ NORM_PERTURBATION = (
 
 
 class Terms(NamedTuple):
-    """What the closed forms read off a problem, with the objective averaged over samples."""
+    """What the closed forms read off a problem, with the objective averaged over samples.
+
+    Parameters
+    ----------
+    per_class : int
+        Samples n in each class.
+    classifier, features : float
+        lam_W and lam_H.
+    bias : float or None
+        lam_b; None: no bias.
+    smoothing : float
+        eps.
+    scale : float
+        Objective over that of the mean: 1, or N for a sum.
+
+    Examples
+    --------
+    >>> round(Terms(4, 0.01, 0.01, None, 0.2, 1.0).kappa(5), 12)
+    0.06
+    """
 
     per_class: int
     classifier: float  # lam_W
@@ -469,7 +809,25 @@ class Terms(NamedTuple):
 
 
 def terms_of(problem: Any, coupled: Any) -> Terms:
-    """Rates of a problem with coupled decay, of `other_model` None."""
+    """Rates of a problem with coupled decay, of `other_model` None.
+
+    Parameters
+    ----------
+    problem : UFM
+        One that `other_model` accepts.
+    coupled : mapping of str to float
+        Coupled decay rate of each block.
+
+    Returns
+    -------
+    Terms
+
+    Examples
+    --------
+    >>> import ufm
+    >>> round(terms_of(ufm.UFM(3, 4, per_class=2), {"W1": 0.1, "H": 0.2}).decay, 12)
+    0.2
+    """
     scale = 1 if problem.loss.reduction == "mean" else problem.samples
     return Terms(
         per_class=problem.class_sizes[0],
@@ -482,7 +840,25 @@ def terms_of(problem: Any, coupled: Any) -> Terms:
 
 
 def other_model(problem: Any, coupled: Any) -> str | None:
-    """Why the closed forms are none for this problem, or None."""
+    """Why the closed forms are none for this problem, or None.
+
+    Parameters
+    ----------
+    problem : UFM
+        The problem.
+    coupled : mapping of str to float
+        Coupled decay rate of each block.
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> import ufm
+    >>> other_model(ufm.UFM(3, 4), {"W1": 0.1, "H": 0.0})
+    'no coupled decay acts on H, so the objective has no minimum'
+    """
     loss, reason = problem.loss, other_features(problem)
     if reason is not None:
         return reason
@@ -577,12 +953,22 @@ def penalty_bounds(share: Any, excess: np.ndarray, least: Any) -> tuple[np.ndarr
 
     Parameters
     ----------
-    share : ndarray
+    share : ndarray, shape (tried,)
         Distances |x - 1| that are tried, in (0, 1).
     excess : ndarray, shape (records,)
         F - f(1) >= 0, or a bound on it.
     least : callable
         f, elementwise.
+
+    Returns
+    -------
+    lower, upper : ndarray, shape (records,)
+
+    Examples
+    --------
+    >>> lower, upper = penalty_bounds(np.array([0.1, 0.01]), np.array([0.0]), np.sqrt)
+    >>> lower.round(2).tolist(), upper.round(2).tolist()  # the derivative 1/2 lies between
+    ([0.5], [0.5])
     """
     here, eps = least(np.ones(1)), 16 * np.finfo(float).eps
     lower = (least(1 + share) - here * (1 + eps) - excess[:, None]) / share

@@ -42,7 +42,25 @@ if TYPE_CHECKING:
 
 
 def exactly(number: Any, xp: Any) -> Any:
-    """A whole number as the number type of `xp` holds it, so that its quotients are as exact as that type."""
+    """A whole number as the number type of `xp` holds it, so that its quotients are as exact as that type.
+
+    Parameters
+    ----------
+    number : int or symbol
+        The whole number.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> import sympy
+    >>> exactly(1, sympy) / exactly(3, sympy)
+    1/3
+    """
     if xp is np:
         return number
     return xp.sympify(number) if hasattr(xp, "sympify") else xp.mpf(number)
@@ -61,6 +79,10 @@ def geometric_decay(features: Any, weights: Sequence[Any], samples: Any, xp: Any
         Samples n of one class.
     xp : module
         ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
 
     Examples
     --------
@@ -82,13 +104,51 @@ def geometric_decay(features: Any, weights: Sequence[Any], samples: Any, xp: Any
 
 
 def objective(x: Any, strength: Any, depth: Any, xp: Any = np) -> Any:
-    """phi(x) = (1 - x)^2/2 + (L+1)/2 D Lam x^(2/(L+1)) at output scale x >= 0."""
+    """phi(x) = (1 - x)^2/2 + (L+1)/2 D Lam x^(2/(L+1)) at output scale x >= 0.
+
+    Parameters
+    ----------
+    x, strength : number or ndarray, shape (...)
+        Output scale, D Lam >= 0.
+    depth : int or symbol
+        Number L of layers.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> objective(0.0, 0.1, 3), round(objective(1.0, 0.1, 3), 12)
+    (0.5, 0.2)
+    """
     factors = exactly(depth + 1, xp)
     return (1 - x) ** 2 / 2 + factors * strength * x ** (2 / factors) / 2
 
 
 def strength_at(x: Any, depth: Any, xp: Any = np) -> Any:
-    """D Lam at which x is stationary, (1 - x) x^((L-1)/(L+1)); the inverse of `gain`."""
+    """D Lam at which x is stationary, (1 - x) x^((L-1)/(L+1)); the inverse of `gain`.
+
+    Parameters
+    ----------
+    x : number or ndarray, shape (...)
+        Output scale.
+    depth : int or symbol
+        Number L of layers.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(strength_at(0.75, 3), 6)
+    0.216506
+    """
     return (1 - x) * x ** _exponent(depth, xp)
 
 
@@ -100,6 +160,19 @@ def _exponent(depth: Any, xp: Any) -> Any:
 def stationary_loss(gain: Any, depth: Any, shortfall: Any = None) -> Any:
     """phi at a stationary point, (1 - x)(1 + L x)/2; with 1 - x apart where it is known more exactly.
 
+    Parameters
+    ----------
+    gain : number or ndarray, shape (...)
+        Output scale at the minimum, see `gain`.
+    depth : int or symbol
+        Number L of layers.
+    shortfall : number or ndarray, shape (...), optional
+        1 - gain.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
     Examples
     --------
     >>> stationary_loss(1.0, 4), stationary_loss(0.75, 4), stationary_loss(0.0, 4)
@@ -109,17 +182,62 @@ def stationary_loss(gain: Any, depth: Any, shortfall: Any = None) -> Any:
 
 
 def existence_gain(depth: Any, xp: Any = np) -> Any:
-    """Gain (L-1)/(2L) of the double root, an inflection: every minimum lies above it."""
+    """Gain (L-1)/(2L) of the double root, an inflection: every minimum lies above it.
+
+    Parameters
+    ----------
+    depth : int or symbol
+        Number L of layers.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> existence_gain(3)
+    0.3333333333333333
+    """
     return exactly(depth - 1, xp) / exactly(2 * depth, xp)
 
 
 def zero_gain(depth: Any, xp: Any = np) -> Any:
-    """Gain (L-1)/L at which the non-trivial minimum and zero have the same objective 1/2."""
+    """Gain (L-1)/L at which the non-trivial minimum and zero have the same objective 1/2.
+
+    Parameters
+    ----------
+    depth : int or symbol
+        Number L of layers.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> zero_gain(4)
+    0.75
+    """
     return exactly(depth - 1, xp) / exactly(depth, xp)
 
 
 def existence_limit(depth: Any, xp: Any = np) -> Any:
     """Strength below which there is a non-trivial minimum, (L+1)/(2L) ((L-1)/(2L))^((L-1)/(L+1)).
+
+    Parameters
+    ----------
+    depth : int or symbol
+        Number L of layers.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
 
     Examples
     --------
@@ -132,6 +250,17 @@ def existence_limit(depth: Any, xp: Any = np) -> Any:
 def zero_limit(depth: Any, xp: Any = np) -> Any:
     """Strength below which the non-trivial minimum beats zero, 1/L ((L-1)/L)^((L-1)/(L+1)).
 
+    Parameters
+    ----------
+    depth : int or symbol
+        Number L of layers.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
     Examples
     --------
     >>> zero_limit(1), round(zero_limit(2), 15)
@@ -143,6 +272,15 @@ def zero_limit(depth: Any, xp: Any = np) -> Any:
 def binary_threshold(depth: Any) -> Any:
     """n lam_H prod lam_l above which zero is optimal for K = 2, (L-1)^(L-1)/(2^(L+1) L^(2L)); for any number type.
 
+    Parameters
+    ----------
+    depth : int or symbol
+        Number L of layers.
+
+    Returns
+    -------
+    number
+
     Examples
     --------
     >>> binary_threshold(2), binary_threshold(5)
@@ -152,7 +290,24 @@ def binary_threshold(depth: Any) -> Any:
 
 
 def layer_curvature(decay: Any, gain: Any) -> Any:
-    """The K^2 eigenvalues, all equal, of the fit's Hessian by one layer at linear DNC: lam_l gamma/(1 - gamma)."""
+    """The K^2 eigenvalues, all equal, of the fit's Hessian by one layer at linear DNC: lam_l gamma/(1 - gamma).
+
+    Parameters
+    ----------
+    decay : number or ndarray, shape (...)
+        lam_l of the layer.
+    gain : number or ndarray, shape (...)
+        Output scale at the minimum, see `gain`.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> layer_curvature(0.5, 0.75)
+    1.5
+    """
     return decay * gain / (1 - gain)
 
 
@@ -163,6 +318,24 @@ def product_spread(classes: Any, depth: Any, xp: Any = np) -> Any:
     ||A||_F ||B||_F and ||s(A)||_F <= ||A||_F. Of all Z with nuclear norm K sqrt(n) x the fit is at least (1 - x)^2/2:
     ||Z||_F >= ||Z||_*/sqrt(K), for K rows, and <Z, Y> <= ||Z||_* sqrt(n), the singular values of Y being sqrt(n). For
     L = 1 this is DNC's D = K.
+
+    Parameters
+    ----------
+    classes : int or symbol
+        K.
+    depth : int or symbol
+        Number L of layers.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> product_spread(9, 1), round(product_spread(8, 2), 12)
+    (9.0, 4.0)
     """
     return classes ** (exactly(2, xp) / exactly(depth + 1, xp))
 
@@ -210,6 +383,29 @@ def shortfall(strength: Any, depth: int, xp: Any = np) -> Any:
     Newton's iteration from u = D Lam, below the root, climbs to it; beside the double root it halves its distance at
     each step. There the root moves like the square root of the strength, and the left side is taken in
     double-double arithmetic: the error is that of the last rounding, not of the logarithms.
+
+    Parameters
+    ----------
+    strength : number or ndarray, shape (...)
+        D Lam >= 0.
+    depth : int or symbol
+        Number L of layers.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Raises
+    ------
+    InvalidProblemError
+        For a depth below 1 or a negative strength.
+
+    Examples
+    --------
+    >>> shortfall(0.0, 3), round(shortfall(1e-6, 3), 12), shortfall(1.0, 3)
+    (0.0, 1.000001e-06, 1.0)
     """
     if depth < 1:
         raise invalid("gain.depth", depth, "a whole number >= 1")
@@ -295,7 +491,22 @@ def _shortfall_of_one(strength: Any, depth: int, mpmath: Any) -> Any:
 
 
 class Decays(NamedTuple):
-    """What the closed forms need of a problem and its decay."""
+    """What the closed forms need of a problem and its decay.
+
+    Parameters
+    ----------
+    features : float
+        lam_H.
+    weights : tuple of float
+        lam_1 ... lam_L.
+    samples : float
+        N, or 1 where the squared error is summed: the fit is ||Z - Y||_F^2/(2 samples).
+
+    Examples
+    --------
+    >>> Decays(0.1, (0.2, 0.3), 6).weights
+    (0.2, 0.3)
+    """
 
     features: float  # lam_H
     weights: tuple[float, ...]  # lam_1 ... lam_L
@@ -303,7 +514,25 @@ class Decays(NamedTuple):
 
 
 def other_objective(problem: Problem, coupled: Mapping[str, float]) -> str | None:
-    """Why a problem with these coupled rates has another objective than the one above, or None."""
+    """Why a problem with these coupled rates has another objective than the one above, or None.
+
+    Parameters
+    ----------
+    problem : UFM or DUFM
+        The problem.
+    coupled : mapping of str to float
+        Coupled decay rate of each block.
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> import ufm
+    >>> other_objective(ufm.UFM(3, 4), {"W1": 0.1, "H": 0.1})
+    'the loss is cross-entropy, not the squared error'
+    """
     reason = other_features(problem)
     if reason is not None:
         return reason
@@ -318,7 +547,25 @@ def other_objective(problem: Problem, coupled: Mapping[str, float]) -> str | Non
 
 
 def decays_of(problem: Problem, coupled: Mapping[str, float]) -> Decays:
-    """Decay rates and number of samples of a problem that `other_objective` has accepted."""
+    """Decay rates and number of samples of a problem that `other_objective` has accepted.
+
+    Parameters
+    ----------
+    problem : UFM or DUFM
+        The problem.
+    coupled : mapping of str to float
+        Coupled decay rate of each block.
+
+    Returns
+    -------
+    Decays
+
+    Examples
+    --------
+    >>> import ufm
+    >>> decays_of(ufm.UFM(3, 4, per_class=2, loss="mse"), {"W1": 0.1, "H": 0.2})
+    Decays(features=0.2, weights=(0.1,), samples=6)
+    """
     weights = tuple(coupled[f"W{layer}"] for layer in range(1, problem.depth + 1))
     return Decays(coupled["H"], weights, problem.samples if problem.loss.reduction == "mean" else 1)
 
@@ -327,6 +574,24 @@ def least_objective(spread: float, decays: Decays, class_sizes: Sequence[int]) -
     """Smaller objective of zero and of the non-trivial minimum with product constant D = `spread`, equal classes.
 
     Where the squared error is summed, both are N times that of the average, at a decay N times smaller.
+
+    Parameters
+    ----------
+    spread : float
+        D.
+    decays : Decays
+        Of the problem.
+    class_sizes : sequence of int
+        Samples in each class.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> round(least_objective(3.0, Decays(0.01, (0.01,), 3), (1, 1, 1)), 6), least_objective(3.0, Decays(1.0, (1.0,), 3), (1, 1, 1))
+    (0.02955, 0.5)
     """
     depth, weight = len(decays.weights), sum(class_sizes) / decays.samples
     strength = spread * geometric_decay(decays.features, decays.weights, class_sizes[0]) / weight

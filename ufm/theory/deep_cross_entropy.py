@@ -53,7 +53,7 @@ def fit(scale: Any, K: Any, state: str, odd: bool = False, xp: Any = np) -> Any:
 
     Parameters
     ----------
-    scale : array_like
+    scale : number or ndarray, shape (...)
         c >= 0.
     K : int or symbol
         Number of classes.
@@ -62,6 +62,15 @@ def fit(scale: Any, K: Any, state: str, odd: bool = False, xp: Any = np) -> Any:
         Whether K is odd.
     xp : module
         ``numpy``, ``mpmath`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(fit(0.0, 4, "dnc")), 6), round(float(fit(1.0, 4, "low_rank")), 6)
+    (1.386294, 0.626523)
     """
     log1p = getattr(xp, "log1p", None) or (lambda x: xp.log(1 + x))
     single = log1p((K - 1) * xp.exp(-scale))
@@ -72,7 +81,22 @@ def fit(scale: Any, K: Any, state: str, odd: bool = False, xp: Any = np) -> Any:
 
 
 def pull(scale: Any, K: Any, state: str, odd: bool = False, xp: Any = np) -> Any:
-    """-d fit/d scale > 0, parameters as in `fit`; any number type."""
+    """-d fit/d scale > 0, parameters as in `fit`; any number type.
+
+    Parameters
+    ----------
+    scale, K, state, odd, xp
+        As in `fit`.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> float(pull(0.0, 4, "dnc"))
+    0.75
+    """
     one, two = xp.exp(-scale), xp.exp(-2 * scale)
     single = (K - 1) * one / (1 + (K - 1) * one)
     if state == "dnc":
@@ -94,6 +118,15 @@ def cost(K: Any, depth: Any, state: str, activation: str = "identity", odd: bool
     activation : {"identity", "relu"}
     odd : bool
         Whether K is odd.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> cost(4, 3, "dnc"), round(cost(4, 3, "low_rank"), 6)
+    (3, 2.828427)
     """
     power = 1 / (depth + 1)
     if activation == "relu":
@@ -106,12 +139,50 @@ def cost(K: Any, depth: Any, state: str, activation: str = "identity", odd: bool
 
 
 def relu_factors(K: Any, depth: Any, state: str) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """Bases and exponents of C^(L+1) under ReLU, see `relu_constant`; the product overflows at some hundred layers."""
+    """Bases and exponents of C^(L+1) under ReLU, see `relu_constant`; the product overflows at some hundred layers.
+
+    Parameters
+    ----------
+    K : int or symbol
+        Even for the low-rank pattern.
+    depth : int or symbol
+        Number L of layers.
+    state : {"dnc", "low_rank"}
+        Pattern.
+
+    Returns
+    -------
+    pair of pairs (base, exponent)
+
+    Examples
+    --------
+    >>> relu_factors(6, 4, "dnc")
+    ((6, 4), (5, 1))
+    """
     return ((K, depth), (K - 1, 1)) if state == "dnc" else ((2 * K**3, 1), ((K + 2) / 2, depth - 2))
 
 
 def relu_constant(K: Any, depth: Any, state: str) -> Any:
-    """C^(L+1) under ReLU: K^L (K-1) for "dnc", 2 K^3 ((K+2)/2)^(L-2) for "low_rank" (even K); any number type."""
+    """C^(L+1) under ReLU: K^L (K-1) for "dnc", 2 K^3 ((K+2)/2)^(L-2) for "low_rank" (even K); any number type.
+
+    Parameters
+    ----------
+    K : int or symbol
+        Even for the low-rank pattern.
+    depth : int or symbol
+        Number L of layers.
+    state : {"dnc", "low_rank"}
+        Pattern.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> relu_constant(6, 4, "dnc"), relu_constant(6, 4, "low_rank")
+    (6480, 6912.0)
+    """
     (first, m), (second, k) = relu_factors(K, depth, state)
     return first**m * second**k
 
@@ -119,7 +190,22 @@ def relu_constant(K: Any, depth: Any, state: str) -> Any:
 def penalty(
     scale: Any, K: Any, depth: Any, decay: Any, state: str, activation: str = "identity", odd: bool = False
 ) -> Any:
-    """(L+1)/2 Lam C c^(2/(L+1)), the least decay term of all blocks; parameters as in `objective`."""
+    """(L+1)/2 Lam C c^(2/(L+1)), the least decay term of all blocks; parameters as in `objective`.
+
+    Parameters
+    ----------
+    scale, K, depth, decay, state, activation, odd
+        As in `objective`.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(penalty(1.0, 4, 3, 0.01, "dnc"), 12)
+    0.06
+    """
     price = cost(K, depth, state, activation, odd)
     return (depth + 1) * decay * price * scale ** (2 / (depth + 1)) / 2
 
@@ -132,14 +218,23 @@ def objective(
 
     Parameters
     ----------
-    scale : array_like
+    scale : number or ndarray, shape (...)
         c >= 0.
-    decay : float
-        Lam, the geometric mean of all decays, n included.
     K, depth, state, activation, odd
         As in `cost`.
+    decay : number
+        Lam, the geometric mean of all decays, n included.
     xp : module
         ``numpy``, ``mpmath`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(objective(1.0, 4, 3, 0.01, "dnc")), 6)
+    0.803668
     """
     return fit(scale, K, state, odd, xp) + penalty(scale, K, depth, decay, state, activation, odd)
 
@@ -150,6 +245,20 @@ def critical_decay(
     """The Lam at which a scale is critical, -fit'(c) c^((L-1)/(L+1))/C; parameters as in `objective`.
 
     For the linear DNC it is c^((L-1)/(L+1))/(e^c + K - 1) (eq. 19 of the paper).
+
+    Parameters
+    ----------
+    scale, K, depth, state, activation, odd, xp
+        As in `objective`.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(critical_decay(1.0, 4, 3, "dnc")), 6), round(1 / (np.e + 3), 6)
+    (0.174878, 0.174878)
     """
     price = cost(K, depth, state, activation, odd)
     return pull(scale, K, state, odd, xp) * scale ** ((depth - 1) / (depth + 1)) / price
@@ -159,6 +268,15 @@ def theorem_1(K: int, depth: int) -> bool:
     """Whether m 2^(2/(L+1)) < 2m - 1, m = floor(K/2): the linear low-rank pattern is cheaper than DNC; in integers.
 
     Equivalent to (K >= 4 and L >= 3) or (K >= 6 and L = 2).
+
+    Parameters
+    ----------
+    K, depth : int
+        Number of classes, number L of layers.
+
+    Returns
+    -------
+    bool
 
     Examples
     --------
@@ -174,6 +292,15 @@ def theorem_7(K: int, depth: int) -> bool:
 
     It says that the ReLU low-rank pattern is cheaper than the *linear* DNC, C = K - 1, below which no DNC lies.
 
+    Parameters
+    ----------
+    K, depth : int
+        Even number of classes, number L of layers.
+
+    Returns
+    -------
+    bool
+
     Examples
     --------
     >>> theorem_7(12, 4), theorem_7(14, 4), theorem_7(10, 5)
@@ -186,6 +313,15 @@ def relu_low_rank_wins(K: int, depth: int) -> bool:
     """Whether the ReLU low-rank pattern is cheaper than the ReLU DNC, for even K and L >= 2; in integers.
 
     2 ((K+2)/(2K))^(L-2) < (K-1)/K: even K >= 8 for L = 4, even K >= 6 for L = 5, never for L <= 3.
+
+    Parameters
+    ----------
+    K, depth : int
+        Even number of classes, number L >= 2 of layers.
+
+    Returns
+    -------
+    bool
 
     Examples
     --------
