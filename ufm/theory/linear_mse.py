@@ -56,24 +56,84 @@ def direction_strength(square: Any, samples: Any, features: Any, weights: Sequen
         Squared singular value sigma^2 of the targets; n_k for class k without bias.
     samples : float
         Number N of samples.
-    features, weights : float, sequence of float
+    features, weights : number, sequence of number
         Decay of H and of W_1 ... W_L.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> round(direction_strength(4, 12, 0.01, [0.01]), 12)
+    0.06
     """
     return samples / square * geometric_decay(features, weights, square, xp)
 
 
 def kept(gain: Any, depth: Any) -> Any:
-    """Whether a direction at this gain beats zero, gamma > (L-1)/L."""
+    """Whether a direction at this gain beats zero, gamma > (L-1)/L.
+
+    Parameters
+    ----------
+    gain : number or ndarray, shape (...)
+        Gain of the direction.
+    depth : int or symbol
+        Number L of layers.
+
+    Returns
+    -------
+    bool, or ndarray of bool, shape (...)
+
+    Examples
+    --------
+    >>> kept(0.6, 2), kept(0.4, 2)
+    (True, False)
+    """
     return gain > zero_gain(depth)
 
 
 def factor_share(gain: Any, shortfall: Any, spread: Any) -> Any:
-    """Decay times squared singular value that each of the L + 1 factors spends on a direction, gamma (1 - gamma)/D."""
+    """Decay times squared singular value that each of the L + 1 factors spends on a direction, gamma (1 - gamma)/D.
+
+    Parameters
+    ----------
+    gain, shortfall, spread : number or ndarray, shape (...)
+        Gain of the direction, 1 - gain, D of the direction, N/sigma^2.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> factor_share(0.75, 0.25, 3.0)
+    0.0625
+    """
     return gain * shortfall / spread
 
 
 def centred_gram(class_sizes: Sequence[Any] | np.ndarray, xp: Any = np) -> Any:
-    """Gram matrix of the targets that a free bias leaves, diag(n) - n n^T/N, K x K."""
+    """Gram matrix of the targets that a free bias leaves, diag(n) - n n^T/N, K x K.
+
+    Parameters
+    ----------
+    class_sizes : sequence of int or symbol
+        Samples in each class.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    ndarray, shape (classes, classes), or sympy.Matrix
+
+    Examples
+    --------
+    >>> centred_gram([2, 2]).tolist()
+    [[1.0, -1.0], [-1.0, 1.0]]
+    """
     if xp is not np:
         sizes = xp.Matrix(class_sizes)
         return xp.diag(*class_sizes) - sizes * sizes.T / sum(class_sizes)
@@ -82,37 +142,158 @@ def centred_gram(class_sizes: Sequence[Any] | np.ndarray, xp: Any = np) -> Any:
 
 
 def dang_constant(depth: Any, samples: Any, features: Any, weights: Any, xp: Any = np) -> Any:
-    """b = M N (N lam_W^M lam_H)^(1/M) of the public code, one decay for all weights."""
+    """b = M N (N lam_W^M lam_H)^(1/M) of the public code, one decay for all weights.
+
+    Parameters
+    ----------
+    depth, samples : int or symbol
+        Number L of layers, number N of samples, samples n per class.
+    features, weights : number
+        Decay of H, and the one decay of all weights.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> float(dang_constant(1, 4, 0.25, 0.5))
+    2.0
+    """
     return depth * samples * (samples * weights**depth * features) ** (1 / exactly(depth, xp))
 
 
 def dang_curve(x: Any, depth: Any) -> Any:
-    """M x^(M-1)/(1 + x^M)^2, which the public code sets to b/n_k."""
+    """M x^(M-1)/(1 + x^M)^2, which the public code sets to b/n_k.
+
+    Parameters
+    ----------
+    x : number or ndarray, shape (...)
+        x >= 0 of the public code, see `dang_gain`.
+    depth : int or symbol
+        Number L of layers.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> dang_curve(1.0, 3)
+    0.75
+    """
     return depth * x ** (depth - 1) / (1 + x**depth) ** 2
 
 
 def dang_gain(x: Any, depth: Any) -> Any:
-    """gamma = x^M/(1 + x^M)."""
+    """gamma = x^M/(1 + x^M).
+
+    Parameters
+    ----------
+    x : number or ndarray, shape (...)
+        x >= 0 of the public code, see `dang_gain`.
+    depth : int or symbol
+        Number L of layers.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> dang_gain(1.0, 3)
+    0.5
+    """
     return x**depth / (1 + x**depth)
 
 
 def tirer_bruna_decays(lam_W: Any, lam_H: Any, classes: Any, per_class: Any) -> tuple[Any, Any]:
-    """Decay of W and of H in this package's objective: lam_W/K and lam_H/(K n)."""
+    """Decay of W and of H in this package's objective: lam_W/K and lam_H/(K n).
+
+    Parameters
+    ----------
+    lam_W, lam_H : number
+        The paper's decay of W, and of H.
+    classes, per_class : int or symbol
+        Number K of classes, number N of samples, samples n per class.
+
+    Returns
+    -------
+    of_W, of_H : number
+
+    Examples
+    --------
+    >>> tirer_bruna_decays(0.4, 0.4, 4, 2)
+    (0.1, 0.05)
+    """
     return lam_W / classes, lam_H / (classes * per_class)
 
 
 def tirer_bruna_gain(lam_W: Any, lam_H: Any, xp: Any = np) -> Any:
-    """1 - c with c = sqrt(lam_W lam_H), for c < 1; zero beyond."""
+    """1 - c with c = sqrt(lam_W lam_H), for c < 1; zero beyond.
+
+    Parameters
+    ----------
+    lam_W, lam_H : number
+        The paper's decay of W, and of H.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> float(tirer_bruna_gain(0.5, 0.5))
+    0.5
+    """
     return 1 - xp.sqrt(lam_W * lam_H)
 
 
 def tirer_bruna_square(lam_W: Any, lam_H: Any, xp: Any = np) -> Any:
-    """rho = (1 - c) sqrt(lam_W/lam_H): H^T H on the class means is rho I, or rho (I - J/K) with a bias."""
+    """rho = (1 - c) sqrt(lam_W/lam_H): H^T H on the class means is rho I, or rho (I - J/K) with a bias.
+
+    Parameters
+    ----------
+    lam_W, lam_H : number
+        The paper's decay of W, and of H.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> float(tirer_bruna_square(0.25, 0.25))
+    0.75
+    """
     return tirer_bruna_gain(lam_W, lam_H, xp) * xp.sqrt(lam_W / lam_H)
 
 
 def tirer_bruna_loss(lam_W: Any, lam_H: Any, xp: Any = np) -> Any:
-    """c - c^2/2; times (K-1)/K with a bias."""
+    """c - c^2/2; times (K-1)/K with a bias.
+
+    Parameters
+    ----------
+    lam_W, lam_H : number
+        The paper's decay of W, and of H.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> float(tirer_bruna_loss(0.5, 0.5))
+    0.375
+    """
     c = xp.sqrt(lam_W * lam_H)
     return c - c**2 / 2
 
@@ -121,7 +302,20 @@ def tirer_bruna_loss(lam_W: Any, lam_H: Any, xp: Any = np) -> Any:
 
 
 class Directions(NamedTuple):
-    """Singular directions of the targets, largest first."""
+    """Singular directions of the targets, largest first.
+
+    Parameters
+    ----------
+    squares : ndarray, shape (directions,)
+        sigma_i^2.
+    vectors : ndarray, shape (classes, directions)
+        Left singular vectors by column.
+
+    Examples
+    --------
+    >>> directions([4, 2, 2]).vectors.shape
+    (3, 3)
+    """
 
     squares: np.ndarray  # sigma_i^2, shape (directions,)
     vectors: np.ndarray  # left singular vectors by column, shape (classes, directions)
@@ -129,6 +323,17 @@ class Directions(NamedTuple):
 
 def directions(class_sizes: Sequence[int], bias: bool = False) -> Directions:
     """Singular directions of Y, or with a bias of Y (I - 1 1^T/N), which has one fewer.
+
+    Parameters
+    ----------
+    class_sizes : sequence of int
+        Samples in each class.
+    bias : bool
+        With a bias that does not decay.
+
+    Returns
+    -------
+    Directions
 
     Examples
     --------
@@ -146,7 +351,22 @@ def directions(class_sizes: Sequence[int], bias: bool = False) -> Directions:
 
 
 class Optimum(NamedTuple):
-    """Global optimum of a linear chain, direction by direction, largest singular value first."""
+    """Global optimum of a linear chain, direction by direction, largest singular value first.
+
+    Parameters
+    ----------
+    gains : ndarray, shape (directions,)
+        gamma_i, 0 where the direction is lost.
+    shortfalls : ndarray, shape (directions,)
+        1 - gamma_i without cancellation.
+    loss : float
+        Objective.
+
+    Examples
+    --------
+    >>> optimum(np.array([4.0, 1.0]), 0.05, [0.05], samples=5).gains.round(6).tolist()
+    [0.875, 0.75]
+    """
 
     gains: np.ndarray  # gamma_i, 0 where the direction is lost, shape (directions,)
     shortfalls: np.ndarray  # 1 - gamma_i without cancellation

@@ -57,6 +57,17 @@ MARGIN = 0.01  # how far beyond its threshold the control takes a group
 def merging_threshold(size: Any, samples: Any, xp: Any = np) -> Any:
     """lam_Z = sqrt(lam_W lam_H) from which on classes of this size, two or more, are merged: sqrt(n_g)/N.
 
+    Parameters
+    ----------
+    size, samples : number or ndarray, shape (...)
+        Samples n_g of the class, and N of all classes.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
     Examples
     --------
     >>> round(float(merging_threshold(100, 3000)), 10)
@@ -67,6 +78,21 @@ def merging_threshold(size: Any, samples: Any, xp: Any = np) -> Any:
 
 def critical_ratio(decay: Any, minority: Any, K_A: Any, K_B: Any, xp: Any = np) -> Any:
     """R* = (1/(lam_Z sqrt n_B) - K_B)/K_A: K_B classes of n_B are merged iff the others have R* n_B or more.
+
+    Parameters
+    ----------
+    decay : number or ndarray, shape (...)
+        lam_Z = sqrt(lam_W lam_H).
+    minority : number or ndarray, shape (...)
+        Samples n_B of a minority class.
+    K_A, K_B : int or symbol
+        Number of majority classes, of minority classes.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -80,6 +106,24 @@ def coarse_threshold(n_A: Any, n_B: Any, K_A: Any, K_B: Any, xp: Any = np) -> An
     """lam_Z at which two merged groups would meet, with a free bias: sqrt(K n_A n_B/N)/N.
 
     It lies between the merging thresholds of the two. The true one is shifted where a group is not merged yet.
+
+    Parameters
+    ----------
+    n_A, n_B : number or ndarray, shape (...)
+        Samples of a majority and of a minority class.
+    K_A, K_B : int or symbol
+        Number of majority classes, of minority classes.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> float(coarse_threshold(4, 1, 5, 5).round(6))
+    0.050596
     """
     samples = K_A * n_A + K_B * n_B
     return xp.sqrt((K_A + K_B) * n_A * n_B / samples) / samples
@@ -90,6 +134,21 @@ def buffer_sizes(decay: Any, new_samples: Any, classes: Any, xp: Any = np) -> tu
 
     b samples of each are merged iff lam_Z >= sqrt(b)/(N_new + K_old b), so they are apart strictly between the
     squares of (1 -+ sqrt(1 - 4 lam_Z^2 K_old N_new))/(2 lam_Z K_old); at no b where the root is not real (nan).
+
+    Parameters
+    ----------
+    decay : number or ndarray, shape (...)
+        lam_Z = sqrt(lam_W lam_H).
+    new_samples : number or ndarray, shape (...)
+        Samples N_new of the new classes.
+    classes : int or symbol
+        Number K_old of old classes.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    low, high : number or ndarray, shape (...)
 
     Examples
     --------
@@ -106,20 +165,48 @@ def group_cross_entropy(amplitude: Any, count: Any, others: Any, xp: Any = np) -
 
     Parameters
     ----------
-    amplitude : array_like
+    amplitude : number or ndarray, shape (...)
         a, own logit less that of another class of the group.
     count : int or symbol
         Classes K_g of the group.
-    others : array_like
+    others : number or ndarray, shape (...)
         S, sum over all other classes of exp(their logit less the mean logit of the group).
     xp : module
         ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(group_cross_entropy(0.0, 2, 2.0)), 6), round(float(np.log(4)), 6)
+    (1.386294, 1.386294)
     """
     return xp.log(1 + (count - 1) * xp.exp(-amplitude) + others * xp.exp(-amplitude * (1 - 1 / count)))
 
 
 class PeeledPoint(NamedTuple):
-    """A layer-peeled model at the threshold of its minority classes."""
+    """A layer-peeled model at the threshold of its minority classes.
+
+    Parameters
+    ----------
+    ratio : number or ndarray, shape (...)
+        R_0 = n_A/n_B.
+    budget : number or ndarray, shape (...)
+        E = sqrt(E_W E_H).
+    amplitude : number or ndarray, shape (...)
+        a of the majority classes.
+    margins : pair of number
+        Mean logit of the own group less that of the other, for samples of A and of B.
+    size : number or ndarray, shape (...)
+        Singular value of the coarse part.
+
+    Examples
+    --------
+    >>> round(float(peeled_curve(0.7, 5, 5).amplitude), 6)
+    1.877038
+    """
 
     ratio: Any  # R_0 = n_A/n_B
     budget: Any  # E = sqrt(E_W E_H)
@@ -140,12 +227,23 @@ def peeled_curve(angle: Any, K_A: Any, K_B: Any, xp: Any = np) -> PeeledPoint:
 
     Parameters
     ----------
-    angle : array_like
-        f in (0, asin sqrt(K_A/K)]; E = 0 and R_0 = 1 at the upper end, both grow without bound towards 0.
+    angle : number or ndarray, shape (...)
+        f in (0, asin sqrt(K_A/K)]; E = 0 and R_0 = 1 at the upper end, both grow without bound towards
+        0.
     K_A, K_B : int or symbol
         Number of majority and of minority classes.
     xp : module
         ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    PeeledPoint
+
+    Examples
+    --------
+    >>> point = peeled_curve(0.7, 5, 5)
+    >>> round(float(point.ratio), 6), round(float(point.budget), 6)
+    (1.508226, 0.848694)
     """
     K, sine, cosine = K_A + K_B, xp.sin(angle), xp.cos(angle)
     c, q = cosine * xp.sqrt(K_B / K), sine * xp.sqrt(K_A / K)
@@ -158,7 +256,24 @@ def peeled_curve(angle: Any, K_A: Any, K_B: Any, xp: Any = np) -> PeeledPoint:
 
 
 def peeled_growth(K_A: Any, K_B: Any, xp: Any = np) -> Any:
-    """Limit of log(R_0)/E for large budgets: K/(K_A - 1 + sqrt(K_B/K))."""
+    """Limit of log(R_0)/E for large budgets: K/(K_A - 1 + sqrt(K_B/K)).
+
+    Parameters
+    ----------
+    K_A, K_B : int or symbol
+        Number of majority classes, of minority classes.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(peeled_growth(5, 5)), 6)
+    2.124447
+    """
     K = K_A + K_B
     return K / (K_A - 1 + xp.sqrt(K_B / K))
 
@@ -175,6 +290,10 @@ def peeled_threshold(K_A: int, K_B: int, budget: float) -> float:
         Number of majority classes >= 1, and of minority classes >= 2.
     budget : float
         E = sqrt(E_W E_H) > 0.
+
+    Returns
+    -------
+    float
 
     Raises
     ------
@@ -207,7 +326,26 @@ def peeled_threshold(K_A: int, K_B: int, budget: float) -> float:
 
 
 def peeled_setting(K_A: int, K_B: int, ratio: float, multiplier: float) -> Setting:
-    """Layer-peeled model with this multiplier in place of the budget, as `_class_groups.solve` takes it."""
+    """Layer-peeled model with this multiplier in place of the budget, as `_class_groups.solve` takes it.
+
+    Parameters
+    ----------
+    K_A, K_B : int
+        Number of majority classes, of minority classes.
+    ratio : float
+        n_A/n_B.
+    multiplier : float
+        Of the constraint on the nuclear norm.
+
+    Returns
+    -------
+    Setting
+
+    Examples
+    --------
+    >>> peeled_setting(2, 2, 3.0, 0.1).counts
+    (2, 2)
+    """
     minority = 1 / (K_A * ratio + K_B)
     return Setting((K_A, K_B), (ratio * minority, minority), (1.0, 1.0), multiplier)
 
@@ -218,6 +356,21 @@ def descend_peeled(
     """Minimise the layer-peeled model itself, by L-BFGS from a random start, each factor scaled onto its budget.
 
     It knows nothing of the convex problem: W is K x K, and so are the class means of H, majority classes first.
+
+    Parameters
+    ----------
+    K_A, K_B : int
+        Number of majority classes, of minority classes.
+    ratio : float
+        n_A/n_B.
+    E_W, E_H : float
+        Budgets of W and of H.
+    seed : int
+        Of the random start.
+
+    Returns
+    -------
+    W, H : ndarray, shape (classes, classes)
 
     Examples
     --------
@@ -255,6 +408,15 @@ def descend_peeled(
 def groups(problem: Problem) -> Groups:
     """Classes of equal size of a problem, largest first.
 
+    Parameters
+    ----------
+    problem : UFM
+        The problem.
+
+    Returns
+    -------
+    Groups
+
     Examples
     --------
     >>> import ufm
@@ -275,6 +437,10 @@ def optimum(problem: Problem, decay: Decay | None) -> Means:
         With cross-entropy against class labels, any class sizes, all blocks trained, with or without a bias.
     decay : Coupled
         Rates > 0 on W and H, >= 0 on b.
+
+    Returns
+    -------
+    Means
 
     Raises
     ------
@@ -331,14 +497,54 @@ def merged_groups(problem: Problem, decay: Decay | None) -> tuple[tuple[int, ...
 
 
 def rank(problem: Problem, means: Means) -> int:
-    """Rank of the class means of the logits."""
+    """Rank of the class means of the logits.
+
+    Parameters
+    ----------
+    problem : UFM
+        The problem.
+    means : Means
+        Optimum of the problem, see `optimum`.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> import ufm
+    >>> problem = ufm.UFM(4, 4, per_class=(20, 20, 2, 2))
+    >>> rank(problem, optimum(problem, ufm.Coupled(0.05)))
+    2
+    """
     counts = np.array(groups(problem).counts)
     coarse = np.linalg.svd(means.coarse, compute_uv=False)
     return int((counts - 1)[means.amplitudes > 0].sum() + (coarse > 1e-10 * coarse.max(initial=0.0)).sum())
 
 
 def require_width(where: str, problem: Problem, means: Means) -> None:
-    """Refuse a width below the rank of the optimum, where the convex problem is only a lower bound."""
+    """Refuse a width below the rank of the optimum, where the convex problem is only a lower bound.
+
+    Parameters
+    ----------
+    where : str
+        Who asks.
+    problem : UFM
+        The problem.
+    means : Means
+        Optimum of the problem, see `optimum`.
+
+    Raises
+    ------
+    InvalidProblemError
+        For a smaller width, in one sentence.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> problem = ufm.UFM(4, 4, per_class=(20, 20, 2, 2))
+    >>> require_width("optimum", problem, optimum(problem, ufm.Coupled(0.05)))
+    """
     if problem.widths[0] < (least := rank(problem, means)):
         raise invalid(
             f"{where}.problem.width", problem.widths[0], f"at least the rank {least} of the optimum"
@@ -346,7 +552,26 @@ def require_width(where: str, problem: Problem, means: Means) -> None:
 
 
 def class_means(problem: Problem, means: Means) -> np.ndarray:
-    """Class means of the logits without the bias, class by class, shape (classes, classes)."""
+    """Class means of the logits without the bias, class by class, shape (classes, classes).
+
+    Parameters
+    ----------
+    problem : UFM
+        The problem.
+    means : Means
+        Optimum of the problem, see `optimum`.
+
+    Returns
+    -------
+    ndarray, shape (classes, classes)
+
+    Examples
+    --------
+    >>> import ufm
+    >>> problem = ufm.UFM(4, 4, per_class=(20, 20, 2, 2))
+    >>> class_means(problem, optimum(problem, ufm.Coupled(0.05))).round(2)[:, 2:].tolist()
+    [[-0.2, -0.2], [-0.2, -0.2], [0.2, 0.2], [0.2, 0.2]]
+    """
     found = groups(problem)
     label = np.empty(problem.classes, dtype=int)
     for g, members in enumerate(found.members):
@@ -357,7 +582,25 @@ def class_means(problem: Problem, means: Means) -> np.ndarray:
 
 
 def other_model(problem: Problem, coupled: Any, decoupled: Any) -> str | None:
-    """Why the optimum of a problem with these rates is not that of this room, or None."""
+    """Why the optimum of a problem with these rates is not that of this room, or None.
+
+    Parameters
+    ----------
+    problem : UFM
+        The problem.
+    coupled, decoupled : mapping of str to float
+        Coupled and decoupled decay rate of each block.
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> import ufm
+    >>> other_model(ufm.UFM(3, 4), {"W1": 0.1, "H": 0.0}, {"W1": 0.0, "H": 0.0})
+    'no coupled decay acts on H, so that the optimum lies at infinity'
+    """
     reason = other_features(problem)
     if reason is not None:
         return reason

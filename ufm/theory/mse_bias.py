@@ -48,6 +48,17 @@ PAPER = "Zhou et al., arXiv 2203.01238"
 def soft_threshold(value: Any, level: Any, xp: Any = np) -> Any:
     """Minimiser max(s - level, 0) over t >= 0 of (t - s)^2/2 + level t, for a singular value s.
 
+    Parameters
+    ----------
+    value, level : number or ndarray, shape (...)
+        s and the level, >= 0.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
     Examples
     --------
     >>> soft_threshold(np.array([3.0, 1.0]), 2.0).tolist()
@@ -59,6 +70,15 @@ def soft_threshold(value: Any, level: Any, xp: Any = np) -> Any:
 def mean_share(bias: Any) -> Any:
     """Share lam_b/(1 + lam_b) of the squared error along 1 that the best bias leaves; any number type.
 
+    Parameters
+    ----------
+    bias : number or ndarray, shape (...)
+        Decay lam_b of the bias.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
     Examples
     --------
     >>> mean_share(0.0), mean_share(1.0)
@@ -68,12 +88,36 @@ def mean_share(bias: Any) -> Any:
 
 
 def mean_strength(strength: Any, share: Any) -> Any:
-    """Strength of the direction 1, c over `mean_share`: c (1 + 1/lam_b); any number type."""
+    """Strength of the direction 1, c over `mean_share`: c (1 + 1/lam_b); any number type.
+
+    Parameters
+    ----------
+    strength, share : number or ndarray, shape (...)
+        c = K sqrt(n) sqrt(lam_W lam_H), see `mean_share`.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> mean_strength(0.25, mean_share(1.0))
+    0.5
+    """
     return strength / share
 
 
 def transition(strength: Any) -> Any:
     """lam_b = c/(1 - c) up to which the optimum is a simplex ETF, for c < 1; any number type.
+
+    Parameters
+    ----------
+    strength : number or ndarray, shape (...)
+        c = K sqrt(n) sqrt(lam_W lam_H).
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -84,12 +128,42 @@ def transition(strength: Any) -> Any:
 
 
 def best_bias(mean_shortfall: Any, bias: Any, classes: Any) -> Any:
-    """Entry beta of the best bias, (1 - gain_mean)/(K (1 + lam_b)); any number type."""
+    """Entry beta of the best bias, (1 - gain_mean)/(K (1 + lam_b)); any number type.
+
+    Parameters
+    ----------
+    mean_shortfall : number or ndarray, shape (...)
+        1 - gain along 1.
+    bias : number or ndarray, shape (...)
+        Decay lam_b of the bias.
+    classes : int or symbol
+        Number K of classes.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> best_bias(1.0, 0.0, 4)
+    0.25
+    """
     return mean_shortfall / (classes * (1 + bias))
 
 
 def frame_cosine(centred: Any, mean: Any, classes: Any) -> Any:
     """Cosine between two rows of W from the gains, (mean - centred)/((K - 1) centred + mean); any number type.
+
+    Parameters
+    ----------
+    centred, mean : number or ndarray, shape (...)
+        Gain orthogonal to 1 and along it.
+    classes : int or symbol
+        Number K of classes.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -100,7 +174,28 @@ def frame_cosine(centred: Any, mean: Any, classes: Any) -> Any:
 
 
 def balanced_square(gain: Any, features: Any, weights: Any, samples: Any, xp: Any = np) -> Any:
-    """Eigenvalue sqrt(lam_H/lam_W) sqrt(n) gain of W W^T at a gain."""
+    """Eigenvalue sqrt(lam_H/lam_W) sqrt(n) gain of W W^T at a gain.
+
+    Parameters
+    ----------
+    gain : number or ndarray, shape (...)
+        Gain of the direction.
+    features, weights : number or ndarray, shape (...)
+        Decay of H and of W.
+    samples : int or symbol
+        Samples n per class.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> float(balanced_square(0.5, 0.01, 0.01, 4))
+    1.0
+    """
     return xp.sqrt(features) / xp.sqrt(weights) * xp.sqrt(samples) * gain
 
 
@@ -119,6 +214,15 @@ def loss_of(
         K.
     share : float, optional
         `mean_share` of the bias, where it is known as a limit.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> loss_of(1.0, 1.0, 1.0, 4), loss_of(1.0, 1.0, 0.0, 4)
+    (0.4375, 0.375)
     """
     share = mean_share(bias) if share is None else share
     centred = stationary_loss(1 - centred_shortfall, 1, centred_shortfall)
@@ -130,7 +234,28 @@ def loss_of(
 
 
 class BiasedOptimum(NamedTuple):
-    """Global optimum with a decaying bias."""
+    """Global optimum with a decaying bias.
+
+    Parameters
+    ----------
+    centred, mean : float
+        Gain of the K - 1 directions orthogonal to 1, and along 1.
+    beta : float
+        Every entry of the bias.
+    loss : float
+        Objective.
+    centred_square, mean_square : float
+        Eigenvalue of W W^T orthogonal to 1, K - 1 times, and along 1: NC0.
+    cosine : float
+        Between two rows of W; nan where W = 0.
+    transition : float
+        lam_b up to which the frame is an ETF.
+
+    Examples
+    --------
+    >>> round(optimum(4, 2, 0.01, 0.01, 1.0, samples=8).transition, 6)
+    0.05996
+    """
 
     centred: float  # gain of the K - 1 directions orthogonal to 1
     mean: float  # gain along 1
@@ -198,7 +323,26 @@ def optimum(
 
 
 def optimum_of(problem: Problem, coupled: Mapping[str, float]) -> BiasedOptimum:
-    """Optimum of a problem that `another_problem` has accepted, with these coupled rates by block."""
+    """Optimum of a problem that `another_problem` has accepted, with these coupled rates by block.
+
+    Parameters
+    ----------
+    problem : UFM
+        One that `another_problem` accepts.
+    coupled : mapping of str to float
+        Coupled decay rate of each block.
+
+    Returns
+    -------
+    BiasedOptimum
+
+    Examples
+    --------
+    >>> import ufm
+    >>> problem = ufm.UFM(4, 6, loss="mse", bias=True)
+    >>> round(optimum_of(problem, {"W1": 0.01, "H": 0.01, "b": 1.0}).mean, 6)
+    0.92
+    """
     terms = decays_of(problem, coupled)
     return optimum(
         problem.classes,
@@ -211,7 +355,25 @@ def optimum_of(problem: Problem, coupled: Mapping[str, float]) -> BiasedOptimum:
 
 
 def another_problem(problem: Problem, coupled: Mapping[str, float]) -> str | None:
-    """Why the closed form is not the optimum of this problem, or None."""
+    """Why the closed form is not the optimum of this problem, or None.
+
+    Parameters
+    ----------
+    problem : UFM
+        The problem.
+    coupled : mapping of str to float
+        Coupled decay rate of each block.
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> import ufm
+    >>> another_problem(ufm.UFM(4, 6, loss="mse"), {"W1": 0.01, "H": 0.01})
+    'there is no bias; the optimum without one is that of linear chains'
+    """
     reason = other_objective(problem, coupled)
     if reason is not None:
         return reason

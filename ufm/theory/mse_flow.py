@@ -65,16 +65,20 @@ def logistic(start: Any, time: Any, per_class: Any, xp: Any = np, shift: Any = 0
 
     Parameters
     ----------
-    start : float or ndarray
+    start : number or ndarray, shape (...)
         g(0) > 0.
-    time : float or ndarray
+    time : number or ndarray, shape (...)
         t; C n times that of the averaged squared error.
     per_class : int
         n.
     xp : module
         ``numpy``, ``sympy`` or ``mpmath``.
-    shift : float or ndarray
+    shift : number or ndarray, shape (...)
         Added to the log-odds.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -86,12 +90,46 @@ def logistic(start: Any, time: Any, per_class: Any, xp: Any = np, shift: Any = 0
 
 
 def aligned_speed(g: Any, per_class: Any, xp: Any = np) -> Any:
-    """dg/dt = 2 g (sqrt(n) - g); any number type."""
+    """dg/dt = 2 g (sqrt(n) - g); any number type.
+
+    Parameters
+    ----------
+    g : number or ndarray, shape (...)
+        Eigenvalue of W W^T in (0, sqrt(n)).
+    per_class : int or symbol
+        Samples n per class.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> float(aligned_speed(1.0, 4))
+    2.0
+    """
     return 2 * g * (xp.sqrt(per_class) - g)
 
 
 def aligned_step(a: Any, lr: Any, per_class: Any, xp: Any = np) -> Any:
     """A singular value of W after one step of GD on the summed squared error, a (1 + eta (sqrt(n) - a^2)).
+
+    Parameters
+    ----------
+    a : number or ndarray, shape (...)
+        Singular value of W.
+    lr : number or ndarray, shape (...)
+        Learning rate eta.
+    per_class : int or symbol
+        Samples n per class.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -102,17 +140,62 @@ def aligned_step(a: Any, lr: Any, per_class: Any, xp: Any = np) -> Any:
 
 
 def log_odds(g: Any, per_class: Any, xp: Any = np) -> Any:
-    """log(g/(sqrt(n) - g)), which the flow moves at the rate 2 sqrt(n)."""
+    """log(g/(sqrt(n) - g)), which the flow moves at the rate 2 sqrt(n).
+
+    Parameters
+    ----------
+    g : number or ndarray, shape (...)
+        Eigenvalue of W W^T in (0, sqrt(n)).
+    per_class : int or symbol
+        Samples n per class.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> float(log_odds(1.0, 4))
+    0.0
+    """
     return xp.log(g / (xp.sqrt(per_class) - g))
 
 
 def step_defect(h: Any, p: Any, xp: Any = np) -> Any:
-    """What one step of GD moves the log-odds by beyond the flow's 2 h, at h = eta sqrt(n) and p = g/sqrt(n)."""
+    """What one step of GD moves the log-odds by beyond the flow's 2 h, at h = eta sqrt(n) and p = g/sqrt(n).
+
+    Parameters
+    ----------
+    h, p : number or ndarray, shape (...)
+        eta sqrt(n), g/sqrt(n).
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(step_defect(0.1, 0.5)), 6)
+    0.005722
+    """
     return 2 * xp.log(1 + h * (1 - p)) - xp.log(1 - 2 * h * p - h**2 * p * (1 - p)) - 2 * h
 
 
 def defect_limits(h: Any) -> tuple[Any, Any]:
     """Least and largest defect of a step for 0 < p < 1: -h^2 and 2 h^2/(1 - 2 h), 0 < h < 1/2; any number type.
+
+    Parameters
+    ----------
+    h : number or ndarray, shape (...)
+        eta sqrt(n).
+
+    Returns
+    -------
+    least, largest : number or ndarray, shape (...)
 
     Examples
     --------
@@ -124,6 +207,17 @@ def defect_limits(h: Any) -> tuple[Any, Any]:
 
 def rates_at_zero(classes: Any, per_class: Any, xp: Any = np) -> tuple[Any, Any, Any]:
     """Rates of the flow at W = 0, H = 0, b = 1/C: of growth, of decay, and of the bias, sqrt(n), -sqrt(n), -C n.
+
+    Parameters
+    ----------
+    classes, per_class : int or symbol
+        Number C of classes, samples n per class.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    growth, decay, bias : number
 
     Examples
     --------
@@ -143,6 +237,11 @@ def aligned_blocks(W: Any, per_class: int) -> dict[str, np.ndarray]:
     per_class : int
         n.
 
+    Returns
+    -------
+    dict of str to ndarray
+        Of shapes (classes, width), (width, samples) and (classes,).
+
     Examples
     --------
     >>> found = aligned_blocks([[1.0], [-1.0]], 4)
@@ -159,7 +258,26 @@ def aligned_blocks(W: Any, per_class: int) -> dict[str, np.ndarray]:
 
 
 def recursion(start: np.ndarray, rates: np.ndarray, per_class: int) -> np.ndarray:
-    """Singular values of W after every step of GD on the summed squared error, shape (steps + 1, modes)."""
+    """Singular values of W after every step of GD on the summed squared error, shape (steps + 1, modes).
+
+    Parameters
+    ----------
+    start : ndarray, shape (modes,)
+        Singular values of W.
+    rates : ndarray, shape (steps,)
+        Learning rates of the summed squared error.
+    per_class : int
+        N.
+
+    Returns
+    -------
+    ndarray, shape (steps + 1, modes)
+
+    Examples
+    --------
+    >>> recursion(np.array([1.0]), np.array([0.1, 0.1]), 4).round(4).tolist()
+    [[1.0], [1.1], [1.1869]]
+    """
     path = np.empty((len(rates) + 1, len(start)))
     path[0] = start
     with np.errstate(over="ignore", invalid="ignore"):
@@ -172,17 +290,60 @@ def recursion(start: np.ndarray, rates: np.ndarray, per_class: int) -> np.ndarra
 
 
 def central_loss(omega: Any, classes: Any) -> Any:
-    """Part of L on the central path that belongs to a singular value, 1/(C + omega^2)/2; any number type."""
+    """Part of L on the central path that belongs to a singular value, 1/(C + omega^2)/2; any number type.
+
+    Parameters
+    ----------
+    omega : number or ndarray, shape (...)
+        Singular value of the centred class means, > 0.
+    classes : int or symbol
+        Number C of classes.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> central_loss(2.0, 4)
+    0.0625
+    """
     return 1 / (classes + omega**2) / 2
 
 
 def least_squares_gain(omega: Any, classes: Any) -> Any:
-    """Singular value omega/(C + omega^2) of the least-squares W; any number type."""
+    """Singular value omega/(C + omega^2) of the least-squares W; any number type.
+
+    Parameters
+    ----------
+    omega : number or ndarray, shape (...)
+        Singular value of the centred class means, > 0.
+    classes : int or symbol
+        Number C of classes.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> least_squares_gain(2.0, 4)
+    0.25
+    """
     return omega / (classes + omega**2)
 
 
 def projected_constants(classes: Any, per_class: Any) -> tuple[Any, Any, Any]:
     """c1, c2, c3 = n C^2, n C, n/4 of the law of the projected gradient; any number type.
+
+    Parameters
+    ----------
+    classes, per_class : int or symbol
+        Number C of classes, samples n per class.
+
+    Returns
+    -------
+    c1, c2, c3 : number
 
     Examples
     --------
@@ -193,23 +354,95 @@ def projected_constants(classes: Any, per_class: Any) -> tuple[Any, Any, Any]:
 
 
 def projected_law(omega: Any, classes: Any, per_class: Any, xp: Any = np) -> Any:
-    """c1 log omega + c2 omega^2 + c3 omega^4, which grows at the rate 1 under the projected gradient."""
+    """c1 log omega + c2 omega^2 + c3 omega^4, which grows at the rate 1 under the projected gradient.
+
+    Parameters
+    ----------
+    omega : number or ndarray, shape (...)
+        Singular value of the centred class means, > 0.
+    classes, per_class : int or symbol
+        Number C of classes, samples n per class.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> float(projected_law(1.0, 4, 6))
+    25.5
+    """
     c1, c2, c3 = projected_constants(classes, per_class)
     return c1 * xp.log(omega) + c2 * omega**2 + c3 * omega**4
 
 
 def rewhitened_law(omega: Any, classes: Any, per_class: Any, xp: Any = np) -> Any:
-    """n C (C log omega + omega^2/2), which grows at the rate 1 where features are whitened after the whole gradient."""
+    """n C (C log omega + omega^2/2), which grows at the rate 1 where features are whitened after the whole gradient.
+
+    Parameters
+    ----------
+    omega : number or ndarray, shape (...)
+        Singular value of the centred class means, > 0.
+    classes, per_class : int or symbol
+        Number C of classes, samples n per class.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> float(rewhitened_law(1.0, 4, 6))
+    12.0
+    """
     return per_class * classes * (classes * xp.log(omega) + omega**2 / 2)
 
 
 def projected_speed(omega: Any, classes: Any, per_class: Any) -> Any:
-    """d omega/dt = omega/(n (C + omega^2)^2): n samples share a mean, so it falls L at 1/n of its slope."""
+    """d omega/dt = omega/(n (C + omega^2)^2): n samples share a mean, so it falls L at 1/n of its slope.
+
+    Parameters
+    ----------
+    omega : number or ndarray, shape (...)
+        Singular value of the centred class means, > 0.
+    classes, per_class : int or symbol
+        Number C of classes, samples n per class.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> projected_speed(2.0, 4, 2)
+    0.015625
+    """
     return omega / (per_class * (classes + omega**2) ** 2)
 
 
 def rewhitened_speed(omega: Any, classes: Any, per_class: Any) -> Any:
-    """d omega/dt = omega/(n C (C + omega^2)): whitening adds omega gain^2/(C n) to `projected_speed`."""
+    """d omega/dt = omega/(n C (C + omega^2)): whitening adds omega gain^2/(C n) to `projected_speed`.
+
+    Parameters
+    ----------
+    omega : number or ndarray, shape (...)
+        Singular value of the centred class means, > 0.
+    classes, per_class : int or symbol
+        Number C of classes, samples n per class.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> rewhitened_speed(2.0, 4, 2)
+    0.03125
+    """
     return omega / (per_class * classes * (classes + omega**2))
 
 
@@ -237,6 +470,12 @@ def central_path_velocity(H: np.ndarray, classes: int, dynamics: str = "projecte
     ------
     InvalidProblemError
         For another name of the dynamics.
+
+    Examples
+    --------
+    >>> H = np.array([[3.0, 1.0, -1.0, -3.0]])  # means 2 and -2, variance 1 inside each class
+    >>> central_path_velocity(H, classes=2).round(6).tolist()
+    [[0.01, 0.01, -0.01, -0.01]]
     """
     choice("central_path_velocity.dynamics", dynamics, DYNAMICS)
     samples = H.shape[1]
@@ -261,6 +500,22 @@ def signal_to_noise(H: np.ndarray, classes: int) -> np.ndarray:
     """Singular values omega of the centred class means of whitened features, largest first, shape (C - 1,).
 
     Parameters are those of `central_path_velocity`.
+
+    Parameters
+    ----------
+    H : ndarray, shape (width, samples)
+        Features with within-class covariance I, samples sorted by equal classes.
+    classes : int
+        C.
+
+    Returns
+    -------
+    ndarray, shape (C - 1,)
+
+    Examples
+    --------
+    >>> signal_to_noise(np.array([[3.0, 1.0, -1.0, -3.0]]), classes=2).round(6).tolist()
+    [2.828427]
     """
     means = H.reshape(len(H), classes, -1).mean(axis=2)
     return np.linalg.svd(means - means.mean(axis=1, keepdims=True), compute_uv=False)[: classes - 1]
@@ -274,7 +529,24 @@ WRONG_RATES = 1e-6  # relative error of all learning rates that the recursion's 
 
 
 class AlignedStart(NamedTuple):
-    """The aligned state nearest to a start, by the singular vectors of W."""
+    """The aligned state nearest to a start, by the singular vectors of W.
+
+    Parameters
+    ----------
+    left : ndarray, shape (classes, modes)
+        Left singular vectors of W.
+    values : ndarray, shape (modes,)
+        Singular values of W, largest first.
+    right : ndarray, shape (modes, width)
+        Right singular vectors of W.
+    distance : float
+        To the start, over all blocks, round-off of these vectors included.
+
+    Examples
+    --------
+    >>> AlignedStart(np.ones((2, 1)) / 2**0.5, np.array([1.0]), np.ones((1, 1)), 0.0).values.tolist()
+    [1.0]
+    """
 
     left: np.ndarray  # shape (classes, modes)
     values: np.ndarray  # singular values of W, largest first, shape (modes,)
@@ -285,10 +557,28 @@ class AlignedStart(NamedTuple):
 def start_of(run: Run) -> AlignedStart:
     """Aligned state beside the start of a run; the values that round-off alone has made count as 0.
 
+    Parameters
+    ----------
+    run : Run
+        With squared error and one layer.
+
+    Returns
+    -------
+    AlignedStart
+
     Raises
     ------
     InvalidProblemError, IncompatibleError
         For a start that cannot be drawn.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> from ufm.run import Run
+    >>> problem = ufm.UFM(2, 1, loss="mse", bias=True)
+    >>> start = ufm.Given(**aligned_blocks([[0.5], [-0.5]], 1))
+    >>> start_of(Run(problem, ufm.GD(0.1), None, start)).values.round(6).tolist()
+    [0.707107]
     """
     problem = run.problem
     given = problem.unpack(problem.pack(draw(problem, run.init, run.seed)))
@@ -381,6 +671,17 @@ def round_off_bound(
         C, d, n.
     distance : float
         Of the start from the aligned state.
+
+    Returns
+    -------
+    ndarray, shape (steps + 1,)
+
+    Examples
+    --------
+    >>> path = recursion(np.array([0.1]), np.full(3, 0.01), 4)
+    >>> bound = round_off_bound(path, np.full(3, 0.01), classes=2, width=1, per_class=4, distance=0.0)
+    >>> bound.shape, bool((bound < 1e-14).all())
+    ((4,), True)
     """
     eps, N, full = np.finfo(float).eps, classes * per_class, np.sqrt(per_class)
     padded = np.concatenate([path, np.zeros((len(path), classes - 1 - path.shape[1]))], axis=1)

@@ -37,7 +37,22 @@ if TYPE_CHECKING:
 
 
 def relative_nc0_bounds(nc2w: Any, nc3: Any) -> tuple[Any, Any]:
-    """Upper bounds on alpha/||W||_F^2: from NC2W, and from NC3 (both without printed prefactors)."""
+    """Upper bounds on alpha/||W||_F^2: from NC2W, and from NC3 (both without printed prefactors).
+
+    Parameters
+    ----------
+    nc2w, nc3 : number or ndarray, shape (...)
+        The two metrics without printed prefactors.
+
+    Returns
+    -------
+    of_nc2w, of_nc3 : number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> relative_nc0_bounds(0.5, 0.5)
+    (0.5, 0.25)
+    """
     return nc2w, nc3**2
 
 
@@ -51,6 +66,26 @@ def saddle_residuals(
 
         f_A = lam_H K n v_A - delta eps_A,   f_B = lam_H K n v_B + delta eps_B,
         f_W = lam_W a b delta - (a eps_A v_A - b eps_B v_B).
+
+    Parameters
+    ----------
+    delta, v_A, v_B : number
+        Difference of the values of u on the two groups, v on group A, v on group B.
+    a, b, n : int or symbol
+        Number of classes in A, in B, samples per class, number of classes.
+    lam_W, lam_H : number
+        Decay of W, decay of H.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    f_A, f_B, f_W : number
+
+    Examples
+    --------
+    >>> [float(f) for f in saddle_residuals(0.0, 0.0, 0.0, 2, 2, 1, 0.1, 0.1)]
+    [0.0, 0.0, 0.0]
     """
     eps_A, eps_B = wrong_group_probability(delta, v_A, v_B, a, b, xp)
     N = (a + b) * n
@@ -62,17 +97,68 @@ def saddle_residuals(
 
 
 def wrong_group_probability(delta: Any, v_A: Any, v_B: Any, a: Any, b: Any, xp: Any = np) -> tuple[Any, Any]:
-    """Probability that a sample of A (of B) gives to all classes of the other group together."""
+    """Probability that a sample of A (of B) gives to all classes of the other group together.
+
+    Parameters
+    ----------
+    delta, v_A, v_B : number
+        Difference of the values of u on the two groups, v on group A, v on group B.
+    a, b : int or symbol
+        Number of classes in A, in B.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    of_A, of_B : number
+
+    Examples
+    --------
+    >>> [float(p) for p in wrong_group_probability(0.0, 0.0, 0.0, 1, 3)]
+    [0.75, 0.25]
+    """
     return 1 / (1 + xp.exp(delta * v_A) * a / b), 1 / (1 + xp.exp(-delta * v_B) * b / a)
 
 
 def saddle_rows(delta: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    """u_A and u_B with a u_A + b u_B = 0 and u_A - u_B = delta."""
+    """u_A and u_B with a u_A + b u_B = 0 and u_A - u_B = delta.
+
+    Parameters
+    ----------
+    delta : number
+        Difference of the values of u on the two groups.
+    a, b : int or symbol
+        Number of classes in A, in B.
+
+    Returns
+    -------
+    u_A, u_B : number
+
+    Examples
+    --------
+    >>> saddle_rows(1.0, 1, 3)
+    (0.75, -0.25)
+    """
     return b * delta / (a + b), -a * delta / (a + b)
 
 
 def saddle_threshold(K: Any, n: Any) -> Any:
-    """lam_W lam_H below which there is a merged-class saddle, 1/(K^2 n); for any number type."""
+    """lam_W lam_H below which there is a merged-class saddle, 1/(K^2 n); for any number type.
+
+    Parameters
+    ----------
+    K, n : int or symbol
+        Samples per class, number of classes.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> saddle_threshold(4, 1)
+    0.0625
+    """
     return 1 / (K**2 * n)
 
 
@@ -80,6 +166,24 @@ def saddle_curvature(K: Any, n: Any, lam_W: Any, lam_H: Any, xp: Any = np) -> An
     """Value D^T Hess D <= 0 along the direction that separates two merged classes of one group.
 
     2 (sqrt(lam_W lam_H) - 1/(K sqrt n)); see `escape_direction`.
+
+    Parameters
+    ----------
+    K, n : int or symbol
+        Samples per class, number of classes.
+    lam_W, lam_H : number
+        Decay of W, decay of H.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> round(float(saddle_curvature(4, 1, 0.01, 0.01)), 12)
+    -0.48
     """
     return escape_curvature(merged_sigma(K, n, xp=xp), lam_W, lam_H, xp)
 
@@ -184,10 +288,29 @@ def escape_direction(
     same axis c, so that two directions added at once lead to a state of higher rank by one only, where another
     saddle waits.
 
+    Parameters
+    ----------
+    classes, width, per_class : int
+        K, the width >= 2, and n.
+    lam_W, lam_H : float
+        Decay of W, decay of H.
+    pair : tuple of int
+        Two classes of one group.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``W1`` of shape (classes, width) and ``H`` of shape (width, samples).
+
     Raises
     ------
     InvalidProblemError
         For width < 2 or a pair that is not two classes.
+
+    Examples
+    --------
+    >>> escape_direction(4, 2, 1, 0.01, 0.01, (0, 1))["H"][1].round(6).tolist()[:2]
+    [0.707107, -0.707107]
     """
     K, n = classes, per_class
     i, j = pair

@@ -39,6 +39,11 @@ class Heatmap:
         Coupled decay rate.
     printed : ndarray, shape (rows, columns)
         Values to two decimals.
+
+    Examples
+    --------
+    >>> published_heatmap().printed.shape
+    (7, 8)
     """
 
     momentum: np.ndarray
@@ -73,6 +78,21 @@ def epoch_rates(
 ) -> np.ndarray:
     """Learning rate of every step, multiplied by `factor` after each milestone epoch, shape (steps,).
 
+    Parameters
+    ----------
+    lr : float
+        Learning rate before the first milestone.
+    epochs, steps_per_epoch : int
+        Length of the training.
+    milestones : tuple of int
+        Epochs after which the rate falls.
+    factor : float
+        What it is multiplied by.
+
+    Returns
+    -------
+    ndarray, shape (steps,)
+
     Examples
     --------
     >>> epoch_rates(1.0, epochs=3, steps_per_epoch=2, milestones=(1, 2), factor=0.5).tolist()
@@ -91,6 +111,15 @@ def heatmap_growth(decoupled: bool = False, steps_per_epoch: int = STEPS_PER_EPO
         Control: decoupled decay instead of coupled.
     steps_per_epoch : int
         469 for batch 128.
+
+    Returns
+    -------
+    ndarray, shape (7, 8)
+
+    Examples
+    --------
+    >>> round(float(heatmap_growth()[0, -1]), 6)
+    0.841935
     """
     cells = published_heatmap()
     schedule = epoch_rates(HEATMAP_LR, steps_per_epoch=steps_per_epoch)
@@ -118,6 +147,10 @@ def predicted_heatmap(
         Control: a factor such as 1/p in front.
     decoupled, steps_per_epoch
         As in `heatmap_growth`.
+
+    Returns
+    -------
+    ndarray, shape (7, 8)
 
     Examples
     --------
@@ -183,6 +216,20 @@ def largest_start(classes: int = HEATMAP_CLASSES) -> float:
     """Largest ||W_0^T 1||_2 of a head as PyTorch's Linear starts it, at every width p.
 
     Its entries lie in [-1/sqrt(p), 1/sqrt(p)], so a column adds to at most K/sqrt(p), and p columns have norm K.
+
+    Parameters
+    ----------
+    classes : int
+        K.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> largest_start(10)
+    10.0
     """
     return float(classes)
 
@@ -196,6 +243,10 @@ def table_2_change(
     ----------
     squared, coupled, steps_per_epoch
         Controls: the squared norm, coupled decay, another number of steps.
+
+    Returns
+    -------
+    float
 
     Examples
     --------
