@@ -57,7 +57,24 @@ if TYPE_CHECKING:
 
 
 def published_rates(weights: Any, features: Any, samples: Any) -> tuple[Any, Any]:
-    """Rates l_W, l_H of the paper, from the decays lam_W and lam_H of this package: lam_W and M lam_H."""
+    """Rates l_W, l_H of the paper, from the decays lam_W and lam_H of this package: lam_W and M lam_H.
+
+    Parameters
+    ----------
+    weights, features : number or ndarray, shape (...)
+        lam_W and lam_H.
+    samples : int or symbol
+        Number M of samples.
+
+    Returns
+    -------
+    l_W, l_H : number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> published_rates(0.5, 0.25, 8)
+    (0.5, 2.0)
+    """
     return weights, samples * features
 
 
@@ -66,12 +83,44 @@ def _positive_part(x: Any, xp: Any) -> Any:
 
 
 def excess(eigenvalue: Any, l_W: Any, l_H: Any, xp: Any = np) -> Any:
-    """What the decay leaves of a mode, (sqrt l - sqrt c)_+."""
+    """What the decay leaves of a mode, (sqrt l - sqrt c)_+.
+
+    Parameters
+    ----------
+    eigenvalue : number or ndarray, shape (...)
+        l of the mode, >= 0.
+    l_W, l_H : number
+        Rate of W of the paper, rate of H.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> float(excess(4.0, 0.5, 0.5)), float(excess(0.1, 0.5, 0.5))
+    (1.5, 0.0)
+    """
     return _positive_part(xp.sqrt(eigenvalue) - xp.sqrt(l_W * l_H), xp)
 
 
 def weight_square(eigenvalue: Any, l_W: Any, l_H: Any, xp: Any = np) -> Any:
     """Eigenvalue of W W^T in a mode at the optimum, sqrt(l_H/l_W) (sqrt l - sqrt c)_+.
+
+    Parameters
+    ----------
+    eigenvalue : number or ndarray, shape (...)
+        l of the mode, >= 0.
+    l_W, l_H : number
+        Rate of W of the paper, rate of H.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -82,17 +131,68 @@ def weight_square(eigenvalue: Any, l_W: Any, l_H: Any, xp: Any = np) -> Any:
 
 
 def feature_square(eigenvalue: Any, l_W: Any, l_H: Any, xp: Any = np) -> Any:
-    """Eigenvalue of H^T H/M in a mode at the optimum, sqrt(l_W/l_H) (sqrt l - sqrt c)_+."""
+    """Eigenvalue of H^T H/M in a mode at the optimum, sqrt(l_W/l_H) (sqrt l - sqrt c)_+.
+
+    Parameters
+    ----------
+    eigenvalue : number or ndarray, shape (...)
+        l of the mode, >= 0.
+    l_W, l_H : number
+        Rate of W of the paper, rate of H.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> float(feature_square(4.0, 0.25, 1.0))
+    0.75
+    """
     return xp.sqrt(l_W / l_H) * excess(eigenvalue, l_W, l_H, xp)
 
 
 def residual_square(eigenvalue: Any, l_W: Any, l_H: Any, xp: Any = np) -> Any:
-    """Eigenvalue of E E^T/M in a mode at the optimum, min(l, c): the residual is white where modes are kept."""
+    """Eigenvalue of E E^T/M in a mode at the optimum, min(l, c): the residual is white where modes are kept.
+
+    Parameters
+    ----------
+    eigenvalue : number or ndarray, shape (...)
+        l of the mode, >= 0.
+    l_W, l_H : number
+        Rate of W of the paper, rate of H.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> residual_square(np.array([4.0, 0.1]), 0.5, 0.5).tolist()
+    [0.25, 0.1]
+    """
     return xp.minimum(eigenvalue, l_W * l_H) if xp is np else xp.Min(eigenvalue, l_W * l_H)
 
 
 def mode_loss(eigenvalue: Any, l_W: Any, l_H: Any, xp: Any = np) -> Any:
     """Share of a mode in the least objective, min(l, c)/2 + sqrt c (sqrt l - sqrt c)_+.
+
+    Parameters
+    ----------
+    eigenvalue : number or ndarray, shape (...)
+        l of the mode, >= 0.
+    l_W, l_H : number
+        Rate of W of the paper, rate of H.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -104,7 +204,24 @@ def mode_loss(eigenvalue: Any, l_W: Any, l_H: Any, xp: Any = np) -> Any:
 
 
 def profile(square: Any, eigenvalue: Any, l_W: Any, l_H: Any) -> Any:
-    """Objective of a mode with W W^T at g = `square` and the best features, l_H l/(2 (g + l_H)) + l_W g/2."""
+    """Objective of a mode with W W^T at g = `square` and the best features, l_H l/(2 (g + l_H)) + l_W g/2.
+
+    Parameters
+    ----------
+    square, eigenvalue : number or ndarray, shape (...)
+        g >= 0, l of the mode, >= 0.
+    l_W, l_H : number
+        Rate of W of the paper, rate of H.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> profile(1.5, 4.0, 0.5, 0.5), float(mode_loss(4.0, 0.5, 0.5))
+    (0.875, 0.875)
+    """
     return l_H * eigenvalue / (2 * (square + l_H)) + l_W * square / 2
 
 
@@ -117,6 +234,10 @@ def optimal_gram(covariance: Any, l_W: float, l_H: float) -> np.ndarray:
         Symmetric and >= 0.
     l_W, l_H : float
         Rates of the paper, > 0.
+
+    Returns
+    -------
+    ndarray, shape (n, n)
 
     Examples
     --------
@@ -131,6 +252,22 @@ def printed_gram(covariance: Any, l_W: float, l_H: float) -> np.ndarray:
     """W W^T by the first j* columns of A^{1/2}, A = Sigma^{1/2} - sqrt c I, j* = number of l_i > c, as printed.
 
     A^{1/2} is not real where j* < n; its real part is the root of the positive part of A.
+
+    Parameters
+    ----------
+    covariance : array_like, shape (n, n)
+        Symmetric and >= 0.
+    l_W, l_H : float
+        Rates of the paper, > 0.
+
+    Returns
+    -------
+    ndarray, shape (n, n)
+
+    Examples
+    --------
+    >>> printed_gram([[2.5, 1.5], [1.5, 2.5]], 1.0, 1.0).round(12).tolist()  # half of `optimal_gram`
+    [[0.25, 0.25], [0.25, 0.25]]
     """
     values, vectors = _eigenbasis(covariance)
     columns = (vectors * np.sqrt(excess(values, l_W, l_H))) @ vectors.T
@@ -139,7 +276,26 @@ def printed_gram(covariance: Any, l_W: float, l_H: float) -> np.ndarray:
 
 
 def gram_loss(gram: Any, covariance: Any, l_W: Any, l_H: Any, xp: Any = np) -> Any:
-    """Objective at W W^T = `gram` with the best features and bias, l_H/2 tr(Sigma (G + l_H I)^{-1}) + l_W/2 tr G."""
+    """Objective at W W^T = `gram` with the best features and bias, l_H/2 tr(Sigma (G + l_H I)^{-1}) + l_W/2 tr G.
+
+    Parameters
+    ----------
+    gram, covariance : ndarray, shape (n, n), or sympy.Matrix
+        W W^T, of the targets.
+    l_W, l_H : number
+        Rate of W of the paper, rate of H.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> round(gram_loss(1.5 * np.eye(1), 4.0 * np.eye(1), 0.5, 0.5), 12)
+    0.875
+    """
     if xp is not np:
         inverse = (gram + l_H * xp.eye(gram.rows)).inv()
         return l_H * (covariance * inverse).trace() / 2 + l_W * gram.trace() / 2
@@ -153,6 +309,22 @@ def unnormalised_gamma(root_trace: Any, gram_trace: Any, outputs: Any) -> Any:
 
     It is the best one where tr Sigma^{1/2} > tr W W^T, and c at the optimum only if l_H = l_W or Sigma^{1/2} is
     sqrt(c) I.
+
+    Parameters
+    ----------
+    root_trace, gram_trace : number
+        tr Sigma^{1/2} and tr W W^T.
+    outputs : int or symbol
+        N.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> unnormalised_gamma(3.0, 1.0, 2)
+    1.0
     """
     return ((root_trace - gram_trace) / outputs) ** 2
 
@@ -169,6 +341,15 @@ def normalised_root(inner: Any, gram_trace: Any, square_trace: Any, root_trace: 
         <P, S>, tr P, tr S^2 and tr S.
     outputs : int
         n; P must not have the direction of I and S not be a multiple of it.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> normalised_root(5.0, 4.0, 5.0, 3.0, 2)  # P = diag(3, 1), S = diag(1, 2)
+    2.5
     """
     above = gram_trace * square_trace - inner * root_trace
     return above / (gram_trace * root_trace - outputs * inner)
@@ -179,14 +360,23 @@ def flow(a: Any, q: Any, root: Any, l_W: Any, l_H: Any, samples: Any) -> tuple[A
 
     Parameters
     ----------
-    a, q : float
+    a, q : number or ndarray, shape (...)
         Amplitude of W, and of H over sqrt(M).
-    root : float
+    root : number or ndarray, shape (...)
         sqrt(l) of the mode.
-    l_W, l_H : float
+    l_W, l_H : number
         Rates of the paper.
-    samples : float
+    samples : int or symbol
         M: plain gradient flow moves H so many times slower.
+
+    Returns
+    -------
+    of_a, of_q : number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> flow(1.0, 0.5, 2.0, 0.0, 0.0, 10)
+    (0.75, 0.15)
     """
     missing = root - a * q
     return missing * q - l_W * a, (missing * a - l_H * q) / samples
@@ -194,6 +384,21 @@ def flow(a: Any, q: Any, root: Any, l_W: Any, l_H: Any, samples: Any) -> tuple[A
 
 def step(a: Any, q: Any, root: Any, l_W: Any, l_H: Any, samples: Any, lr: Any) -> tuple[Any, Any]:
     """Amplitudes of a mode after one step of gradient descent.
+
+    Parameters
+    ----------
+    a, q, root : number or ndarray, shape (...)
+        Amplitude of W, amplitude of H over sqrt(M), sqrt(l) of the mode.
+    l_W, l_H : number
+        Rate of W of the paper, rate of H.
+    samples : int or symbol
+        Number M of samples.
+    lr : number
+        Learning rate.
+
+    Returns
+    -------
+    a, q : number or ndarray, shape (...)
 
     Examples
     --------
@@ -205,7 +410,24 @@ def step(a: Any, q: Any, root: Any, l_W: Any, l_H: Any, samples: Any, lr: Any) -
 
 
 def invariant(a: Any, q: Any, samples: Any) -> Any:
-    """a^2 - M q^2, conserved by the flow without decay."""
+    """a^2 - M q^2, conserved by the flow without decay.
+
+    Parameters
+    ----------
+    a, q : number or ndarray, shape (...)
+        Amplitude of W, amplitude of H over sqrt(M).
+    samples : int or symbol
+        Number M of samples.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> invariant(1.0, 0.5, 10)
+    -1.5
+    """
     return a**2 - samples * q**2
 
 
@@ -213,6 +435,21 @@ def escape_rate(eigenvalue: Any, l_W: Any, l_H: Any, samples: Any, xp: Any = np)
     """Largest rate at which a small mode grows under the flow, > 0 iff l > c: 2 (l - c)/(M (x + l_W + l_H/M)).
 
     It is the larger eigenvalue of ((-l_W, sqrt l), (sqrt l/M, -l_H/M)), x the difference of the two.
+
+    Parameters
+    ----------
+    eigenvalue : number or ndarray, shape (...)
+        l of the mode, >= 0.
+    l_W, l_H : number
+        Rate of W of the paper, rate of H.
+    samples : int or symbol
+        Number M of samples.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -237,7 +474,25 @@ def _eigenbasis(covariance: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Modes(NamedTuple):
-    """Singular directions of the targets, Y = mean 1^T + sqrt(M) U diag(roots) V^T, largest first."""
+    """Singular directions of the targets, Y = mean 1^T + sqrt(M) U diag(roots) V^T, largest first.
+
+    Parameters
+    ----------
+    roots : ndarray, shape (modes,)
+        sqrt l_i > 0.
+    outputs : ndarray, shape (n, modes)
+        U.
+    samples : ndarray, shape (modes, M)
+        V^T.
+    mean : ndarray, shape (n,)
+        What a bias takes away, 0 without one.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> modes_of(ufm.RegressionUFM([[3.0, 0.0], [0.0, 1.0]], width=2)).eigenvalues.round(12).tolist()
+    [4.5, 0.5]
+    """
 
     roots: np.ndarray  # sqrt l_i > 0, shape (modes,)
     outputs: np.ndarray  # U, shape (n, modes)
@@ -252,6 +507,15 @@ class Modes(NamedTuple):
 
 def modes_of(problem: Problem) -> Modes:
     """Modes of the targets of a `RegressionUFM`; singular values that are round-off are left out.
+
+    Parameters
+    ----------
+    problem : RegressionUFM
+        The problem.
+
+    Returns
+    -------
+    Modes
 
     Examples
     --------
@@ -291,6 +555,11 @@ class PublishedCovariance:
         Of the pairs of outputs; none for n = 1.
     best_share : float or None
         gamma/lambda_min at which NRC3 of the trained network is smallest, where printed.
+
+    Examples
+    --------
+    >>> PublishedCovariance("two outputs", 2, 0.5, (0.5,), None).assumed.round(12).tolist()
+    [[1.0, 0.5], [0.5, 1.0]]
     """
 
     name: str
@@ -345,7 +614,25 @@ def published_covariances() -> tuple[PublishedCovariance, ...]:
 
 
 def other_objective(problem: Problem, coupled: Any) -> str | None:
-    """Why a problem with these coupled rates has not the objective above, or None."""
+    """Why a problem with these coupled rates has not the objective above, or None.
+
+    Parameters
+    ----------
+    problem : RegressionUFM
+        The problem.
+    coupled : mapping of str to float
+        Coupled decay rate of each block.
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> import ufm
+    >>> other_objective(ufm.RegressionUFM([[1.0, 3.0]], width=1), {"W1": 0.1, "H": 0.0})
+    'no coupled decay acts on H; the closed form is for decay of both W and H'
+    """
     if not isinstance(problem.loss, Regression):
         return f"the loss is {problem.loss.name}; the closed form is that of a regression with real targets"
     if problem.frozen_values:
@@ -357,7 +644,27 @@ def other_objective(problem: Problem, coupled: Any) -> str | None:
 
 
 def least_objective(problem: Problem, coupled: Any) -> float:
-    """Least objective of a problem that `other_objective` accepts, at any width."""
+    """Least objective of a problem that `other_objective` accepts, at any width.
+
+    Parameters
+    ----------
+    problem : RegressionUFM
+        One that `other_objective` accepts.
+    coupled : mapping of str to float
+        Coupled decay rate of each block.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> import ufm
+    >>> round(least_objective(ufm.RegressionUFM([[1.0, 3.0]], width=1), {"W1": 0.5, "H": 0.25}), 6)
+    0.993034
+    >>> round(float(mode_loss(5.0, 0.5, 2 * 0.25)), 6)
+    0.993034
+    """
     squares = problem.samples * modes_of(problem).eigenvalues
     rates = coupled["H"], [coupled[problem.last]]
     return optimum(squares, *rates, samples=problem.samples, rank=problem.widths[0]).loss
@@ -401,6 +708,14 @@ def aligned_blocks(problem: Problem, modes: Modes, a: np.ndarray, q: np.ndarray)
     -------
     dict of str to ndarray
         Blocks of shape (..., rows, columns); the bias does not depend on the amplitudes.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> problem = ufm.RegressionUFM([[1.0, 3.0]], width=1)
+    >>> blocks = aligned_blocks(problem, modes_of(problem), np.array([2.0]), np.array([0.5]))
+    >>> blocks["W1"].tolist(), blocks["H"].round(6).tolist()
+    ([[2.0]], [[0.223607, 0.67082]])
     """
     k, (n, d), M = np.shape(a)[-1], problem.shapes["W1"], problem.samples
     W, H = np.zeros((*np.shape(a)[:-1], n, d)), np.zeros((*np.shape(q)[:-1], d, M))
@@ -456,7 +771,29 @@ def _no_aligned_descent(run: Run) -> str | None:
 
 
 def mode_path(run: Run, lr_factor: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Amplitudes a and q of an aligned run of gradient descent by the recursion, shape (steps + 1, modes)."""
+    """Amplitudes a and q of an aligned run of gradient descent by the recursion, shape (steps + 1, modes).
+
+    Parameters
+    ----------
+    run : Run
+        Of gradient descent from an aligned start.
+    lr_factor : float
+        on the learning rate, to be wrong on purpose.
+
+    Returns
+    -------
+    a, q : ndarray, shape (steps + 1, modes)
+
+    Examples
+    --------
+    >>> import ufm
+    >>> from ufm.run import Run
+    >>> problem = ufm.RegressionUFM([[1.0, 3.0]], width=1)
+    >>> start = aligned_blocks(problem, modes_of(problem), np.array([1.0]), np.array([1.0]))
+    >>> a, q = mode_path(Run(problem, ufm.GD(0.1), None, ufm.Given(**start), steps=1))
+    >>> a.round(6)[:, 0].tolist(), q.round(6)[:, 0].tolist()
+    ([1.0, 1.123607], [1.0, 1.061803])
+    """
     start, problem = _aligned_start(run), run.problem
     M = problem.samples
     rates = published_rates(run.coupled["W1"], run.coupled["H"], M)

@@ -59,14 +59,48 @@ PAPER = "Zhao, Cheng, Masarczyk, Lucchi, arXiv 2602.16642v3"
 
 
 def recursion_entries(lr: Any, beta: Any, coupled: Any, decoupled: Any, nesterov: bool) -> Any:
-    """Entries ((M11, M12), (M21, M22)) of the one-step matrix on (m, q), for any number type."""
+    """Entries ((M11, M12), (M21, M22)) of the one-step matrix on (m, q), for any number type.
+
+    Parameters
+    ----------
+    lr, beta, coupled, decoupled : number or ndarray, shape (...)
+        Learning rate, momentum, coupled decay rate, decoupled decay rate.
+    nesterov : bool
+        Look-ahead form.
+
+    Returns
+    -------
+    pair of pairs of number
+
+    Examples
+    --------
+    >>> recursion_entries(0.5, 0.5, 0.25, 0.0, nesterov=False)
+    ((0.875, -0.25), (0.25, 0.5))
+    """
     if nesterov:
         return (1 - lr * decoupled - lr * coupled * (1 + beta), -(lr * beta * beta)), (coupled, beta)
     return (1 - lr * (decoupled + coupled), -(lr * beta)), (coupled, beta)
 
 
 def entries_shrunk_after(lr: Any, beta: Any, coupled: Any, decoupled: Any, nesterov: bool) -> Any:
-    """`recursion_entries` where the decoupled shrink comes after the step: it multiplies all of the new m."""
+    """`recursion_entries` where the decoupled shrink comes after the step: it multiplies all of the new m.
+
+    Parameters
+    ----------
+    lr, beta, coupled, decoupled : number or ndarray, shape (...)
+        Learning rate, momentum, coupled decay rate, decoupled decay rate.
+    nesterov : bool
+        Look-ahead form.
+
+    Returns
+    -------
+    pair of pairs of number
+
+    Examples
+    --------
+    >>> entries_shrunk_after(0.5, 0.5, 0.0, 0.25, nesterov=False)
+    ((0.875, -0.21875), (0.0, 0.5))
+    """
     (m11, m12), of_q = recursion_entries(lr, beta, coupled, 0, nesterov)
     kept = 1 - lr * decoupled
     return (kept * m11, kept * m12), of_q
@@ -78,6 +112,15 @@ def rates_before(lr: Any, decoupled: Any) -> tuple[Any, Any]:
     (1 - eta lam)(W - eta u) = (1 - eta' lam') W - eta' u with eta' = eta (1 - eta lam), lam' = lam/(1 - eta lam), for
     every rule whose step u does not depend on eta: GD, momentum, signs and Adam. Both rates are >= 0 while
     eta lam < 1. Coupled decay is part of u and stays as it is.
+
+    Parameters
+    ----------
+    lr, decoupled : number or ndarray, shape (...)
+        Learning rate, momentum, coupled decay rate, decoupled decay rate.
+
+    Returns
+    -------
+    lr, decoupled : number or ndarray, shape (...)
 
     Examples
     --------
@@ -116,7 +159,24 @@ def recursion_matrix(
 
 
 def matrix_of(rows: Any, xp: Any = np) -> Any:
-    """Entries ((M11, M12), (M21, M22)), broadcast, as an array of shape (..., 2, 2) or a sympy.Matrix."""
+    """Entries ((M11, M12), (M21, M22)), broadcast, as an array of shape (..., 2, 2) or a sympy.Matrix.
+
+    Parameters
+    ----------
+    rows : pair of pairs of number or ndarray, shape (...)
+        As `recursion_entries` returns them.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    ndarray, shape (..., 2, 2), or sympy.Matrix
+
+    Examples
+    --------
+    >>> matrix_of(((1.0, 2.0), (3.0, 4.0))).tolist()
+    [[1.0, 2.0], [3.0, 4.0]]
+    """
     if xp is not np:
         return xp.Matrix(rows)
     entries = np.broadcast_arrays(*rows[0], *rows[1])
@@ -130,6 +190,22 @@ def trace_determinant(
 
     Heavy ball: tr = 1 + beta - eta (lam_d + lam_c), D = beta (1 - eta lam_d). Nesterov:
     tr = 1 + beta - eta lam_d - eta lam_c (1 + beta), D = beta (1 - eta lam_d - eta lam_c).
+
+    Parameters
+    ----------
+    lr, beta, coupled, decoupled : number or ndarray, shape (...)
+        Learning rate, momentum, coupled decay rate, decoupled decay rate.
+    nesterov : bool
+        Look-ahead form.
+
+    Returns
+    -------
+    trace, determinant : number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> trace_determinant(0.5, 0.5, coupled=0.25)
+    (1.375, 0.5)
     """
     if nesterov:
         tr = 1 + beta - lr * decoupled - lr * coupled * (1 + beta)
@@ -138,21 +214,76 @@ def trace_determinant(
 
 
 def roots(tr: Any, D: Any, xp: Any = np) -> tuple[Any, Any]:
-    """Roots r_+, r_- of r^2 - tr r + D; complex where the discriminant is negative."""
+    """Roots r_+, r_- of r^2 - tr r + D; complex where the discriminant is negative.
+
+    Parameters
+    ----------
+    tr, D : number or ndarray, shape (...)
+        Trace and determinant of the one-step matrix.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    r_plus, r_minus : number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> [complex(r) for r in roots(0.0, 1.0)]
+    [1j, -1j]
+    """
     discriminant = tr * tr - 4 * D
     s = xp.sqrt(discriminant + 0j) if xp is np else xp.sqrt(discriminant)
     return (tr + s) / 2, (tr - s) / 2
 
 
 def growth_from_roots(t: Any, r_plus: Any, r_minus: Any, beta: Any) -> Any:
-    """g_t = p_t - beta p_{t-1} with p_t = (r_+^{t+1} - r_-^{t+1})/(r_+ - r_-), for distinct roots."""
+    """g_t = p_t - beta p_{t-1} with p_t = (r_+^{t+1} - r_-^{t+1})/(r_+ - r_-), for distinct roots.
+
+    Parameters
+    ----------
+    t : number or ndarray, shape (...)
+        Number of steps.
+    r_plus, r_minus : number or ndarray, shape (...)
+        The two roots, which differ.
+    beta : number or ndarray, shape (...)
+        Learning rate, momentum, coupled decay rate, decoupled decay rate.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> growth_from_roots(2, 0.75, 0.5, 0.5)
+    0.5625
+    """
     p_now = (r_plus ** (t + 1) - r_minus ** (t + 1)) / (r_plus - r_minus)
     p_before = (r_plus**t - r_minus**t) / (r_plus - r_minus)
     return p_now - beta * p_before
 
 
 def growth_from_double_root(t: Any, r: Any, beta: Any) -> Any:
-    """g_t = p_t - beta p_{t-1} with p_t = (t + 1) r^t, at a double root r != 0."""
+    """g_t = p_t - beta p_{t-1} with p_t = (t + 1) r^t, at a double root r != 0.
+
+    Parameters
+    ----------
+    t : number or ndarray, shape (...)
+        Number of steps.
+    r : number or ndarray, shape (...)
+        The double root, not 0.
+    beta : number or ndarray, shape (...)
+        Learning rate, momentum, coupled decay rate, decoupled decay rate.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> growth_from_double_root(2, 0.5, 0.25)
+    0.5
+    """
     return (t + 1) * r**t - beta * t * r ** (t - 1)
 
 
@@ -179,6 +310,10 @@ def growth_closed_form(
     xp : module
         ``numpy`` (real part returned), ``sympy`` or ``mpmath``.
 
+    Returns
+    -------
+    number or ndarray, shape (...)
+
     Examples
     --------
     >>> float(growth_closed_form(2, 0.5, decoupled=0.5).round(12))
@@ -192,33 +327,133 @@ def growth_closed_form(
 def growth_double_root(
     t: Any, lr: Any, beta: Any, coupled: Any = 0.0, decoupled: Any = 0.0, nesterov: bool = False
 ) -> Any:
-    """g_t at the double root r = tr/2 (where tr^2 = 4 D, r != 0), for any number type."""
+    """g_t at the double root r = tr/2 (where tr^2 = 4 D, r != 0), for any number type.
+
+    Parameters
+    ----------
+    t, lr, beta, coupled, decoupled : number or ndarray, shape (...)
+        Number of steps, learning rate, momentum, coupled decay rate, decoupled decay rate.
+    nesterov : bool
+        Look-ahead form.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> growth_double_root(2, 0.25, 0.25, coupled=1.0)
+    0.5
+    """
     tr, _ = trace_determinant(lr, beta, coupled, decoupled, nesterov)
     return growth_from_double_root(t, tr / 2, beta)
 
 
 def theorem_3_1(t: Any, lr: Any, lam: Any) -> Any:
-    """g_t = (1 - eta lam)^t for decoupled decay alone, at every momentum (theorem 3.1)."""
+    """g_t = (1 - eta lam)^t for decoupled decay alone, at every momentum (theorem 3.1).
+
+    Parameters
+    ----------
+    t, lr, lam : number or ndarray, shape (...)
+        Number of steps, learning rate, momentum, coupled decay rate, decoupled decay rate, decay rate.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> theorem_3_1(2, 0.5, 0.5)
+    0.5625
+    """
     return (1 - lr * lam) ** t
 
 
 def theorem_3_2(t: Any, lr: Any, beta: Any, lam: Any, xp: Any = np) -> Any:
-    """g_t of heavy ball with coupled decay alone (theorem 3.2), through the roots."""
+    """g_t of heavy ball with coupled decay alone (theorem 3.2), through the roots.
+
+    Parameters
+    ----------
+    t, lr, beta, lam : number or ndarray, shape (...)
+        Number of steps, learning rate, momentum, coupled decay rate, decoupled decay rate, decay rate.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(theorem_3_2(1, 0.5, 0.5, 0.5)), 12)
+    0.75
+    """
     return growth_closed_form(t, lr, beta, coupled=lam, xp=xp)
 
 
 def theorem_3_2_envelope(t: Any, rho: Any) -> Any:
-    """Corrected form of theorem 3.2: |g_t| <= rho^t (1 + t (1 + rho)), rho = max |r|, for all roots."""
+    """Corrected form of theorem 3.2: |g_t| <= rho^t (1 + t (1 + rho)), rho = max |r|, for all roots.
+
+    Parameters
+    ----------
+    t : number or ndarray, shape (...)
+        Number of steps.
+    rho : number or ndarray, shape (...)
+        Spectral radius max |r|.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> theorem_3_2_envelope(2, 0.5)
+    1.0
+    """
     return rho**t * (1 + t * (1 + rho))
 
 
 def slow_rate(lr: Any, lam: Any, beta: Any = 0.0) -> Any:
-    """First-order decay of m per step, eta lam/(1 - beta); the slow root is 1 - this + O((eta lam)^2)."""
+    """First-order decay of m per step, eta lam/(1 - beta); the slow root is 1 - this + O((eta lam)^2).
+
+    Parameters
+    ----------
+    lr, lam, beta : number or ndarray, shape (...)
+        Learning rate, momentum, coupled decay rate, decoupled decay rate, decay rate.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(slow_rate(0.1, 0.01, 0.9), 12)
+    0.01
+    """
     return lr * lam / (1 - beta)
 
 
 def critical_momentum_formula(x: Any, nesterov: bool = False, xp: Any = np) -> Any:
-    """Momentum of the double root at x = eta lam, for any number type; see `critical_momentum`."""
+    """Momentum of the double root at x = eta lam, for any number type; see `critical_momentum`.
+
+    Parameters
+    ----------
+    x : number or ndarray, shape (...)
+        eta lam.
+    nesterov : bool
+        Look-ahead form.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> float(critical_momentum_formula(0.25))
+    0.25
+    """
     s = xp.sqrt(x)
     return (1 - s) / (1 + s) if nesterov else (1 - s) ** 2
 
@@ -232,7 +467,10 @@ def critical_momentum(lr: Any, lam: Any, nesterov: bool = False) -> Any:
     Parameters
     ----------
     lr, lam : array_like, shape (...)
-        Learning rate and coupled decay rate, with 0 < lr lam < 4 (heavy ball) or 0 < lr lam < 1 (Nesterov).
+        Learning rate and coupled decay rate, with 0 < lr lam < 4 (heavy ball) or 0 < lr lam < 1
+        (Nesterov).
+    nesterov : bool
+        Look-ahead form.
 
     Returns
     -------
@@ -261,6 +499,19 @@ def stability_range(beta: Any = 0.0, nesterov: bool = False, decay: str = "coupl
 
     2 for decoupled decay at every beta (theorem 3.1); 2 (1 + beta) for coupled decay and heavy ball (theorem
     3.2); 2 (1 + beta)/(1 + 2 beta) for Nesterov. The lower end is 0.
+
+    Parameters
+    ----------
+    beta : number or ndarray, shape (...)
+        Momentum.
+    nesterov : bool
+        Look-ahead form.
+    decay : {"coupled", "decoupled"}
+        The kind of decay.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Raises
     ------
@@ -355,6 +606,11 @@ def log_growth(
     Parameters are those of `growth`. Error of the logarithm: at most 2 eps |log|g_t|| plus
     2^-92 (1 + kappa t)^2 E_t/|g_t|; see `growth` for kappa and E_t.
 
+    Parameters
+    ----------
+    t, lr, beta, coupled, decoupled, nesterov, schedule
+        As in `growth`.
+
     Returns
     -------
     sign, log : ndarray or float, shape (...)
@@ -391,6 +647,17 @@ def nc0(
 ) -> Any:
     """alpha_t = g_t^2 alpha_0, the NC0 after t steps; parameters as in `growth`, `nc0_0` = alpha_0 >= 0.
 
+    Parameters
+    ----------
+    t, lr, beta, coupled, decoupled, nesterov, schedule
+        As in `growth`.
+    nc0_0 : array_like, shape (...)
+        alpha_0 >= 0.
+
+    Returns
+    -------
+    ndarray or float, shape (...)
+
     Examples
     --------
     >>> float(nc0(1, 0.5, decoupled=1.0, nc0_0=8.0))
@@ -412,6 +679,17 @@ def log_nc0(
     nc0_0: Any = 1.0,
 ) -> Any:
     """Natural logarithm of `nc0`, also where alpha_t is below the smallest float64; -inf where it is 0.
+
+    Parameters
+    ----------
+    t, lr, beta, coupled, decoupled, nesterov, schedule
+        As in `growth`.
+    nc0_0 : array_like, shape (...)
+        alpha_0 >= 0.
+
+    Returns
+    -------
+    ndarray or float, shape (...)
 
     Examples
     --------
@@ -486,6 +764,11 @@ def round_off_bound(
     Returns
     -------
     ndarray, shape (records,)
+
+    Raises
+    ------
+    InvalidProblemError
+        For rates or steps that `growth` refuses, or a scale below 0.
 
     Examples
     --------
@@ -612,6 +895,19 @@ def gradient_row_sum_error(terms: Any, classes: int, samples: int, eps: float = 
 
     Rounding errors of n operations on numbers of one size are taken to be independent, so that they grow like
     sqrt(n); one eps is two half-units per operation.
+
+    Parameters
+    ----------
+    terms : number or ndarray, shape (...)
+        max_j sum_k sum_i |R_ki| |H_ji|.
+    classes, samples : int
+        K and N.
+    eps : float
+        Spacing of floating-point numbers at 1.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------

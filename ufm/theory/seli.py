@@ -42,7 +42,24 @@ PAPER = "Thrampoulidis, Kini, Vakilian, Behnia, arXiv 2208.05512"
 
 
 def centred_sizes(class_sizes: Sequence[Any], xp: Any = np) -> Any:
-    """P D P with P = I - J/K, the square of W W^T, K x K."""
+    """P D P with P = I - J/K, the square of W W^T, K x K.
+
+    Parameters
+    ----------
+    class_sizes : sequence of int
+        Samples n_k in each class.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    ndarray, shape (K, K), or sympy.Matrix
+
+    Examples
+    --------
+    >>> centred_sizes([2, 2]).tolist()
+    [[1.0, -1.0], [-1.0, 1.0]]
+    """
     K = len(class_sizes)
     if xp is np:
         P = np.eye(K) - 1 / K
@@ -52,7 +69,24 @@ def centred_sizes(class_sizes: Sequence[Any], xp: Any = np) -> Any:
 
 
 def laplacian(class_sizes: Sequence[Any], xp: Any = np) -> Any:
-    """(P D P)^+ = D^-1 - D^-1 J D^-1/tr(D^-1), the square of the Gram matrix of class-mean features, K x K."""
+    """(P D P)^+ = D^-1 - D^-1 J D^-1/tr(D^-1), the square of the Gram matrix of class-mean features, K x K.
+
+    Parameters
+    ----------
+    class_sizes : sequence of int
+        Samples n_k in each class.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    ndarray, shape (K, K), or sympy.Matrix
+
+    Examples
+    --------
+    >>> laplacian([2, 2]).tolist()
+    [[0.25, -0.25], [-0.25, 0.25]]
+    """
     if xp is np:
         inverse = 1 / np.asarray(class_sizes, dtype=float)
         return np.diag(inverse) - np.outer(inverse, inverse) / inverse.sum()
@@ -61,7 +95,22 @@ def laplacian(class_sizes: Sequence[Any], xp: Any = np) -> Any:
 
 
 class Products(NamedTuple):
-    """Gram matrix of K vectors in two groups of equals."""
+    """Gram matrix of K vectors in two groups of equals.
+
+    Parameters
+    ----------
+    square_major, square_minor : number
+        Squared norm in group A, in group B.
+    inside_major, inside_minor : number
+        Inner product of two of A, of two of B.
+    across : number
+        Inner product across the groups.
+
+    Examples
+    --------
+    >>> [float(x) for x in Products(4.0, 1.0, -2.0, 0.5, 1.0).cosines()]
+    [-0.5, 0.5, 0.5]
+    """
 
     square_major: Any  # squared norm in group A
     square_minor: Any
@@ -76,7 +125,20 @@ class Products(NamedTuple):
 
 
 class Step(NamedTuple):
-    """SELI geometry of K_A classes of R samples and K_B of one."""
+    """SELI geometry of K_A classes of R samples and K_B of one.
+
+    Parameters
+    ----------
+    singular_values : tuple of three number
+        sqrt(R) K_A - 1 times, 1 K_B - 1 times, sqrt(nu) once.
+    classifiers, features : Products
+        Gram matrix of classifiers and of class-mean features.
+
+    Examples
+    --------
+    >>> [round(float(value), 6) for value in step(2, 2, 7.0).singular_values]
+    [2.645751, 1.0, 2.0]
+    """
 
     singular_values: tuple[Any, Any, Any]  # K_A - 1 times, K_B - 1 times, once
     classifiers: Products
@@ -89,6 +151,19 @@ def step(K_A: Any, K_B: Any, ratio: Any, xp: Any = np) -> Step:
     With nu = (K_B R + K_A)/K the singular values are sqrt(R), 1 and sqrt(nu); classifiers have the squared norms
     sqrt(R)(1 - 1/K_A) + sqrt(nu) K_B/(K K_A) and 1 - 1/K_B + sqrt(nu) K_A/(K K_B), class-mean features the same with
     the square roots inverted. For n_B samples in the minority multiply classifiers by sqrt(n_B), divide features by it.
+
+    Parameters
+    ----------
+    K_A, K_B : int or symbol
+        Number of majority classes, of minority classes.
+    ratio : number
+        R >= 1.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    Step
 
     Examples
     --------
@@ -115,7 +190,22 @@ def _products(major: Any, coarse: Any, K_A: Any, K_B: Any) -> Products:
 
 
 def acute_ratio(K_A: Any, K_B: Any) -> Any:
-    """Ratio beyond which minority classifiers stand at acute angles, (K^3/K_A^2 - K_A)/K_B; 7 for halves, every K."""
+    """Ratio beyond which minority classifiers stand at acute angles, (K^3/K_A^2 - K_A)/K_B; 7 for halves, every K.
+
+    Parameters
+    ----------
+    K_A, K_B : int or symbol
+        Number of majority classes, of minority classes.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> acute_ratio(2, 2), acute_ratio(5, 5)
+    (7.0, 7.0)
+    """
     K = K_A + K_B
     return (K**3 / K_A**2 - K_A) / K_B
 
@@ -124,6 +214,22 @@ def limit_cosines(K_A: Any, K_B: Any, xp: Any = np) -> tuple[tuple[Any, Any], tu
     """Cosines of classifiers and of features inside A and inside B as R -> oo, K_A, K_B >= 2.
 
     With g = (K_B/K)^(3/2): ((g - 1)/(K_A - 1 + g), 1) and (-(1 - h)/(K_A - 1 + h), -1/(K_B - 1)), h = sqrt(K_B/K).
+
+    Parameters
+    ----------
+    K_A, K_B : int or symbol
+        Number of majority classes, of minority classes.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    classifiers, features : pair of number
+
+    Examples
+    --------
+    >>> [(round(float(a), 6), round(float(b), 6)) for a, b in limit_cosines(2, 2)]
+    [(-0.477592, 1.0), (-0.171573, -1.0)]
     """
     share = K_B / (K_A + K_B)
     g, h = share * xp.sqrt(share), xp.sqrt(share)
@@ -131,12 +237,52 @@ def limit_cosines(K_A: Any, K_B: Any, xp: Any = np) -> tuple[tuple[Any, Any], tu
 
 
 def ray_loss(scale: Any, K: Any, decay: Any, norm: Any, xp: Any = np) -> Any:
-    """Objective of the logits c Zhat with factors of least penalty: log(1 + (K-1) e^-c) + lam_Z c ||Zhat||_*."""
+    """Objective of the logits c Zhat with factors of least penalty: log(1 + (K-1) e^-c) + lam_Z c ||Zhat||_*.
+
+    Parameters
+    ----------
+    scale : number or ndarray, shape (...)
+        c > 0.
+    K : int or symbol
+        Number of classes.
+    decay, norm : number
+        lam_Z = sqrt(lam_W lam_H), ||Zhat||_*.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(ray_loss(0.0, 4, 0.01, 3.0)), 6)
+    1.386294
+    """
     return xp.log(1 + (K - 1) * xp.exp(-scale)) + decay * scale * norm
 
 
 def ray_scale(K: Any, decay: Any, norm: Any, xp: Any = np) -> Any:
-    """Best c on that ray, log((K-1)(1/(lam_Z ||Zhat||_*) - 1)) where this is > 0."""
+    """Best c on that ray, log((K-1)(1/(lam_Z ||Zhat||_*) - 1)) where this is > 0.
+
+    Parameters
+    ----------
+    K : int or symbol
+        Number of classes.
+    decay, norm : number
+        lam_Z = sqrt(lam_W lam_H), ||Zhat||_*.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> round(float(ray_scale(4, 0.01, 3.0)), 6)
+    4.574711
+    """
     return xp.log((K - 1) * (1 / (decay * norm) - 1))
 
 
@@ -144,7 +290,22 @@ def ray_scale(K: Any, decay: Any, norm: Any, xp: Any = np) -> Any:
 
 
 class Geometry(NamedTuple):
-    """SELI geometry by classes."""
+    """SELI geometry by classes.
+
+    Parameters
+    ----------
+    classifiers, features : ndarray, shape (K, K)
+        W W^T, and Gram matrix of the class means of H.
+    singular_values : ndarray, shape (K - 1,)
+        Of Zhat, largest first.
+    vectors : ndarray, shape (K, K - 1)
+        Left singular vectors of Zhat by column.
+
+    Examples
+    --------
+    >>> round(geometry([4, 4, 4]).norm, 12)
+    4.0
+    """
 
     classifiers: np.ndarray  # W W^T, K x K
     features: np.ndarray  # Gram matrix of the class means of H, K x K
@@ -164,6 +325,10 @@ def geometry(class_sizes: Sequence[int]) -> Geometry:
     ----------
     class_sizes : sequence of int
         n_k >= 1 of two classes or more.
+
+    Returns
+    -------
+    Geometry
 
     Raises
     ------
@@ -188,6 +353,15 @@ def geometry(class_sizes: Sequence[int]) -> Geometry:
 def certificate(class_sizes: Sequence[int]) -> float:
     """Largest off-label entry of V U^T for one sample of a class, < 0 where SELI is optimal: it always is.
 
+    Parameters
+    ----------
+    class_sizes : sequence of int
+        Samples n_k in each class.
+
+    Returns
+    -------
+    float
+
     Examples
     --------
     >>> certificate([1000, 1, 1, 30]) < 0
@@ -205,6 +379,17 @@ def limit_margins(class_sizes: Sequence[int], decay: float) -> np.ndarray:
 
     The diagonal is 0. What is left out vanishes with lam_Z.
 
+    Parameters
+    ----------
+    class_sizes : sequence of int
+        Samples n_k in each class.
+    decay : float
+        lam_Z = sqrt(lam_W lam_H).
+
+    Returns
+    -------
+    ndarray, shape (K, K)
+
     Examples
     --------
     >>> limit_margins([4, 4], 1e-3).round(3)[0].tolist()  # exact: log(1/(2 lam_Z) - 1) = 6.213
@@ -219,6 +404,15 @@ def limit_margins(class_sizes: Sequence[int], decay: float) -> np.ndarray:
 
 def distance(means: np.ndarray) -> Any:
     """|| Z/||Z||_F - P/||P||_F ||_F of class means Z of the logits, K x K in the last two axes.
+
+    Parameters
+    ----------
+    means : ndarray, shape (..., K, K)
+        Class means of the logits by column.
+
+    Returns
+    -------
+    ndarray or float, shape (...)
 
     Examples
     --------

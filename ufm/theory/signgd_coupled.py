@@ -75,6 +75,10 @@ def psi(x: Any, classes: Any, samples_factor: Any = None, scale: Any = None, xp:
     xp : module
         ``numpy``, ``math``, ``sympy`` or ``mpmath``.
 
+    Returns
+    -------
+    number or ndarray, shape (...)
+
     Examples
     --------
     >>> float(psi(0.0, 2))
@@ -87,7 +91,28 @@ def psi(x: Any, classes: Any, samples_factor: Any = None, scale: Any = None, xp:
 def pushes(
     a: Any, b: Any, lam: Any, classes: Any, samples_factor: Any = None, scale: Any = None, xp: Any = np
 ) -> tuple[Any, Any]:
-    """What a and b take the sign of: (K-1) psi(a+b) - lam a and psi(a+b) - lam b; for any number type."""
+    """What a and b take the sign of: (K-1) psi(a+b) - lam a and psi(a+b) - lam b; for any number type.
+
+    Parameters
+    ----------
+    a, b, lam : number or ndarray, shape (...)
+        Scalar a of W = (a+b) I - b J, scalar b, coupled decay rate > 0.
+    classes : int or symbol
+        Number K of classes.
+    samples_factor, scale : number, optional
+        s, as in `psi`, c, as in `psi`.
+    xp : module
+        ``numpy``, ``math``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    of_a, of_b : number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> [round(float(push), 12) for push in pushes(0.0, 0.0, 0.01, 2)]
+    [0.25, 0.25]
+    """
     pull = psi(a + b, classes, samples_factor, scale, xp)
     return (classes - 1) * pull - lam * a, pull - lam * b
 
@@ -104,6 +129,21 @@ def reduced_step(
 ) -> tuple[Any, Any]:
     """One step of SignGD with coupled decay on (a, b); for any number type that has a sign.
 
+    Parameters
+    ----------
+    a, b, lr, lam : number or ndarray, shape (...)
+        Scalar a of W = (a+b) I - b J, scalar b, learning rate, coupled decay rate > 0.
+    classes : int or symbol
+        Number K of classes.
+    samples_factor, scale : number, optional
+        s, as in `psi`, c, as in `psi`.
+    xp : module
+        ``numpy``, ``math``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    a, b : number or ndarray, shape (...)
+
     Examples
     --------
     >>> a, b = reduced_step(0.0, 0.0, 0.5, 0.01, 10)
@@ -115,30 +155,125 @@ def reduced_step(
 
 
 def nc0(a: Any, b: Any, classes: Any, xp: Any = np) -> Any:
-    """alpha = ||W^T 1||^2/K = (a - (K-1) b)^2 of W = (a+b) I - b J; for any number type."""
+    """alpha = ||W^T 1||^2/K = (a - (K-1) b)^2 of W = (a+b) I - b J; for any number type.
+
+    Parameters
+    ----------
+    a, b : number or ndarray, shape (...)
+        Scalar a of W = (a+b) I - b J, scalar b.
+    classes : int or symbol
+        Number K of classes.
+    xp : module
+        ``numpy``, ``math``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> float(nc0(3.0, 1.0, 3))
+    1.0
+    """
     return symmetric_path.nc0(a, -b, classes, xp)
 
 
 def steepest(lam: Any, classes: Any, samples_factor: Any = None, scale: Any = None, xp: Any = np) -> Any:
-    """beta = s c^2/(4 (K-1) lam), the largest -psi'(x)/lam, which it takes where exp(c x) = K - 1."""
+    """beta = s c^2/(4 (K-1) lam), the largest -psi'(x)/lam, which it takes where exp(c x) = K - 1.
+
+    Parameters
+    ----------
+    lam : number or ndarray, shape (...)
+        Coupled decay rate > 0.
+    classes : int or symbol
+        Number K of classes.
+    samples_factor, scale : number, optional
+        s, as in `psi`, c, as in `psi`.
+    xp : module
+        ``numpy``, ``math``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(steepest(0.01, 2)), 12)
+    12.5
+    """
     s = 1 / classes if samples_factor is None else samples_factor
     c = frame_norm(classes, xp=xp) if scale is None else scale
     return s * c**2 / (4 * (classes - 1) * lam)
 
 
 def slope(x: Any, lam: Any, classes: Any, samples_factor: Any = None, scale: Any = None, xp: Any = np) -> Any:
-    """-psi'(x)/lam = c psi(x)/(lam (1 + (K-1) exp(-c x))), between 0 and `steepest`; for any number type."""
+    """-psi'(x)/lam = c psi(x)/(lam (1 + (K-1) exp(-c x))), between 0 and `steepest`; for any number type.
+
+    Parameters
+    ----------
+    x, lam : number or ndarray, shape (...)
+        Sum a + b >= 0, coupled decay rate > 0.
+    classes : int or symbol
+        Number K of classes.
+    samples_factor, scale : number, optional
+        s, as in `psi`, c, as in `psi`.
+    xp : module
+        ``numpy``, ``math``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(slope(0.0, 0.01, 2)), 12)
+    12.5
+    """
     c = frame_norm(classes, xp=xp) if scale is None else scale
     return c * psi(x, classes, samples_factor, c, xp) / lam / (1 + (classes - 1) * xp.exp(-c * x))
 
 
 def reach(beta: Any, classes: Any) -> tuple[Any, Any]:
-    """Largest move of p and of q in one step, in units of eta: 1 + 2 (K-1) beta and 1 + 2 beta."""
+    """Largest move of p and of q in one step, in units of eta: 1 + 2 (K-1) beta and 1 + 2 beta.
+
+    Parameters
+    ----------
+    beta : number or ndarray, shape (...)
+        Slope, see `steepest`.
+    classes : int or symbol
+        Number K of classes.
+
+    Returns
+    -------
+    of_p, of_q : number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> reach(0.5, 3)
+    (3.0, 2.0)
+    """
     return 1 + 2 * (classes - 1) * beta, 1 + 2 * beta
 
 
 def width(beta: Any, classes: Any) -> Any:
-    """C with |a - (K-1) b| <= C eta in the end: reach of p plus K-1 times the reach of q, K + 4 (K-1) beta."""
+    """C with |a - (K-1) b| <= C eta in the end: reach of p plus K-1 times the reach of q, K + 4 (K-1) beta.
+
+    Parameters
+    ----------
+    beta : number or ndarray, shape (...)
+        Slope, see `steepest`.
+    classes : int or symbol
+        Number K of classes.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> width(0.5, 3)
+    7.0
+    """
     of_p, of_q = reach(beta, classes)
     return of_p + (classes - 1) * of_q
 
@@ -248,6 +383,15 @@ def peak(lr: Any, lam: Any, classes: int, samples_factor: Any = None, scale: Any
 
     It is the largest alpha of the whole run if `peak_is_global`.
 
+    Parameters
+    ----------
+    lr, lam, classes, samples_factor, scale
+        As in `first_flip`.
+
+    Returns
+    -------
+    ndarray or float, shape (...)
+
     Examples
     --------
     >>> round(float(peak(1e-2, 5e-3, 10)), 4)
@@ -261,6 +405,15 @@ def end_point(lam: Any, classes: int, samples_factor: Any = None, scale: Any = N
     """Centre (a*, b*) of the limit cycle: a* = (K-1) b*, psi(K b*) = lam b*; parameters of `first_balance`.
 
     W = (a* + b*) I - b* J is the minimiser of the objective among all W: it is critical and the objective is convex.
+
+    Parameters
+    ----------
+    lam, classes, samples_factor, scale
+        As in `first_balance`.
+
+    Returns
+    -------
+    a, b : ndarray or float, shape (...)
 
     Examples
     --------
@@ -276,6 +429,15 @@ def end_point(lam: Any, classes: int, samples_factor: Any = None, scale: Any = N
 def phase_2_end(lr: Any, lam: Any, classes: int, samples_factor: Any = None, scale: Any = None) -> Any:
     """a*/eta, which the first step at which a does not grow is near, within `phase_2_slack`; as `first_flip`.
 
+    Parameters
+    ----------
+    lr, lam, classes, samples_factor, scale
+        As in `first_flip`.
+
+    Returns
+    -------
+    ndarray or float, shape (...)
+
     Examples
     --------
     >>> round(float(phase_2_end(1e-2, 5e-3, 10)), 3)
@@ -289,6 +451,22 @@ def phase_2_range(lowest: Any, highest: Any, classes: Any) -> tuple[Any, Any]:
 
     There a = A(x) + p and b = B(x) + q with 0 <= p <= eta (reach of p), |q| <= eta (reach of q), and so
     a - a* = ((1 + g) p - (K-1) g q)/(1 + K g), g the mean slope between x and x*.
+
+    Parameters
+    ----------
+    lowest, highest : number or ndarray, shape (...)
+        Least and largest -psi'/lam on the way.
+    classes : int or symbol
+        Number K of classes.
+
+    Returns
+    -------
+    before, after : number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> phase_2_range(0.0, 0.5, 3)
+    (-0.8, 3.0)
     """
     of_p, of_q = reach(highest, classes)
     above = ((1 + lowest) * of_p + (classes - 1) * lowest * of_q) / (1 + classes * lowest)
@@ -310,6 +488,15 @@ def phase_2_slack(
     """How many steps the end of phase 2 may lie before and after a*/eta, at every eta < x1 or for eta -> 0.
 
     Parameters are those of `limit_cycle_width`.
+
+    Parameters
+    ----------
+    lam, classes, samples_factor, scale, small_eta
+        As in `limit_cycle_width`.
+
+    Returns
+    -------
+    before, after : ndarray or float, shape (...)
 
     Examples
     --------
@@ -336,6 +523,10 @@ def limit_cycle_width(
         The smaller C = K + 4 (K-1) beta*, beta* = -psi'(a* + b*)/lam, which bounds the limit of the largest
         |a - (K-1) b|/eta for eta -> 0.
 
+    Returns
+    -------
+    ndarray or float, shape (...)
+
     Examples
     --------
     >>> round(float(limit_cycle_width(5e-3, 10)), 3), round(float(limit_cycle_width(5e-3, 10, small_eta=True)), 3)
@@ -346,7 +537,26 @@ def limit_cycle_width(
 
 
 def peak_margin(flip: Any, beta: Any, classes: Any) -> Any:
-    """(K-2) t1 - C, t1 the first flip: if >= 0, no later alpha exceeds ((K-2) eta t1)^2; for any number type."""
+    """(K-2) t1 - C, t1 the first flip: if >= 0, no later alpha exceeds ((K-2) eta t1)^2; for any number type.
+
+    Parameters
+    ----------
+    flip : number or ndarray, shape (...)
+        Step t1 of the first flip.
+    beta : number or ndarray, shape (...)
+        Slope, see `steepest`.
+    classes : int or symbol
+        Number K of classes.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> peak_margin(20, 0.5, 3)
+    13.0
+    """
     return (classes - 2) * flip - width(beta, classes)
 
 
@@ -356,6 +566,15 @@ def peak_is_global(lr: Any, lam: Any, classes: int, samples_factor: Any = None, 
     The condition is C <= (K-2) t1, t1 the first flip. It holds for K >= 3 and small eta, and implies that the push
     of a is positive at a = b = eta t1, so that a does not fall below eta t1, nor b rise above it. Parameters are those
     of `first_flip`.
+
+    Parameters
+    ----------
+    lr, lam, classes, samples_factor, scale
+        As in `first_flip`.
+
+    Returns
+    -------
+    bool, or ndarray of bool, shape (...)
 
     Examples
     --------
@@ -388,6 +607,11 @@ def envelope(
     -------
     ndarray, shape (steps + 1,)
 
+    Raises
+    ------
+    InvalidProblemError
+        For a negative rate, or a lam that is not one number > 0.
+
     Examples
     --------
     >>> envelope([2.0, 2.0, 1e-3], 0.25, 2).round(3).tolist()
@@ -410,7 +634,29 @@ def envelope(
 
 @dataclass(frozen=True)
 class Marks:
-    """The marks of the three phases of one run; see `marks`."""
+    """The marks of the three phases of one run; see `marks`.
+
+    Parameters
+    ----------
+    x1 : float
+        a = b = x1 at the end of phase 1, before rounding to the grid.
+    first_flip : int
+        Step, ceil(x1/eta).
+    peak, peak_continuous : float
+        alpha there, on the grid, and ((K-2) x1)^2, its limit for eta -> 0.
+    a_end, b_end : float
+        Centre of the limit cycle.
+    phase_2_end : float
+        a*/eta, a number of steps.
+    width : float
+        C of |a - (K-1) b| <= C eta in the end.
+
+    Examples
+    --------
+    >>> found = marks(1e-2, 5e-3, 10)
+    >>> found.first_flip, round(found.x1, 6), round(found.width, 3)
+    (64, 0.633388, 12.222)
+    """
 
     x1: float  # a = b = x1 at the end of phase 1, before rounding to the grid
     first_flip: int  # step, ceil(x1/eta)
@@ -431,6 +677,10 @@ def marks(lr: float, lam: float, classes: int, samples_factor: Any = None, scale
         Learning rate in (0, x1) and coupled decay rate > 0.
     classes, samples_factor, scale
         As in `psi`.
+
+    Returns
+    -------
+    Marks
 
     Raises
     ------
@@ -517,6 +767,28 @@ def sign_slack(a: float, b: float, pull: float, lam: float, classes: int, scale:
     exponentials), each worth u Z0; 2 K in two sums of probabilities; N in the product with H; 48 in the
     exponentials, scales and features. They are worth u times the sum of the absolute terms of the entry: (K-1) psi on
     the diagonal, where nothing cancels, and at most 3 psi off it. The decay adds two eps lam |W|.
+
+    Parameters
+    ----------
+    a, b : float
+        The two scalars of W.
+    pull : float
+        psi(a + b).
+    lam : float
+        Coupled decay rate.
+    classes, samples : int
+        K and N.
+    scale : float
+        C.
+
+    Returns
+    -------
+    diagonal, off_diagonal : float
+
+    Examples
+    --------
+    >>> sign_slack(0.0, 0.0, 0.25, 0.01, 2, 1.0, 2)
+    (6.75, 20.25)
     """
     logits = scale * (abs(a) + 2 * abs(b))
     relative = (2 * classes + 10) * logits + classes + samples / 2 + 24
@@ -531,13 +803,44 @@ def gradient_lipschitz(classes: Any, samples_factor: Any, scale: Any) -> Any:
 
     A logit moves by at most |V - W| sum_j |H_jy|, a probability p by 2 p (1 - p) <= 1/2 of that, and an entry of the
     gradient by s sum_y |H_jy| of that; both sums of |H| are 2 c (K-1)/K.
+
+    Parameters
+    ----------
+    classes : int or symbol
+        Number K of classes.
+    samples_factor, scale : number
+        s and c.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> gradient_lipschitz(2, 0.5, 1.0)
+    0.25
     """
     return 2 * samples_factor * (scale * (classes - 1) / classes) ** 2
 
 
 @dataclass(frozen=True)
 class Path:
-    """The two-scalar recursion of one run, and how far the matrix may have left it."""
+    """The two-scalar recursion of one run, and how far the matrix may have left it.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (steps + 1,)
+        The two scalars.
+    radius : ndarray, shape (steps + 1,)
+        Largest |W_ij - prediction|.
+    undecided : int
+        Steps at which a sign was nearer to a tie than round-off and the radius.
+
+    Examples
+    --------
+    >>> path(np.full(3, 0.5), 0.01, 10, 0.1, 1 / 3, 10).undecided
+    0
+    """
 
     a: np.ndarray  # shape (steps + 1,)
     b: np.ndarray  # shape (steps + 1,)
@@ -559,6 +862,28 @@ def path(
     As long as every sign is decided the matrix takes the same steps as (a, b), rounded alike, so that both are equal
     bit for bit. A sign is decided if |push| exceeds what round-off (`sign_slack`) and the distance already there
     (`gradient_lipschitz`) can do; where it is not, an entry may go the other way and the distance grows by 2 eta.
+
+    Parameters
+    ----------
+    rates : ndarray, shape (steps,)
+        Learning rates.
+    lam : float
+        Coupled decay rate.
+    classes, samples : int
+        K and N.
+    samples_factor, scale : float
+        s and c.
+    dtype : {"float64", "float32"}
+        Precision of the run.
+
+    Returns
+    -------
+    Path
+
+    Examples
+    --------
+    >>> path(np.full(3, 0.5), 0.01, 10, 0.1, 1 / 3, 10).a.tolist()
+    [0.0, 0.5, 1.0, 1.5]
     """
     eps, single = float(np.finfo(dtype).eps), dtype == "float32"
     lam, scale = float(lam), float(scale)  # numpy's scalars would slow the loop down

@@ -59,12 +59,46 @@ ROOM = "signgd_decoupled"
 
 
 def weight_of_shrinkage(shrinkage: Any, lam: Any) -> Any:
-    """w = -(1 - g)/lam, g the product of the 1 - eta_s lam so far, for any number type."""
+    """w = -(1 - g)/lam, g the product of the 1 - eta_s lam so far, for any number type.
+
+    Parameters
+    ----------
+    shrinkage : number or ndarray, shape (...)
+        G.
+    lam : number or ndarray, shape (...)
+        Decoupled decay rate > 0.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> weight_of_shrinkage(0.75, 0.5)
+    -0.5
+    """
     return -(1 - shrinkage) / lam
 
 
 def weight_closed_form(t: Any, lr: Any, lam: Any) -> Any:
-    """w_t = -(1 - (1 - eta lam)^t)/lam as it is proved; `weight` evaluates it without cancellation."""
+    """w_t = -(1 - (1 - eta lam)^t)/lam as it is proved; `weight` evaluates it without cancellation.
+
+    Parameters
+    ----------
+    t : number or ndarray, shape (...)
+        Number of steps.
+    lr, lam : number or ndarray, shape (...)
+        Learning rate, decoupled decay rate > 0.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> weight_closed_form(2, 0.5, 0.5)
+    -0.875
+    """
     return weight_of_shrinkage(theorem_3_1(t, lr, lam), lam)
 
 
@@ -146,12 +180,40 @@ def nc0(t: Any, lr: Any, lam: Any, classes: Any, schedule: Any = None) -> Any:
 
 
 def nc0_of_weight(w: Any, classes: Any) -> Any:
-    """alpha = ||W^T 1||^2/K of W = w (J - 2I), for any number type: W^T 1 = (K - 2) w 1."""
+    """alpha = ||W^T 1||^2/K of W = w (J - 2I), for any number type: W^T 1 = (K - 2) w 1.
+
+    Parameters
+    ----------
+    w : number or ndarray, shape (...)
+        Weight w of W = w (J - 2I).
+    classes : int or symbol
+        Number K of classes.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> nc0_of_weight(-2.0, 4)
+    16.0
+    """
     return ((classes - 2) * w) ** 2
 
 
 def limit(lam: Any, classes: Any) -> Any:
     """((K - 2)/lam)^2, where alpha_t tends if 0 < eta lam < 2; for any number type.
+
+    Parameters
+    ----------
+    lam : number or ndarray, shape (...)
+        Decoupled decay rate > 0.
+    classes : int or symbol
+        Number K of classes.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -162,7 +224,22 @@ def limit(lam: Any, classes: Any) -> Any:
 
 
 def limit_weight(lam: Any) -> Any:
-    """w_t -> -1/lam, for any number type."""
+    """w_t -> -1/lam, for any number type.
+
+    Parameters
+    ----------
+    lam : number or ndarray, shape (...)
+        Decoupled decay rate > 0.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> limit_weight(0.5)
+    -2.0
+    """
     return -1 / lam
 
 
@@ -180,6 +257,10 @@ def logit_gap(w: Any, classes: Any, xp: Any = np) -> Any:
     xp : module
         ``numpy``, ``sympy`` or ``mpmath``.
 
+    Returns
+    -------
+    number or ndarray, shape (...)
+
     Examples
     --------
     >>> float(logit_gap(-1 / 5e-4, 10).round(1))
@@ -189,12 +270,40 @@ def logit_gap(w: Any, classes: Any, xp: Any = np) -> Any:
 
 
 def class_size_margin(first: Any, second: Any, samples: Any, classes: Any) -> Any:
-    """n_i + n_j - N/K, the sign of the gradient at (i, j), i != j, on the path with n_k samples per class."""
+    """n_i + n_j - N/K, the sign of the gradient at (i, j), i != j, on the path with n_k samples per class.
+
+    Parameters
+    ----------
+    first, second : int or symbol
+        Samples n_i and n_j of the two classes.
+    samples : int or symbol
+        Number N of samples.
+    classes : int or symbol
+        Number K of classes.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> class_size_margin(3, 1, 12, 4)
+    1.0
+    """
     return first + second - samples / classes
 
 
 def sign_pattern(classes: int) -> np.ndarray:
     """J - 2I, the signs of the gradient along the path, shape (classes, classes).
+
+    Parameters
+    ----------
+    classes : int
+        K.
+
+    Returns
+    -------
+    ndarray, shape (classes, classes)
 
     Examples
     --------
@@ -206,6 +315,17 @@ def sign_pattern(classes: int) -> np.ndarray:
 
 def minimiser(lam: float, classes: int) -> np.ndarray:
     """W* = (2I - J)/lam, where the runs of this room tend, shape (classes, classes).
+
+    Parameters
+    ----------
+    lam : float
+        Decoupled decay rate > 0.
+    classes : int
+        K.
+
+    Returns
+    -------
+    ndarray, shape (classes, classes)
 
     Examples
     --------
@@ -223,21 +343,60 @@ def decided_by(own: Any, total: Any, classes: Any) -> Any:
 
     Parameters
     ----------
-    own, total
+    own, total : number or ndarray, shape (...)
         S_ij, and the row sum of S over all columns.
-    classes
+    classes : int or symbol
         Number K of classes.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> decided_by(0.25, 1.0, 4)
+    0.25
     """
     return own + (1 - total) / classes
 
 
 def spread_that_locks(classes: Any) -> Any:
-    """2 (K - 1)/(K - 2): all signs are right if wrong-class probabilities differ by less than this factor."""
+    """2 (K - 1)/(K - 2): all signs are right if wrong-class probabilities differ by less than this factor.
+
+    Parameters
+    ----------
+    classes : int or symbol
+        Number K of classes.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> spread_that_locks(4)
+    3.0
+    """
     return 2 * (classes - 1) / (classes - 2)
 
 
 def logit_stretch(classes: Any) -> Any:
-    """Largest change of a logit difference Z_lj - Z_ij per unit of c max|D| when W changes by D: 4 (K - 1)/K."""
+    """Largest change of a logit difference Z_lj - Z_ij per unit of c max|D| when W changes by D: 4 (K - 1)/K.
+
+    Parameters
+    ----------
+    classes : int or symbol
+        Number K of classes.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> logit_stretch(4)
+    3.0
+    """
     return 4 * (classes - 1) / classes
 
 
@@ -255,6 +414,10 @@ def lock_radius(classes: Any, scale: Any = None, xp: Any = np) -> Any:
         The c of H = c (I - J/K); 1/sqrt(K - 1) by default.
     xp : module
         ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
 
     Examples
     --------
@@ -320,6 +483,24 @@ def growth_of_loss(lr: Any, classes: Any, xp: Any = np) -> Any:
 
     kappa = e^rho - 1 - rho with rho = 8 eta (K - 1)/(K sqrt(K - 1)), the largest change of a logit difference
     by a step of entries up to 2 eta.
+
+    Parameters
+    ----------
+    lr : number or ndarray, shape (...)
+        Learning rate.
+    classes : int or symbol
+        Number K of classes.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(growth_of_loss(0.1, 4)), 6)
+    0.067572
     """
     rho = step_in_logits(lr, classes, xp)
     return rho * _growth_per_step(rho) if xp is np else xp.exp(rho) - 1 - rho
@@ -333,7 +514,26 @@ def _growth_per_step(rho: Any) -> Any:
 
 
 def step_in_logits(lr: Any, classes: Any, xp: Any = np) -> Any:
-    """rho, the largest change of a logit difference by a step of entries up to 2 eta."""
+    """rho, the largest change of a logit difference by a step of entries up to 2 eta.
+
+    Parameters
+    ----------
+    lr : number or ndarray, shape (...)
+        Learning rate.
+    classes : int or symbol
+        Number K of classes.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(step_in_logits(0.1, 4)), 6)
+    0.34641
+    """
     return logit_stretch(classes) * frame_norm(classes, xp=xp) * 2 * lr
 
 
@@ -342,6 +542,24 @@ def least_slope(lam: Any, classes: Any, xp: Any = np) -> Any:
 
     q = r psi/f* with r = `lock_radius`, psi the smallest |grad| at W* and f* = log(1 + (K - 1) e^-g) the loss
     there, g = 2 c/lam. The exponentials cancel: q stays between two multiples of 1/K^3 and 1/K^2 at every lam.
+
+    Parameters
+    ----------
+    lam : number or ndarray, shape (...)
+        Decoupled decay rate > 0.
+    classes : int or symbol
+        Number K of classes.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(float(least_slope(0.01, 4)), 6)
+    0.015259
     """
     gap = logit_gap(limit_weight(lam), classes, xp)
     if xp is np:
@@ -370,6 +588,15 @@ def convergence_margin(lr: Any, lam: Any, classes: int, xp: Any = np) -> Any:
         Number K of classes >= 3; for K = 2 every start converges for 0 < eta lam < 2.
     xp : module
         ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> bool(convergence_margin(1e-5, 0.01, 4) > 0), bool(convergence_margin(1.0, 0.01, 4) > 0)
+    (True, False)
     """
     q = least_slope(lam, classes, xp)
     return lr * lam * q - growth_of_loss(lr, classes, xp) * (1 + q)
@@ -425,6 +652,20 @@ def cycle_entries(lr: Any, lam: Any) -> tuple[Any, Any, Any]:
     Each pair of classes is driven up once and down twice in three steps; with g = 1 - eta lam the entries are
     (1 - g - g^2, g - 1 - g^2, g^2 - 1 - g)/(lam (1 + g + g^2)), the diagonal is 1/lam. They are about -1/(3 lam),
     so that alpha is about (1/(3 lam))^2, not (1/lam)^2.
+
+    Parameters
+    ----------
+    lr, lam : number or ndarray, shape (...)
+        Learning rate, decoupled decay rate > 0.
+
+    Returns
+    -------
+    high, middle, low : number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> [round(entry, 2) for entry in cycle_entries(3.0, 0.01)]
+    [-31.29, -33.35, -35.35]
     """
     g = 1 - lr * lam
     s = lam * (1 + g + g**2)
@@ -436,6 +677,11 @@ def cycle_state(lr: float, lam: float) -> np.ndarray:
 
     It attracts: nearby starts end on it as well. As lam -> 0 it is a cycle iff eta is above `cycle_threshold`; at
     lam = 0.1 it is one for about 1.95 <= eta <= 9.5 only.
+
+    Parameters
+    ----------
+    lr, lam : float
+        Learning rate and decoupled decay rate.
 
     Returns
     -------
@@ -453,12 +699,49 @@ def cycle_state(lr: float, lam: float) -> np.ndarray:
 
 
 def cycle_threshold(xp: Any = np) -> Any:
-    """(9 sqrt(2)/4) log(2 cos(pi/9)) = 2.0077: at K = 3 and as lam -> 0 the cycle exists iff eta is above it."""
+    """(9 sqrt(2)/4) log(2 cos(pi/9)) = 2.0077: at K = 3 and as lam -> 0 the cycle exists iff eta is above it.
+
+    Parameters
+    ----------
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> round(float(cycle_threshold()), 4)
+    2.0077
+    """
     return 9 * xp.sqrt(2) / 4 * xp.log(2 * xp.cos(xp.pi / 9))
 
 
 def classes_of(where: str, classes: Any) -> np.ndarray:
-    """Numbers of classes >= 2 as an integer array, or one sentence."""
+    """Numbers of classes >= 2 as an integer array, or one sentence.
+
+    Parameters
+    ----------
+    where : str
+        Who asks.
+    classes : array_like of int, shape (...)
+        Numbers of classes.
+
+    Returns
+    -------
+    ndarray of int, shape (...)
+
+    Raises
+    ------
+    InvalidProblemError
+        For a number below 2, or none that is whole.
+
+    Examples
+    --------
+    >>> classes_of("limit.classes", [2, 10]).tolist()
+    [2, 10]
+    """
     found = np.asarray(classes)
     if found.dtype.kind not in "iu" or (found < 2).any():
         raise invalid(where, classes, "whole numbers >= 2")

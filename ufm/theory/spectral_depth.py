@@ -74,6 +74,10 @@ def class_logits(z: Any, per_class: Any = 1, xp: Any = np) -> Any:
     xp : module
         ``numpy``, or ``sympy`` for an array of expressions.
 
+    Returns
+    -------
+    ndarray, shape (..., K)
+
     Examples
     --------
     >>> class_logits(np.array([0.0, 2.0, 2.0, 2.0])).tolist()
@@ -84,7 +88,24 @@ def class_logits(z: Any, per_class: Any = 1, xp: Any = np) -> Any:
 
 
 def softmax(logits: Any, xp: Any = np) -> Any:
-    """Softmax over the last axis; for SymPy of one array of expressions."""
+    """Softmax over the last axis; for SymPy of one array of expressions.
+
+    Parameters
+    ----------
+    logits : array_like, shape (..., K)
+        Numbers, or expressions.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    ndarray, shape (..., K)
+
+    Examples
+    --------
+    >>> softmax(np.zeros(4)).tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
     if xp is not np:
         weights = np.array([xp.exp(value) for value in logits], dtype=object)
         return weights / weights.sum()
@@ -94,6 +115,19 @@ def softmax(logits: Any, xp: Any = np) -> Any:
 
 def missing_spectrum(z: Any, per_class: Any = 1, xp: Any = np) -> Any:
     """1 - p_k = sum_g p(g) (1 - chi_k(g)) for every k, without cancellation; shape as `z`.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., K)
+        Singular values of the logits in the order of `ufm.initial.walsh`.
+    per_class : int or symbol
+        Samples n per class.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    ndarray, shape (..., K)
 
     Examples
     --------
@@ -119,6 +153,10 @@ def residual(z: Any, loss: str = "ce", per_class: Any = 1, mean: bool = True, xp
     xp : module
         ``numpy`` or ``sympy``.
 
+    Returns
+    -------
+    ndarray, shape (..., K)
+
     Examples
     --------
     >>> residual(np.array([0.0, 1.0]), "mse").tolist()
@@ -134,6 +172,15 @@ def residual_slope(z: Any, loss: str = "ce", per_class: Any = 1, mean: bool = Tr
     """d r_k/d z_j, shape (..., K, K): c (p_{k xor j} - p_k p_j)/(K sqrt(n)), without cancellation; or c' I.
 
     Parameters are those of `residual`.
+
+    Parameters
+    ----------
+    z, loss, per_class, mean, xp
+        As for `residual`.
+
+    Returns
+    -------
+    ndarray, shape (..., K, K)
 
     Examples
     --------
@@ -153,6 +200,15 @@ def residual_slope(z: Any, loss: str = "ce", per_class: Any = 1, mean: bool = Tr
 def others(values: Any) -> Any:
     """prod_{j != l} a_{j,k} for every block l, shape as `values`, (..., L + 1, K).
 
+    Parameters
+    ----------
+    values : ndarray, shape (..., L + 1, K)
+        a_{l,k}, block by block.
+
+    Returns
+    -------
+    ndarray, shape (..., L + 1, K)
+
     Examples
     --------
     >>> others(np.array([[2.0], [3.0], [5.0]]))[:, 0].tolist()
@@ -165,17 +221,70 @@ def others(values: Any) -> Any:
 
 
 def gradient(values: Any, residuals: Any) -> Any:
-    """r_k prod_{j != l} a_{j,k}, shape as `values`, (..., L + 1, K)."""
+    """r_k prod_{j != l} a_{j,k}, shape as `values`, (..., L + 1, K).
+
+    Parameters
+    ----------
+    values : ndarray, shape (..., L + 1, K)
+        a_{l,k}, block by block.
+    residuals : ndarray, shape (..., K)
+        r_k, see `residual`.
+
+    Returns
+    -------
+    ndarray, shape (..., L + 1, K)
+
+    Examples
+    --------
+    >>> gradient(np.array([[2.0], [3.0]]), np.array([0.5])).tolist()
+    [[1.5], [1.0]]
+    """
     return residuals[..., None, :] * others(values)
 
 
 def step(values: Any, slope: Any, lr: Any, coupled: Any = 0.0, decoupled: Any = 0.0) -> Any:
-    """One step of GD: (1 - eta lam_d) a - eta (slope + lam_c a); decay rates of shape (L + 1, 1) or numbers."""
+    """One step of GD: (1 - eta lam_d) a - eta (slope + lam_c a); decay rates of shape (L + 1, 1) or numbers.
+
+    Parameters
+    ----------
+    values : ndarray, shape (..., L + 1, K)
+        a_{l,k}, block by block.
+    slope : ndarray, shape (..., L + 1, K)
+        Gradient of the fit.
+    lr : float
+        Learning rate.
+    coupled, decoupled : float or ndarray, shape (L + 1, 1)
+        Decay rates by block.
+
+    Returns
+    -------
+    ndarray, shape (..., L + 1, K)
+
+    Examples
+    --------
+    >>> step(np.array([[2.0], [3.0]]), np.array([[1.0], [0.0]]), 0.5, coupled=0.5).tolist()
+    [[1.0], [2.25]]
+    """
     return (1 - lr * decoupled) * values - lr * (slope + coupled * values)
 
 
 def flow(z: Any, residuals: Any, depth: Any, decay: Any = 0) -> Any:
     """dz_k/dt of (5.1), -(L+1) (z_k^{2L/(L+1)} r_k + lam z_k); any number type.
+
+    Parameters
+    ----------
+    z : number or ndarray, shape (...)
+        Singular values of the logits, > 0.
+    residuals : number or ndarray, shape (...)
+        r_k, see `residual`.
+    depth : int or symbol
+        Number L of layers.
+    decay : number
+        lam of every block.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -186,7 +295,22 @@ def flow(z: Any, residuals: Any, depth: Any, decay: Any = 0) -> Any:
 
 
 def repulsion_exponent(depth: Any) -> Any:
-    """(L-1)/(L+1), at which a relative gap grows with the scale while the residuals are equal; any number type."""
+    """(L-1)/(L+1), at which a relative gap grows with the scale while the residuals are equal; any number type.
+
+    Parameters
+    ----------
+    depth : int or symbol
+        Number L of layers.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> repulsion_exponent(3)
+    0.5
+    """
     return (depth - 1) / (depth + 1)
 
 
@@ -194,6 +318,23 @@ def relative_gap(z: Any, start: Any, classes: Any, depth: Any, per_class: Any = 
     """Delta(z)/Delta(z_0) of (5.2), cross-entropy without decay, any number type.
 
     First order in the gap, flow of small steps.
+
+    Parameters
+    ----------
+    z : number or ndarray, shape (...)
+        Scale, > 0.
+    start : number or ndarray, shape (...)
+        Scale z_0 > 0.
+    classes, depth : int or symbol
+        Number K of classes, samples n per class, number L of layers.
+    per_class : int or symbol
+        Samples n per class.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -206,6 +347,19 @@ def relative_gap(z: Any, start: Any, classes: Any, depth: Any, per_class: Any = 
 def critical_scale(classes: Any, depth: Any, per_class: Any = 1, xp: Any = np) -> Any:
     """z_c = K sqrt(n) (L-1)/(L+1), where a gap is largest; any number type.
 
+    Parameters
+    ----------
+    classes, depth : int or symbol
+        Number K of classes, samples n per class, number L of layers.
+    per_class : int or symbol
+        Samples n per class.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    number
+
     Examples
     --------
     >>> float(critical_scale(8, 3))
@@ -216,6 +370,21 @@ def critical_scale(classes: Any, depth: Any, per_class: Any = 1, xp: Any = np) -
 
 def largest_gap(start: Any, classes: Any, depth: Any, per_class: Any = 1, xp: Any = np) -> Any:
     """Largest Delta(z)/Delta(z_0) over z >= z_0, for z_0 below z_c: (z_c/(e z_0))^{(L-1)/(L+1)} e^{z_0/(K sqrt n)}.
+
+    Parameters
+    ----------
+    start : number or ndarray, shape (...)
+        Scale z_0 > 0.
+    classes, depth : int or symbol
+        Number K of classes, samples n per class, number L of layers.
+    per_class : int or symbol
+        Samples n per class.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -232,6 +401,23 @@ def mse_relative_gap(z: Any, start: Any, depth: Any, per_class: Any = 1, xp: Any
 
     Largest at z = sqrt(n) (L-1)/(2L).
 
+    Parameters
+    ----------
+    z : number or ndarray, shape (...)
+        Scale, > 0.
+    start : number or ndarray, shape (...)
+        Scale z_0 > 0.
+    depth : int or symbol
+        Number L of layers.
+    per_class : int or symbol
+        Samples n per class.
+    xp : module
+        ``numpy`` or ``sympy``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
     Examples
     --------
     >>> float(mse_relative_gap(0.5, 0.25, depth=1))
@@ -247,7 +433,18 @@ CODES = ("simplex", "pairs", "circle")
 
 
 class Code(NamedTuple):
-    """Logits with the margin z_cc - z_kc >= 1: cost sum_i s_i^p = pairs of multiplicity times singular value^p."""
+    """Logits with the margin z_cc - z_kc >= 1: cost sum_i s_i^p = pairs of multiplicity times singular value^p.
+
+    Parameters
+    ----------
+    terms : tuple of pairs of number
+        Multiplicity and singular value.
+
+    Examples
+    --------
+    >>> Code(((3, 1),)).cost(depth=3)
+    3.0
+    """
 
     terms: tuple[tuple[Any, Any], ...]  # (multiplicity, singular value)
 
@@ -270,6 +467,10 @@ def code(name: str, classes: int, xp: Any = np) -> Code:
         K >= 3.
     xp : module
         ``numpy``, ``sympy`` or ``mpmath`` (its `mpf`, or intervals with ``mpmath.iv``).
+
+    Returns
+    -------
+    Code
 
     Raises
     ------
@@ -294,6 +495,15 @@ def cheapest(classes: int, depth: int) -> str:
     """The code of the least cost; of equal ones (circle = simplex at K = 3, circle = pairs at K = 4) the first.
 
     Among these three: that no other code is cheaper is not said.
+
+    Parameters
+    ----------
+    classes, depth : int
+        K >= 3 and L.
+
+    Returns
+    -------
+    str
 
     Examples
     --------
@@ -393,10 +603,26 @@ def ray_rates(classes: int, depth: int, start: float, stop: float, share: float)
 def start_of(run: Run) -> np.ndarray | None:
     """Values of H, W1, ..., WL where every block starts at a `Spectral`, shape (L + 1, K), or None.
 
+    Parameters
+    ----------
+    run : Run
+        The run in question.
+
+    Returns
+    -------
+    ndarray, shape (L + 1, K), or None
+
     Raises
     ------
     InvalidProblemError, IncompatibleError
         For a start that cannot be drawn.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> from ufm.run import Run
+    >>> start_of(Run(ufm.UFM(2, 2), ufm.GD(0.1), None, ufm.Spectral([0.5, 0.25]))).tolist()
+    [[0.5, 0.25], [0.5, 0.25]]
     """
     problem, init = run.problem, run.init
     if isinstance(init, Start):
@@ -526,7 +752,26 @@ def _rates(run: Run) -> np.ndarray:
 
 
 def observed_modes(run: Run, kept: np.ndarray) -> np.ndarray:
-    """V^T Z (V x 1/sqrt(n)) at some records, shape (records, K, K): diagonal if the modes stay apart."""
+    """V^T Z (V x 1/sqrt(n)) at some records, shape (records, K, K): diagonal if the modes stay apart.
+
+    Parameters
+    ----------
+    run : Run
+        With its trajectory.
+    kept : ndarray of int, shape (records,)
+        Indices of records.
+
+    Returns
+    -------
+    ndarray, shape (records, K, K)
+
+    Examples
+    --------
+    >>> import ufm
+    >>> trajectory = ufm.simulate(ufm.UFM(2, 2), ufm.GD(0.1), init=ufm.Spectral([0.5, 0.25]), steps=1)
+    >>> observed_modes(trajectory.judged(), np.array([0])).round(6).tolist()
+    [[[0.25, -0.0], [-0.0, 0.0625]]]
+    """
     trajectory, problem = run.trajectory, run.problem
     assert trajectory is not None
     K, n = problem.classes, problem.class_sizes[0]
@@ -540,7 +785,28 @@ def observed_modes(run: Run, kept: np.ndarray) -> np.ndarray:
 
 
 class Sizes(NamedTuple):
-    """Norms along the path that errors scale with, each of shape (steps + 1,)."""
+    """Norms along the path that errors scale with, each of shape (steps + 1,).
+
+    Parameters
+    ----------
+    logits : ndarray, shape (steps + 1,)
+        Largest prod_l a_{l,k}, from the largest value of each block.
+    pull : ndarray, shape (steps + 1,)
+        sqrt(sum_l (prod_{j != l} max a_j)^2): how far a change of the state moves the logits.
+    residual : ndarray, shape (steps + 1,)
+        max |r_k|.
+    curvature, negative : ndarray, shape (steps + 1,)
+        Of the fit by the logits at most, and how negative the Hessian may be.
+    state : ndarray, shape (steps + 1,)
+        Frobenius norm of the state.
+    spread : ndarray, shape (steps + 1,)
+        Largest difference of two logits.
+
+    Examples
+    --------
+    >>> sizes(np.full((1, 2, 2), 0.5), "ce", 1, True).logits.tolist()
+    [0.25]
+    """
 
     logits: np.ndarray  # largest prod_l a_{l,k}, from the largest value of each block
     pull: np.ndarray  # sqrt(sum_l (prod_{j != l} max a_j)^2): how far a change of the state moves the logits
@@ -552,7 +818,24 @@ class Sizes(NamedTuple):
 
 
 def sizes(path: np.ndarray, loss: str, per_class: int, mean: bool) -> Sizes:
-    """What `round_off_bound` scales with, along a path of shape (steps + 1, L + 1, K)."""
+    """What `round_off_bound` scales with, along a path of shape (steps + 1, L + 1, K).
+
+    Parameters
+    ----------
+    path : ndarray, shape (steps + 1, L + 1, K)
+        From `recursion`.
+    loss, per_class, mean
+        As for `residual`.
+
+    Returns
+    -------
+    Sizes
+
+    Examples
+    --------
+    >>> sizes(np.full((3, 2, 4), 0.5), "mse", 1, True).pull.round(6).tolist()
+    [0.707107, 0.707107, 0.707107]
+    """
     K, blocks = path.shape[-1], path.shape[1]
     z = path.prod(axis=1)
     r = np.abs(residual(z, loss, per_class, mean)).max(axis=-1)
@@ -611,6 +894,17 @@ def round_off_bound(
         As for `residual`.
     coupled, decoupled : ndarray, shape (L + 1, 1)
         Decay rates by block.
+
+    Returns
+    -------
+    ndarray, shape (steps + 1,)
+
+    Examples
+    --------
+    >>> path, zero = np.full((3, 2, 2), 0.5), np.zeros((2, 1))
+    >>> bound = round_off_bound(path, np.full(2, 0.1), 2, "ce", 1, True, zero, zero)
+    >>> bound.shape, bool((bound < 1e-13).all())
+    ((3,), True)
     """
     eps, K, blocks = np.finfo(float).eps, path.shape[-1], path.shape[1]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -670,6 +964,15 @@ def flow_growth(s: np.ndarray, decay: float, loss: str, per_class: int, mean: bo
         Balanced values along a path.
     decay, loss, per_class, mean
         As for `integrate_flow`.
+
+    Returns
+    -------
+    ndarray, shape (steps + 1,)
+
+    Examples
+    --------
+    >>> flow_growth(np.full((2, 2, 2), 0.5), 0.0, "mse", 1, True).round(6).tolist()
+    [0.125, 0.125]
     """
     depth, K = s.shape[1] - 1, s.shape[-1]
     found = np.empty(len(s))
@@ -704,6 +1007,15 @@ def discretisation_bound(
         Learning rates.
     decay, loss, per_class, mean
         As for `integrate_flow`.
+
+    Returns
+    -------
+    ndarray, shape (steps + 1,)
+
+    Examples
+    --------
+    >>> discretisation_bound(np.full((2, 2, 2), 0.5), np.array([0.1]), 0.0, "mse", 1, True).tolist()
+    [0.0, 0.0]
     """
     s = path[:, 0]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -745,6 +1057,10 @@ def integrate_flow(
         As for `residual`.
     factors : float, optional
         The number L + 1 in front of (5.1), to be wrong on purpose.
+
+    Returns
+    -------
+    ndarray, shape (times, K)
 
     Examples
     --------

@@ -52,6 +52,15 @@ Spectrum = tuple[tuple[Any, Any], ...]  # eigenvalues, each with its multiplicit
 def classes_of(r: Any) -> Any:
     """Number K = r(r-1)/2 of edges of the complete graph on r vertices; any number type.
 
+    Parameters
+    ----------
+    r : int or symbol
+        Number of vertices.
+
+    Returns
+    -------
+    int or symbol
+
     Examples
     --------
     >>> classes_of(5)
@@ -63,6 +72,15 @@ def classes_of(r: Any) -> Any:
 def vertices_of(K: int) -> int | None:
     """The r >= 3 with r(r-1)/2 = K, or None where K is no such number.
 
+    Parameters
+    ----------
+    K : int
+        Number of classes.
+
+    Returns
+    -------
+    int or None
+
     Examples
     --------
     >>> vertices_of(10), vertices_of(12)
@@ -73,7 +91,24 @@ def vertices_of(K: int) -> int | None:
 
 
 def vertices_formula(K: Any, xp: Any = np) -> Any:
-    """r = (1 + sqrt(1 + 8 K))/2, the number of vertices and the rank of the SRG; any number type."""
+    """r = (1 + sqrt(1 + 8 K))/2, the number of vertices and the rank of the SRG; any number type.
+
+    Parameters
+    ----------
+    K : int or symbol
+        Number of classes.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> float(vertices_formula(10))
+    5.0
+    """
     return (1 + xp.sqrt(1 + 8 * K)) / 2
 
 
@@ -88,6 +123,11 @@ def incidence(r: int) -> np.ndarray:
     Returns
     -------
     ndarray of int, shape (r, r (r-1)/2)
+
+    Raises
+    ------
+    InvalidProblemError
+        For an r that is no whole number >= 2.
 
     Examples
     --------
@@ -104,12 +144,47 @@ def incidence(r: int) -> np.ndarray:
 
 
 def incidence_spectrum(r: Any, xp: Any = np) -> Spectrum:
-    """Singular values of B with multiplicities: sqrt(2(r-1)) once, sqrt(r-2) r - 1 times; any number type."""
+    """Singular values of B with multiplicities: sqrt(2(r-1)) once, sqrt(r-2) r - 1 times; any number type.
+
+    Parameters
+    ----------
+    r : int or symbol
+        Number of vertices.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    tuple of pairs of number
+        Value and multiplicity.
+
+    Examples
+    --------
+    >>> [(round(float(value), 6), m) for value, m in incidence_spectrum(6)]
+    [(3.162278, 1), (2.0, 5)]
+    """
     return (xp.sqrt(2 * (r - 1)), 1), (xp.sqrt(r - 2), r - 1)
 
 
 def nuclear_norm(r: Any, xp: Any = np) -> Any:
-    """S_r = sqrt(2(r-1)) + (r-1) sqrt(r-2), the sum of the singular values of B; any number type."""
+    """S_r = sqrt(2(r-1)) + (r-1) sqrt(r-2), the sum of the singular values of B; any number type.
+
+    Parameters
+    ----------
+    r : int or symbol
+        Number of vertices.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> round(float(nuclear_norm(6)), 6)
+    13.162278
+    """
     return sum(m * value for value, m in incidence_spectrum(r, xp))
 
 
@@ -117,6 +192,20 @@ def relation_eigenvalues(r: Any) -> tuple[tuple[Any, Any, Any], ...]:
     """Eigenvalues of A1 and A2 on their three common eigenspaces, and the multiplicities; any number type.
 
     (A1, A2, multiplicity): (2(r-2), C(r-2, 2), 1), (r-4, -(r-3), r-1), (-2, 1, r(r-3)/2).
+
+    Parameters
+    ----------
+    r : int or symbol
+        Number of vertices.
+
+    Returns
+    -------
+    tuple of triples of number
+
+    Examples
+    --------
+    >>> relation_eigenvalues(5)
+    ((6, 3.0, 1), (1, -2, 4), (-2, 1, 5.0))
     """
     return (
         (2 * (r - 2), (r - 2) * (r - 3) / 2, 1),
@@ -132,6 +221,22 @@ def inverse_norm(r: Any, variant: str) -> Any:
     """nu = ||s(M_L)^{-1}||_F^2: K for "identity", sum_i m_i/theta_i^2 of the Kneser graph for "kneser".
 
     nu_kneser = 1/C(r-2, 2)^2 + (r-1)/(r-3)^2 + r(r-3)/2, for r >= 4; any number type.
+
+    Parameters
+    ----------
+    r : int or symbol
+        Number of vertices.
+    variant : {"identity", "kneser"}
+        Which of the two graphs the last features show.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> inverse_norm(5, "identity"), inverse_norm(5, "kneser")
+    (10, 6.111111111111111)
     """
     if variant == "identity":
         return classes_of(r)
@@ -139,7 +244,24 @@ def inverse_norm(r: Any, variant: str) -> Any:
 
 
 def last_layers(r: Any, variant: str) -> Any:
-    """||W_{L-1}||^2 ||W_L||^2 at output I and unit features B: (K r/4) nu; any number type."""
+    """||W_{L-1}||^2 ||W_L||^2 at output I and unit features B: (K r/4) nu; any number type.
+
+    Parameters
+    ----------
+    r : int or symbol
+        Number of vertices.
+    variant : {"identity", "kneser"}
+        Which of the two graphs the last features show.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> last_layers(5, "identity")
+    125.0
+    """
     return classes_of(r) * r * inverse_norm(r, variant) / 4
 
 
@@ -148,6 +270,16 @@ def subset_spectrum(r: Any, s: Any) -> Spectrum:
 
     An edge, two edges with a common vertex and two disjoint ones lie inside a random s-subset with probability
     p2 = s(s-1)/(r(r-1)), p3 = p2 (s-2)/(r-2) and p4 = p3 (s-3)/(r-3), so M = (4/r)(p2 I + p3 A1 + p4 A2).
+
+    Parameters
+    ----------
+    r, s : int or symbol
+        Number of vertices, size of a subset of the vertices.
+
+    Returns
+    -------
+    tuple of pairs of number
+        Eigenvalue and multiplicity.
 
     Examples
     --------
@@ -161,7 +293,25 @@ def subset_spectrum(r: Any, s: Any) -> Spectrum:
 
 
 def design_spectrum(r: Any, design: Mapping[Any, Any]) -> Spectrum:
-    """`subset_spectrum` of a mixture, weights by subset size with sum 1; any number type, r >= 4."""
+    """`subset_spectrum` of a mixture, weights by subset size with sum 1; any number type, r >= 4.
+
+    Parameters
+    ----------
+    r : int or symbol
+        Number of vertices.
+    design : mapping of int to number
+        Weight by subset size, with sum 1.
+
+    Returns
+    -------
+    tuple of pairs of number
+        Eigenvalue and multiplicity.
+
+    Examples
+    --------
+    >>> [(round(value, 12), m) for value, m in design_spectrum(4, {2: 0.75, 3: 0.25})]
+    [(0.5, 1), (0.25, 3), (0.125, 2.0)]
+    """
     parts = [(weight, subset_spectrum(r, s)) for s, weight in design.items()]
     return tuple(
         (sum(weight * spectrum[i][0] for weight, spectrum in parts), parts[0][1][i][1]) for i in range(3)
@@ -169,7 +319,22 @@ def design_spectrum(r: Any, design: Mapping[Any, Any]) -> Spectrum:
 
 
 def inverse_trace(spectrum: Spectrum) -> Any:
-    """tr M^{-1}: the smallest ||W_{L-1}||^2 ||W_L||^2 at output I and unit features B; any number type."""
+    """tr M^{-1}: the smallest ||W_{L-1}||^2 ||W_L||^2 at output I and unit features B; any number type.
+
+    Parameters
+    ----------
+    spectrum : tuple of pairs of number
+        Eigenvalues with multiplicities.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> inverse_trace(((0.5, 1), (0.25, 2)))
+    10.0
+    """
     return sum(m / value for value, m in spectrum)
 
 
@@ -178,6 +343,24 @@ def design_directions(r: Any, design: Mapping[Any, Any], sizes: Sequence[Any]) -
 
     tr M^{-1} is convex in the weights, so this (the equivalence theorem of A-optimal designs) is its optimality
     condition; any number type.
+
+    Parameters
+    ----------
+    r : int or symbol
+        Number of vertices.
+    design : mapping of int to number
+        Weight by subset size, with sum 1.
+    sizes : sequence of int
+        Sizes s to look at.
+
+    Returns
+    -------
+    dict of int to number
+
+    Examples
+    --------
+    >>> {size: round(slope, 6) for size, slope in design_directions(4, best_design(4), (2, 3)).items()}
+    {2: 1.0, 3: 1.0}
     """
     spectrum = design_spectrum(r, design)
     trace = inverse_trace(spectrum)
@@ -204,6 +387,11 @@ def best_design(r: int) -> dict[int, float]:
     dict
         Weight by subset size.
 
+    Raises
+    ------
+    InvalidProblemError
+        For an r that is no whole number >= 4.
+
     Examples
     --------
     >>> best_design(4), best_design(7)
@@ -217,6 +405,17 @@ def best_design(r: int) -> dict[int, float]:
 
 def variant_design(r: int, variant: str) -> dict[int, float]:
     """Weights of the subset sizes of a variant: edges, their complements, or the best.
+
+    Parameters
+    ----------
+    r : int
+        Number of vertices.
+    variant : {"identity", "kneser", "best"}
+        Which design.
+
+    Returns
+    -------
+    dict of int to float
 
     Raises
     ------
@@ -243,6 +442,17 @@ def last_rank(r: int, design: Mapping[int, float]) -> int:
     r, and r - 1 where every neuron is + on exactly half of the vertices and so orthogonal to the mean one: the
     Kneser and the identity variant at r = 4, the best one at r = 6 and 8.
 
+    Parameters
+    ----------
+    r : int
+        Number of vertices.
+    design : mapping of int to number
+        Weight by subset size, with sum 1.
+
+    Returns
+    -------
+    int
+
     Examples
     --------
     >>> last_rank(5, {3: 1.0}), last_rank(4, {2: 1.0}), last_rank(4, {2: 0.75, 3: 0.25})
@@ -253,6 +463,19 @@ def last_rank(r: int, design: Mapping[int, float]) -> int:
 
 def product_constant(r: Any, depth: Any, last: Any, xp: Any = np) -> Any:
     """C = S_r^2 r^(L-3) `last`, the product of the squared norms of all factors at output I; any number type.
+
+    Parameters
+    ----------
+    r, depth : int or symbol
+        Number of vertices, number L of layers.
+    last : number
+        Product of the squared norms of the last two layers, see `last_layers`.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
 
     Examples
     --------
@@ -278,6 +501,11 @@ class Block(NamedTuple):
         Of the features, shape (rows, classes).
     spectrum : tuple
         Eigenvalues of the Gram matrix of the neurons' outputs, with multiplicities.
+
+    Examples
+    --------
+    >>> graph_block(5).rows, collapsed_block(10).rows
+    (5, 10)
     """
 
     classes: Any
@@ -299,6 +527,11 @@ class Minimum(NamedTuple):
         Of the last features, in units of those of `Block`; 0 where the block is at zero.
     gain : float or None
         Output x where it is x I, None where the last layer is a ridge.
+
+    Examples
+    --------
+    >>> collapsed_minimum(collapsed_block(3), 10.0, [10.0] * 3, 1, 3)  # at zero
+    Minimum(loss=0.5, share=0.0, scale=0.0, gain=0.0)
     """
 
     loss: Any
@@ -308,7 +541,24 @@ class Minimum(NamedTuple):
 
 
 def graph_block(r: int, variant: str = "kneser") -> Block:
-    """The block of an SRG on r(r-1)/2 classes; variants as in `variant_design`."""
+    """The block of an SRG on r(r-1)/2 classes; variants as in `variant_design`.
+
+    Parameters
+    ----------
+    r : int
+        Number of vertices.
+    variant
+        As in `variant_design`.
+
+    Returns
+    -------
+    Block
+
+    Examples
+    --------
+    >>> graph_block(5).classes, round(graph_block(5).nuclear_norm, 6)
+    (10, 9.75663)
+    """
     design = variant_design(r, variant)
     K = classes_of(r)
     spectrum: Spectrum = ((4 / (K * r), K),) if variant == "identity" else design_spectrum(r, design)
@@ -316,19 +566,72 @@ def graph_block(r: int, variant: str = "kneser") -> Block:
 
 
 def collapsed_block(K: Any) -> Block:
-    """The block of DNC on K classes: features I, one neuron for each; any number type."""
+    """The block of DNC on K classes: features I, one neuron for each; any number type.
+
+    Parameters
+    ----------
+    K : int or symbol
+        Number of classes.
+
+    Returns
+    -------
+    Block
+
+    Examples
+    --------
+    >>> collapsed_block(4)
+    Block(classes=4, rows=4, nuclear_norm=4, spectrum=((0.25, 4),))
+    """
     return Block(K, K, K, ((1 / K, K),))
 
 
 def block_spread(block: Block, depth: Any) -> Any:
-    """D_b = C^(1/(L+1)) of a block, C the product of the squared norms of its factors at output I; any number type."""
+    """D_b = C^(1/(L+1)) of a block, C the product of the squared norms of its factors at output I; any number type.
+
+    Parameters
+    ----------
+    block : Block
+        Of classes.
+    depth : int or symbol
+        Number L of layers.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> round(block_spread(collapsed_block(10), 3), 12)
+    10.0
+    """
     root = 1 / (depth + 1)  # root by root: the product overflows at a few hundred layers
     ends = block.nuclear_norm**2 * inverse_trace(block.spectrum)
     return ends**root * block.rows ** ((depth - 3) * root)
 
 
 def block_strength(block: Block, classes: Any, decay: Any, depth: Any) -> Any:
-    """(K/K_b) D_b Lam: strength of the master problem that a block poses; any number type."""
+    """(K/K_b) D_b Lam: strength of the master problem that a block poses; any number type.
+
+    Parameters
+    ----------
+    block : Block
+        Of classes.
+    classes : int or symbol
+        Number K of classes in all.
+    decay : number
+        Lam, the geometric mean of all decays, n included.
+    depth : int or symbol
+        Number L of layers.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> round(block_strength(collapsed_block(10), 10, 0.01, 3), 12)
+    0.1
+    """
     return classes * decay * block_spread(block, depth) / block.classes
 
 
@@ -336,6 +639,26 @@ def feature_strength(block: Block, features: Any, weights: Sequence[Any], sample
     """Q = (n lH lW_1 ... lW_{L-1} S^2 p^(L-3))^(1/L), L = len(weights); any number type.
 
     Last features of scale s cost at least (L/2) Q s^(2/L) in the layers before the last.
+
+    Parameters
+    ----------
+    block : Block
+        Of classes.
+    features, weights : number, sequence of number
+        Decay of H and of W_1 ... W_L.
+    samples : int or symbol
+        Samples n per class.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
+    Examples
+    --------
+    >>> round(feature_strength(collapsed_block(4), 0.01, [0.01] * 3, 1), 12)
+    0.025198420998
     """
     depth = exactly(len(weights), xp)
     root = 1 / depth
@@ -351,7 +674,7 @@ def relaxed_loss(scale: Any, spectrum: Spectrum, classes: Any, last: Any, streng
 
     Parameters
     ----------
-    scale : array_like
+    scale : number or ndarray, shape (...)
         Scale s > 0 of the last features.
     spectrum : tuple
         Eigenvalues lam_i of their Gram matrix at s = 1, with multiplicities m_i.
@@ -363,13 +686,45 @@ def relaxed_loss(scale: Any, spectrum: Spectrum, classes: Any, last: Any, streng
         Q of `feature_strength`.
     depth : int
         Number L of layers.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(relaxed_loss(1.0, ((0.25, 4),), 4, 0.01, 0.02, 3), 6)
+    0.098966
     """
     ridge = sum(m * last / (2 * (classes * last + scale**2 * value)) for value, m in spectrum)
     return ridge + depth * strength * scale ** (2 / depth) / 2
 
 
 def relaxed_balance(scale: Any, spectrum: Spectrum, classes: Any, last: Any, depth: Any) -> Any:
-    """The Q at which `scale` is stationary: sum_i m_i lW_L lam_i s^(2-2/L)/(K lW_L + s^2 lam_i)^2; any number type."""
+    """The Q at which `scale` is stationary: sum_i m_i lW_L lam_i s^(2-2/L)/(K lW_L + s^2 lam_i)^2; any number type.
+
+    Parameters
+    ----------
+    scale : number or ndarray, shape (...)
+        s > 0 of the last features.
+    spectrum : tuple of pairs of number
+        Eigenvalues with multiplicities.
+    classes : int or symbol
+        Number K of classes in all.
+    last : number
+        Decay lW_L of the last layer.
+    depth : int or symbol
+        Number L of layers.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> round(relaxed_balance(1.0, ((0.25, 4),), 4, 0.01, 3), 6)
+    0.118906
+    """
     power = 2 - 2 / depth
     return sum(
         m * last * value * scale**power / (classes * last + scale**2 * value) ** 2 for value, m in spectrum
@@ -396,6 +751,12 @@ def collapsed_minimum(
     Returns
     -------
     Minimum
+
+    Examples
+    --------
+    >>> found = collapsed_minimum(collapsed_block(10), 0.004, [0.004] * 3, 1, 10)
+    >>> round(found.gain, 6), round(found.loss, 6)
+    (0.959157, 0.079183)
     """
     depth = len(weights)
     decay = geometric_decay(features, weights, samples)
@@ -415,6 +776,21 @@ def relaxed_minimum(
     """Best scales of a block whose eigenspaces may shrink differently; parameters as in `collapsed_minimum`.
 
     The minimum of largest scale; where there is none, the block is at zero.
+
+    Parameters
+    ----------
+    block, features, weights, samples, classes
+        As in `collapsed_minimum`.
+
+    Returns
+    -------
+    Minimum
+
+    Examples
+    --------
+    >>> found = relaxed_minimum(collapsed_block(10), 0.004, [0.004] * 3, 1, 10)
+    >>> round(found.loss, 6)
+    0.079183
     """
     from scipy.optimize import brentq
 
@@ -504,6 +880,17 @@ def loss(
 
 def loss_ratio(vertices: int, depth: int, variant: str = "kneser") -> float:
     """D_SRG/K, the loss over that of DNC as the decay tends to 0; below 1 the SRG beats DNC at every decay.
+
+    Parameters
+    ----------
+    vertices, depth : int
+        r and L.
+    variant
+        As in `variant_design`.
+
+    Returns
+    -------
+    float
 
     Examples
     --------

@@ -38,6 +38,19 @@ PAPER = "Zhao, Cheng, Masarczyk, Lucchi, arXiv 2602.16642v3"
 def frame_norm(classes: Any, norm: str = "frobenius", xp: Any = np) -> Any:
     """c of the simplex ETF c (I - J/K): 1/sqrt(K - 1), or sqrt(K/(K - 1)) for unit columns.
 
+    Parameters
+    ----------
+    classes : int or symbol
+        Number K of classes.
+    norm : {"frobenius", "columns"}
+        What is 1: c sqrt(K - 1), or the norm of a column.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number
+
     Examples
     --------
     >>> float(frame_norm(5))
@@ -47,12 +60,42 @@ def frame_norm(classes: Any, norm: str = "frobenius", xp: Any = np) -> Any:
 
 
 def logit_gap(diagonal: Any, off_diagonal: Any, norm: Any) -> Any:
-    """Logit of the true class minus that of any other, c (d - o)."""
+    """Logit of the true class minus that of any other, c (d - o).
+
+    Parameters
+    ----------
+    diagonal, off_diagonal : number or ndarray, shape (...)
+        Diagonal entry d of W, off-diagonal entry o.
+    norm : number
+        c of H = c (I - J/K).
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> logit_gap(3.0, -1.0, 0.5)
+    2.0
+    """
     return norm * (diagonal - off_diagonal)
 
 
 def wrong_share(gap: Any, classes: Any, xp: Any = np) -> Any:
     """Probability of one wrong class, 1/(exp(gap) + K - 1).
+
+    Parameters
+    ----------
+    gap : number or ndarray, shape (...)
+        Logit of the true class minus that of any other.
+    classes : int or symbol
+        Number K of classes.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -68,6 +111,19 @@ def wrong_share(gap: Any, classes: Any, xp: Any = np) -> Any:
 
 def right_share(gap: Any, classes: Any, xp: Any = np) -> Any:
     """Probability of the true class, 1/(1 + (K - 1) exp(-gap)).
+
+    Parameters
+    ----------
+    gap : number or ndarray, shape (...)
+        Logit of the true class minus that of any other.
+    classes : int or symbol
+        Number K of classes.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
 
     Examples
     --------
@@ -98,6 +154,10 @@ def gradient_entries(
     xp : module
         ``numpy``, ``math`` (for a gap >= 0), ``sympy`` or ``mpmath``.
 
+    Returns
+    -------
+    diagonal, off_diagonal : number or ndarray, shape (...)
+
     Examples
     --------
     >>> [float(x) for x in gradient_entries(0.0, 2, 1.0, 0.5)]
@@ -121,6 +181,23 @@ def hessian(gap: Any, classes: Any, norm: Any, samples_factor: Any, xp: Any = np
     This is for K >= 3; for K = 2 the first is alone. The 2 K - 1 others are 0: 1 u^T shifts all logits of a sample,
     v 1^T moves none. For gap >= 0 the first is the largest.
 
+    Parameters
+    ----------
+    gap : number or ndarray, shape (...)
+        Logit of the true class minus that of any other.
+    classes : int or symbol
+        Number K of classes.
+    norm : number
+        c of H = c (I - J/K).
+    samples_factor : number
+        Factor s of the sum over classes in the fit.
+    xp : module
+        ``numpy``, ``sympy`` or ``mpmath``.
+
+    Returns
+    -------
+    tuple of three number or ndarray, shape (...)
+
     Examples
     --------
     >>> [float(x) for x in hessian(0.0, 2, 2.0, 0.5)]
@@ -135,6 +212,17 @@ def hessian(gap: Any, classes: Any, norm: Any, samples_factor: Any, xp: Any = np
 def cross_entropy(gap: Any, classes: Any) -> Any:
     """Cross-entropy of one sample, log(1 + (K - 1) exp(-gap)).
 
+    Parameters
+    ----------
+    gap : number or ndarray, shape (...)
+        Logit of the true class minus that of any other.
+    classes : int or symbol
+        Number K of classes.
+
+    Returns
+    -------
+    ndarray or float, shape (...)
+
     Examples
     --------
     >>> round(float(cross_entropy(0.0, 2)), 6)
@@ -147,12 +235,46 @@ def cross_entropy(gap: Any, classes: Any) -> Any:
 
 
 def squared_norm(diagonal: Any, off_diagonal: Any, classes: Any) -> Any:
-    """||W||_F^2 = K d^2 + K (K - 1) o^2."""
+    """||W||_F^2 = K d^2 + K (K - 1) o^2.
+
+    Parameters
+    ----------
+    diagonal, off_diagonal : number or ndarray, shape (...)
+        Diagonal entry d of W, off-diagonal entry o.
+    classes : int or symbol
+        Number K of classes.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> squared_norm(3.0, -1.0, 3)
+    33.0
+    """
     return classes * diagonal**2 + classes * (classes - 1) * off_diagonal**2
 
 
 def row_sum(diagonal: Any, off_diagonal: Any, classes: Any) -> Any:
-    """Every entry of W^T 1: d + (K - 1) o, for any number type."""
+    """Every entry of W^T 1: d + (K - 1) o, for any number type.
+
+    Parameters
+    ----------
+    diagonal, off_diagonal : number or ndarray, shape (...)
+        Diagonal entry d of W, off-diagonal entry o.
+    classes : int or symbol
+        Number K of classes.
+
+    Returns
+    -------
+    number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> row_sum(3.0, -1.0, 3)
+    1.0
+    """
     return diagonal + (classes - 1) * off_diagonal
 
 
@@ -168,6 +290,10 @@ def nc0(diagonal: Any, off_diagonal: Any, classes: Any, xp: Any = np) -> Any:
     xp : module
         ``numpy``, or any other for the formula as it stands.
 
+    Returns
+    -------
+    number or ndarray, shape (...)
+
     Examples
     --------
     >>> float(nc0(3.0, -1.0, 3))
@@ -181,17 +307,60 @@ def nc0(diagonal: Any, off_diagonal: Any, classes: Any, xp: Any = np) -> Any:
 
 
 def opposite_values(weight: Any) -> tuple[Any, Any]:
-    """Diagonal and off-diagonal entry of w (J - 2I), where scale-free rules without coupled decay stay from W_0 = 0."""
+    """Diagonal and off-diagonal entry of w (J - 2I), where scale-free rules without coupled decay stay from W_0 = 0.
+
+    Parameters
+    ----------
+    weight : number or ndarray, shape (...)
+        W.
+
+    Returns
+    -------
+    diagonal, off_diagonal : number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> opposite_values(-2.0)
+    (2.0, -2.0)
+    """
     return -weight, weight
 
 
 def balanced_values(weight: Any, classes: Any) -> tuple[Any, Any]:
-    """Diagonal and off-diagonal entry of w (J - K I), where linear rules stay from W_0 = 0."""
+    """Diagonal and off-diagonal entry of w (J - K I), where linear rules stay from W_0 = 0.
+
+    Parameters
+    ----------
+    weight : number or ndarray, shape (...)
+        W.
+    classes : int or symbol
+        Number K of classes.
+
+    Returns
+    -------
+    diagonal, off_diagonal : number or ndarray, shape (...)
+
+    Examples
+    --------
+    >>> balanced_values(-1.0, 4)
+    (3.0, -1.0)
+    """
     return -(classes - 1) * weight, weight
 
 
 def weights(diagonal: Any, off_diagonal: Any, classes: int) -> np.ndarray:
     """W = (d - o) I + o J as a matrix, shape (..., classes, classes).
+
+    Parameters
+    ----------
+    diagonal, off_diagonal : number or ndarray, shape (...)
+        Diagonal entry d of W, off-diagonal entry o.
+    classes : int
+        K.
+
+    Returns
+    -------
+    ndarray, shape (..., classes, classes)
 
     Examples
     --------
@@ -209,6 +378,15 @@ def frame_of(problem: UFM) -> float | None:
     """c > 0 if H is frozen with every sample at its class's column of c (I - J/K), to rounding; otherwise None.
 
     Rows beyond the K-th are zero, if there are any.
+
+    Parameters
+    ----------
+    problem : UFM
+        With frozen features.
+
+    Returns
+    -------
+    float or None
 
     Examples
     --------
@@ -229,6 +407,15 @@ def frame_of(problem: UFM) -> float | None:
 def samples_factor_of(problem: UFM) -> float:
     """Factor of the sum over classes in the fit: 1/K for the mean over samples, their number in each class for the sum.
 
+    Parameters
+    ----------
+    problem : UFM
+        The problem.
+
+    Returns
+    -------
+    float
+
     Examples
     --------
     >>> import ufm
@@ -239,7 +426,22 @@ def samples_factor_of(problem: UFM) -> float:
 
 
 def two_values(W: np.ndarray) -> np.ndarray | None:
-    """Diagonal and off-diagonal entry of a square matrix that has no others, or None."""
+    """Diagonal and off-diagonal entry of a square matrix that has no others, or None.
+
+    Parameters
+    ----------
+    W : ndarray, shape (classes, classes)
+        The matrix.
+
+    Returns
+    -------
+    ndarray, shape (2,), or None
+
+    Examples
+    --------
+    >>> two_values(np.array([[3.0, -1.0], [-1.0, 3.0]])).tolist()
+    [3.0, -1.0]
+    """
     if not np.array_equal(W, weights(W[0, 0], W[0, 1], len(W))):
         return None
     return W[0, :2].copy()
@@ -262,6 +464,17 @@ def outside_the_setting(
         The statement that needs the setting, to be named in the sentence.
     equal_classes : bool
         Whether it needs equal numbers of samples in the classes.
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> import ufm
+    >>> from ufm.run import Run
+    >>> outside_the_setting(Run(ufm.UFM(3, 4), ufm.SignGD(0.1)))
+    'trained are H, W1; the two-valued path is for H frozen and W1 trained'
     """
     problem, loss = run.problem, run.problem.loss
     if problem.depth != 1:
@@ -395,6 +608,12 @@ def round_off_bound(states: np.ndarray, groups: Any) -> np.ndarray:
     ndarray, shape (records,)
         Never falls: a sign that was decided otherwise may show later. Infinite once a copy has left the run by more
         than the share `LOST` of max|W|: then the deviations are no longer small, and the model says nothing.
+
+    Examples
+    --------
+    >>> states = np.array([[[1.0, 1.0 + 1e-12], [-1.0, -1.0]]])  # one record: a run and one copy of it
+    >>> bool(1e-12 < round_off_bound(states, [(1.0, [(1,)])])[0] < 1.01e-12)
+    True
     """
     with np.errstate(invalid="ignore", over="ignore"):
         deviations = np.abs(states - states[:, :, :1])
