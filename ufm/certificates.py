@@ -97,6 +97,14 @@ class Certificate:
         By how much an eigenvalue 0 may come out wrong: round-off, and the gradient that is left.
     kinks, sharp_kinks : int
         Pre-activations that are 0, and those among them at which the loss rises to both sides at first order.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> problem, decay = ufm.UFM(classes=3, width=4), ufm.Coupled(0.01)
+    >>> found = ufm.certify(problem, decay, ufm.solutions.simplex(problem, decay))
+    >>> found.verdict, found.kinks
+    ('local minimum', 0)
     """
 
     verdict: str
@@ -139,7 +147,7 @@ def certify(
     decay : Coupled, optional
         Its penalty is part of the objective.
     state : mapping of str to array_like, or a Solution
-        Trained blocks by name.
+        Trained blocks by name, each of its shape in ``problem.shapes``.
     tolerance : float
         Largest norm of the gradient of a critical point, absolute (the objective of the zero state is 1/2 for MSE
         and log K for cross-entropy).

@@ -32,6 +32,11 @@ class Source:
         Number of the statement in it, for example ``"theorem 3.2"``.
     access : str
         ``"read in full"``, ``"recalled"``, ``"derived here"``, or what else the text was known from.
+
+    Examples
+    --------
+    >>> print(Source("Zhao et al., arXiv 2602.16642v3", "theorem 3.2", "read in full"))
+    Zhao et al., arXiv 2602.16642v3, theorem 3.2 (read in full)
     """
 
     paper: str
@@ -59,6 +64,12 @@ class Prediction:
         Predicted alpha = ||W^T 1||^2/K, for claims that predict it; tables show its last value.
     allowance : str
         What the bound is made of, for a sentence such as "off by 3 times what round-off can do".
+
+    Examples
+    --------
+    >>> found = Prediction("alpha", np.array([1.0, 0.5]), np.array([1.0, 0.75]), np.array([0.1, 0.125]))
+    >>> found.error.tolist(), found.ratios.tolist()
+    ([0.0, 0.25], [0.0, 2.0])
     """
 
     quantity: str
@@ -122,6 +133,12 @@ class Claim:
         ``control(run) -> Prediction``: the perturbed statement that must be refused.
     rank : int
         Among claims that apply, tables show the one of highest rank (the most specific).
+
+    Examples
+    --------
+    >>> claim = registry()["zhao2026.thm3.2"]
+    >>> claim.room, claim.source.place
+    ('row_sum', 'theorem 3.2, rate in closed form and necessity derived here')
     """
 
     name: str
@@ -178,6 +195,15 @@ def applicable(
 
 def table(width: int = 110) -> str:
     """All claims with statement, source and status by layer, as text of this width.
+
+    Parameters
+    ----------
+    width : int
+        Of the text, in characters.
+
+    Returns
+    -------
+    str
 
     Examples
     --------

@@ -77,6 +77,11 @@ class Decoupled(_BlockRates):
 
     Parameters are those of `Coupled`.
 
+    Parameters
+    ----------
+    rate, **blocks
+        As for `Coupled`.
+
     Examples
     --------
     >>> Decoupled(W=0.1)
@@ -97,6 +102,11 @@ class Mixed:
     shrink : {"before", "after"}
         Whether the shrink comes before the step (PyTorch's AdamW) or after it (the order of the
         public code of Zhao et al., arXiv 2602.16642).
+
+    Raises
+    ------
+    InvalidProblemError
+        For a negative rate, or another order.
 
     Examples
     --------

@@ -84,7 +84,7 @@ def optimality(problem: Problem, decay: Decay | None, state: Mapping[str, Any]) 
     decay : Coupled
         A rate > 0 for W and H.
     state : mapping of str to array_like, or a Solution
-        Trained blocks by name.
+        Trained blocks by name, each of its shape in ``problem.shapes``.
 
     Returns
     -------

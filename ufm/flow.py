@@ -79,7 +79,10 @@ class Flow:
 
     Examples
     --------
-    ``flow["W"]`` has shape (times, classes, width); ``flow.loss`` has shape (times,).
+    >>> import ufm
+    >>> found = ufm.flow(ufm.UFM(classes=3, width=4), times=[0, 1])
+    >>> found["W"].shape, found.loss.shape
+    ((2, 3, 4), (2,))
     """
 
     problem: Problem
@@ -170,7 +173,7 @@ def flow(
     times : array_like, shape (times,)
         When states are recorded: numbers >= 0 that increase; the start is time 0. They scale with the loss: with an
         average over N samples the flow is N times slower than with the sum.
-    init : initialiser, Start or arrays by block name, optional
+    init : initialiser, Start, or arrays of the blocks' shapes by name, optional
         Where the trained blocks start; Gaussian(0.1) by default.
     seed : int
         Of the start, which is that of ``simulate(..., init=init, seed=seed)``.

@@ -47,7 +47,14 @@ def is_initialiser(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Zeros:
-    """All entries 0."""
+    """All entries 0.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> ufm.simulate(ufm.UFM(2, 2), ufm.GD(0.1), init=Zeros(), steps=0)["W"].tolist()
+    [[[0.0, 0.0], [0.0, 0.0]]]
+    """
 
     def draw(self, place: Place, rng: np.random.Generator) -> np.ndarray:
         """Return zeros."""
@@ -57,6 +64,16 @@ class Zeros:
 @dataclass(frozen=True)
 class Gaussian:
     """Independent normal entries with mean 0 and standard deviation `scale`.
+
+    Parameters
+    ----------
+    scale : float
+        >= 0.
+
+    Raises
+    ------
+    InvalidProblemError
+        For a negative scale.
 
     Examples
     --------
@@ -79,6 +96,13 @@ class LinearDefault:
     """PyTorch's default for a linear layer: uniform in +-1/sqrt(fan in), for weights and bias.
 
     The expected ||W^T 1||_2 of a K-class head is about sqrt(K/3) at any width.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> run = ufm.simulate(ufm.UFM(3, 4), ufm.GD(0.1), init=ufm.Start(W=LinearDefault(), H=ufm.Zeros()), steps=0)
+    >>> bool(abs(run["W"]).max() < 0.5)
+    True
     """
 
     def draw(self, place: Place, rng: np.random.Generator) -> np.ndarray:
@@ -134,6 +158,18 @@ class SimplexETF:
     ----------
     norm : {"frobenius", "columns"}
         Scale as in `simplex_etf`.
+
+    Raises
+    ------
+    InvalidProblemError
+        For another norm.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> problem = ufm.UFM(classes=3, width=3, features=SimplexETF())
+    >>> problem.frozen_values["H"].round(3)[0].tolist()
+    [0.471, -0.236, -0.236]
     """
 
     norm: str = "frobenius"
@@ -260,10 +296,10 @@ class Given:
 
     Parameters
     ----------
-    values : array_like, optional
+    values : array_like of the block's shape, optional
         The block's values.
-    **blocks : array_like
-        Or values by block name (``W`` is the last layer).
+    **blocks : array_like of their blocks' shapes
+        or values by block name (``W`` is the last layer).
 
     Raises
     ------
@@ -336,6 +372,11 @@ class Start:
     **blocks : initialiser
         By block name (``W`` is the last layer). A bias that nothing names starts at 0, the scale
         of a normalised layer at 1.
+
+    Raises
+    ------
+    InvalidProblemError
+        For what is no initialiser.
 
     Examples
     --------

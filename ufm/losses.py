@@ -88,6 +88,11 @@ class MSE:
     reduction : {"mean", "sum"}
         Average over samples, or sum.
 
+    Raises
+    ------
+    InvalidProblemError
+        For another reduction.
+
     Examples
     --------
     >>> MSE()
@@ -151,6 +156,16 @@ class UserLoss:
     IncompatibleError
         If the function does not compile or R is not the derivative of its value: both are tried at random
         logits when a problem is built with it. Whether the loss is shift-invariant is probed there too.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> import numpy as np
+    >>> def half_square(Z, targets, R):
+    ...     R[:] = (Z - targets) / Z.shape[1]
+    ...     return 0.5 * np.sum((Z - targets) ** 2) / Z.shape[1]
+    >>> ufm.UFM(classes=3, width=4, loss=UserLoss(half_square)).loss.shift_invariant
+    False
     """
 
     residual: Callable[..., Any]

@@ -104,6 +104,11 @@ class Momentum(_Rule):
     nesterov : bool
         Look-ahead form.
 
+    Raises
+    ------
+    InvalidProblemError
+        For a number outside its range.
+
     Examples
     --------
     >>> Momentum(0.1, 0.9)
@@ -128,6 +133,11 @@ class Momentum(_Rule):
 class SignGD(_Rule):
     """Sign descent: theta <- theta - lr sign(g), with sign(0) = 0.
 
+    Parameters
+    ----------
+    lr : float or schedule
+        Learning rate >= 0.
+
     Examples
     --------
     >>> SignGD(0.01)
@@ -142,6 +152,13 @@ class SignGD(_Rule):
 @dataclass(frozen=True)
 class Signum(_Rule):
     """Sign of the averaged gradient: m <- beta m + (1 - beta) g, theta <- theta - lr sign(m).
+
+    Parameters
+    ----------
+    lr : float or schedule
+        Learning rate >= 0.
+    beta : float
+        Momentum in [0, 1).
 
     Examples
     --------
@@ -165,6 +182,20 @@ class Adam(_Rule):
 
     m <- beta1 m + (1 - beta1) g, v <- beta2 v + (1 - beta2) g^2,
     theta <- theta - lr mhat / (sqrt(vhat) + eps) with mhat = m/(1 - beta1^t), vhat = v/(1 - beta2^t).
+
+    Parameters
+    ----------
+    lr : float or schedule
+        Learning rate >= 0.
+    beta1, beta2 : float
+        Factors of the two averages, in [0, 1).
+    eps : float
+        Added to the root of the second, >= 0; at 0 the rule does not see the scale of the gradient.
+
+    Raises
+    ------
+    InvalidProblemError
+        For a number outside its range.
 
     Examples
     --------
@@ -195,6 +226,11 @@ class Adam(_Rule):
 @dataclass(frozen=True)
 class NormalisedGD(_Rule):
     """Gradient descent with unit steps: theta <- theta - lr g/||g||, the norm over all trained blocks.
+
+    Parameters
+    ----------
+    lr : float or schedule
+        Learning rate >= 0.
 
     Examples
     --------
@@ -250,6 +286,21 @@ class Elementwise(_UserRule):
     scale_free : bool
         Whether the step does not change when all gradients so far are scaled by one factor; m must then scale
         with the gradient and v with its square.
+
+    Raises
+    ------
+    InvalidProblemError, IncompatibleError
+        For a number that is not allowed, or a function that does not compile.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> import numpy as np
+    >>> def lion(theta, g, m, v, lr, t, p):
+    ...     return theta - lr * np.sign(p[0] * m + (1 - p[0]) * g), 0.99 * m + 0.01 * g, v
+    >>> rule = ufm.Elementwise(lion, 0.01, parameters=[0.9], scale_free=True)
+    >>> ufm.simulate(ufm.UFM(3, 2), rule, steps=5).status.name
+    'completed'
     """
 
     step: Callable[..., Any]
@@ -276,6 +327,14 @@ class Blockwise(_UserRule):
         Learning rate >= 0.
     parameters : sequence of float
         What `step` reads as p.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> def row_gd(theta, grad, m, v, lr, t, p, table):
+    ...     theta[: grad.size] -= lr * grad
+    >>> ufm.simulate(ufm.UFM(3, 2), ufm.Blockwise(row_gd, 0.1), steps=5).status.name
+    'completed'
     """
 
     step: Callable[..., Any]

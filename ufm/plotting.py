@@ -94,6 +94,10 @@ _STYLE: dict[str, Any] = {
 def style() -> Iterator[None]:
     """One look for all figures; the caller's settings come back afterwards.
 
+    Returns
+    -------
+    context manager
+
     Examples
     --------
     >>> with style():
@@ -129,6 +133,13 @@ def log_axis(ax: Axes, which: str, low: float, high: float, ticks: int = 5) -> N
         Ends, > 0.
     ticks : int
         At most about this many.
+
+    Examples
+    --------
+    >>> ax = Figure().subplots()
+    >>> log_axis(ax, "y", 1e-6, 1.0)
+    >>> ax.get_yscale(), [float(tick) for tick in ax.get_yticks()]
+    ('log', [1e-06, 0.0001, 0.01, 1.0])
     """
     ax.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
     axis = ax.xaxis if which == "x" else ax.yaxis
@@ -172,6 +183,12 @@ def nc0_curve(
     -------
     list of Line2D
         Simulation, and prediction if there is one.
+
+    Examples
+    --------
+    >>> [dots, line] = nc0_curve(Figure().subplots(), np.arange(3), np.ones(3), np.ones(3))
+    >>> dots.get_xdata().tolist()  # step 0 has no place on a logarithmic axis
+    [nan, 1.0, 2.0]
     """
     ax.set_xscale("log")
     ax.set_yscale("log")
@@ -209,6 +226,12 @@ def signed_curve(
     -------
     list of Artist
         Zero line, simulation, prediction.
+
+    Examples
+    --------
+    >>> zero, dots, line = signed_curve(Figure().subplots(), np.arange(3), np.array([1, -1, 1]), np.array([1, -1, 1]))
+    >>> dots.get_ydata().tolist()
+    [1, -1, 1]
     """
     some = _some(len(steps), dots)
     zero = ax.axhline(0.0, color=QUIET, linewidth=0.5, zorder=0)
@@ -244,6 +267,12 @@ def error_strip(
     -------
     list of Line2D
         Errors, bound.
+
+    Examples
+    --------
+    >>> artists = error_strip(Figure().subplots(), np.arange(3), np.full(3, 1e-17), np.full(3, 1e-16))
+    >>> [artist.get_label() for artist in artists]
+    ['error', 'round-off bound']
     """
     ax.set_yscale("log")
     dots = ax.plot(steps, _positive(error), ".", color=ERROR, markersize=1.5, label=label)
@@ -267,6 +296,12 @@ def metric_curves(ax: Axes, steps: np.ndarray, curves: Mapping[str, np.ndarray])
     -------
     list of Line2D
         In the order of `curves`.
+
+    Examples
+    --------
+    >>> curves = {"NC1": np.array([1.0, 0.1]), "NC3": np.array([0.5, 0.0])}
+    >>> [line.get_label() for line in metric_curves(Figure().subplots(), np.arange(2), curves)]
+    ['NC1', 'NC3']
     """
     ax.set_yscale("log")
     dashes = ("-", "--", "-.", ":", (0, (6, 1.5)))
@@ -317,6 +352,12 @@ def heatmap(
         The cells, for a colour bar.
     texts : list of Text
         The printed values, row by row.
+
+    Examples
+    --------
+    >>> mesh, texts = heatmap(Figure().subplots(), np.eye(2), rows=(0.1, 0.2), columns=("a", "b"))
+    >>> [text.get_text() for text in texts]
+    ['1.00', '0.00', '0.00', '1.00']
     """
     values = np.asarray(values, dtype=float)
     scale = Normalize(values.min() if low is None else low, values.max() if high is None else high)
@@ -350,7 +391,26 @@ def _readable_on(rgba: Any) -> str:
 
 
 def legend_below(figure: Figure, artists: Sequence[Artist]) -> Any:
-    """Put one legend for the whole figure below its axes, in one line."""
+    """Put one legend for the whole figure below its axes, in one line.
+
+    Parameters
+    ----------
+    figure : Figure
+        Drawn on.
+    artists : sequence of Artist
+        With labels, from left to right.
+
+    Returns
+    -------
+    Legend
+
+    Examples
+    --------
+    >>> figure = Figure()
+    >>> artists = nc0_curve(figure.subplots(), np.arange(3), np.ones(3), np.ones(3))
+    >>> [text.get_text() for text in legend_below(figure, artists).get_texts()]
+    ['simulation', 'prediction']
+    """
     names = [str(artist.get_label()) for artist in artists]
     legend = figure.legend(artists, names, loc="outside lower center", ncols=len(artists))
     for handle in legend.legend_handles:
@@ -375,6 +435,13 @@ def phases(ax: Axes, ends: Sequence[float], last: float) -> list[Artist]:
     -------
     list of Artist
         Shades, numbers.
+
+    Examples
+    --------
+    >>> ax = Figure().subplots()
+    >>> artists = phases(ax, [10.0, 50.0], 100.0)
+    >>> len(artists), [text.get_text() for text in ax.texts]
+    (5, ['1', '2', '3'])
     """
     logarithmic = ax.get_xscale() == "log"
     edges = [1.0 if logarithmic else 0.0, *ends, last]
@@ -408,6 +475,11 @@ def place_marks(ax: Axes, places: Sequence[float], names: Sequence[str]) -> list
     Returns
     -------
     list of Line2D
+
+    Examples
+    --------
+    >>> [list(line.get_xdata()) for line in place_marks(Figure().subplots(), [3.0], ["first flip"])]
+    [[3.0, 3.0]]
     """
     lines = []
     for place, name in zip(places, names, strict=True):
@@ -459,6 +531,13 @@ def demo_figure(rows: Sequence[DemoRow], columns: int = 4) -> Figure:
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> row = SimpleNamespace(label="GD", steps=np.arange(3), alpha=np.ones(3), predicted=None, verdict="holds")
+    >>> [ax.get_title(loc="left") for ax in demo_figure([row]).axes]
+    ['GD']
     """
     with style():
         wide = min(columns, max(1, len(rows)))
@@ -538,6 +617,13 @@ def floor_curve(
     -------
     list of Line2D
         Simulation, law, law + floor.
+
+    Examples
+    --------
+    >>> steps = np.arange(1, 4)
+    >>> artists = floor_curve(Figure().subplots(), steps, 1.0 / steps, 1.0 / steps, np.full(3, 1e-16))
+    >>> [artist.get_label() for artist in artists]
+    ['simulation', 'row-sum law', 'law + error model']
     """
     artists = nc0_curve(
         ax, steps, observed, predicted, predicted_label="row-sum law", colour=colour, dots=len(steps)
@@ -550,7 +636,26 @@ def floor_curve(
 
 
 def alpha_axis(ax: Axes, classes: int) -> Axes:
-    """Put alpha = ||W^T 1||^2/K on the right of a panel whose ordinate is ||W^T 1||."""
+    """Put alpha = ||W^T 1||^2/K on the right of a panel whose ordinate is ||W^T 1||.
+
+    Parameters
+    ----------
+    ax : Axes
+        Its ordinate is ||W^T 1||.
+    classes : int
+        K.
+
+    Returns
+    -------
+    Axes
+        The secondary axis.
+
+    Examples
+    --------
+    >>> ax = Figure().subplots()
+    >>> alpha_axis(ax, classes=10).get_ylabel() == LABELS["alpha"]
+    True
+    """
 
     def alpha(norm: Any) -> Any:
         return norm**2 / classes
@@ -566,6 +671,15 @@ def alpha_axis(ax: Axes, classes: int) -> Axes:
 def sequence(count: int) -> list[str]:
     """Colours for values in order, dark to light, that colour-blind readers tell apart.
 
+    Parameters
+    ----------
+    count : int
+        How many.
+
+    Returns
+    -------
+    list of str
+
     Examples
     --------
     >>> sequence(2)
@@ -577,6 +691,15 @@ def sequence(count: int) -> list[str]:
 def subscript(number: int) -> str:
     """Digits of a whole number >= 0 as an index.
 
+    Parameters
+    ----------
+    number : int
+        >= 0.
+
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> "M" + subscript(10)
@@ -586,7 +709,25 @@ def subscript(number: int) -> str:
 
 
 def ring(ax: Axes, x: float, y: float) -> Line2D:
-    """Mark a point by a black ring."""
+    """Mark a point by a black ring.
+
+    Parameters
+    ----------
+    ax : Axes
+        Drawn on.
+    x, y : float
+        The point.
+
+    Returns
+    -------
+    Line2D
+
+    Examples
+    --------
+    >>> mark = ring(Figure().subplots(), 1.0, 2.0)
+    >>> mark.get_xydata().tolist()
+    [[1.0, 2.0]]
+    """
     [mark] = ax.plot([x], [y], "o", markerfacecolor="none", color="black", markersize=6.0, zorder=4)
     return mark
 
@@ -619,6 +760,12 @@ def dots_and_line(
     -------
     list of Line2D
         Simulation and prediction, those that are given.
+
+    Examples
+    --------
+    >>> artists = dots_and_line(Figure().subplots(), np.arange(3), observed=np.ones(3), predicted=np.ones(3))
+    >>> [artist.get_label() for artist in artists]
+    ['simulation', 'prediction']
     """
     artists: list[Line2D] = []
     if observed is not None:
@@ -629,7 +776,28 @@ def dots_and_line(
 
 
 def level(ax: Axes, value: float, start: float, stop: float, colour: str, label: str = "estimate") -> Line2D:
-    """Mark an expected final value by a dotted line over the last steps, drawn on top."""
+    """Mark an expected final value by a dotted line over the last steps, drawn on top.
+
+    Parameters
+    ----------
+    ax : Axes
+        Drawn on.
+    value : float
+        Ordinate.
+    start, stop : float
+        First and last step of the line.
+    colour, label : str
+        Look, and name in a legend.
+
+    Returns
+    -------
+    Line2D
+
+    Examples
+    --------
+    >>> level(Figure().subplots(), 0.5, 80, 100, "black").get_xydata().tolist()
+    [[80.0, 0.5], [100.0, 0.5]]
+    """
     [line] = ax.plot([start, stop], [value, value], ":", color=colour, linewidth=1.2, label=label, zorder=4)
     return line
 
@@ -667,6 +835,12 @@ def spread_curve(
     -------
     list of Artist
         Dots, band.
+
+    Examples
+    --------
+    >>> dots, band = spread_curve(Figure().subplots(), np.arange(2), np.array([[1.0, 2.0], [3.0, 2.0]]))
+    >>> dots.get_ydata().tolist()
+    [2.0, 2.0]
     """
     logarithmic = ax.get_yscale() == "log"
     values = np.log10(_positive(runs)) if logarithmic else np.asarray(runs, dtype=float)
@@ -711,6 +885,12 @@ def error_bars(
     -------
     ErrorbarContainer
         Markers with their bars.
+
+    Examples
+    --------
+    >>> ax = Figure().subplots()
+    >>> error_bars(ax, np.arange(2), np.ones(2), np.full(2, 0.1), colour="black", label="simulation").get_label()
+    'simulation'
     """
     return ax.errorbar(
         x, values, errors, fmt=marker, color=colour, markerfacecolor="none", markersize=4.0, elinewidth=0.9,
@@ -736,6 +916,11 @@ def signed_matrix(ax: Axes, values: np.ndarray, title: str = "", aspect: str = "
     -------
     AxesImage
         The cells, from -1 to 1.
+
+    Examples
+    --------
+    >>> signed_matrix(Figure().subplots(), np.array([[2.0, -1.0]])).get_array().tolist()
+    [[1.0, -0.5]]
     """
     image = ax.imshow(
         values / np.abs(values).max(),

@@ -278,14 +278,23 @@ class Problem:
         Parameters
         ----------
         state : mapping of str to array_like
-            Every trained block by name; frozen blocks may be left out.
+            Every trained block by name, of its shape in `shapes`; frozen blocks may be left out.
         where : str
             What a sentence about the state calls it.
+
+        Returns
+        -------
+        ndarray, shape (size of all blocks,)
 
         Raises
         ------
         InvalidProblemError
             For a block that is missing, unknown, frozen at another value, or of another shape.
+
+        Examples
+        --------
+        >>> UFM(2, 1).pack({"H": [[1.0, 2.0]], "W": [[3.0], [4.0]]}).tolist()
+        [1.0, 2.0, 3.0, 4.0]
         """
         if not isinstance(state, Mapping):
             raise invalid(where, state, f"arrays by block name, {', '.join(self.trained)}")
@@ -318,6 +327,21 @@ class Problem:
         """Named blocks as views of flat vectors with any leading axes, shape (..., size or more).
 
         Blocks that lie beyond the end of the vector (frozen ones) are not included.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (..., size of the trained blocks or more)
+            Flat states.
+
+        Returns
+        -------
+        Blocks
+            Views of shape (..., rows, columns), by name.
+
+        Examples
+        --------
+        >>> UFM(2, 1).unpack(np.array([1.0, 2.0, 3.0, 4.0]))["W"].tolist()
+        [[3.0], [4.0]]
         """
         arrays = {}
         for block in self.blocks:
@@ -333,13 +357,18 @@ class Problem:
         Parameters
         ----------
         state : mapping of str to array_like
-            Trained blocks by name.
+            Trained blocks by name, each of its shape in `shapes`.
         decay : Coupled, Decoupled or Mixed, optional
             Only its coupled part is an objective.
 
         Returns
         -------
         float
+
+        Examples
+        --------
+        >>> UFM(2, 1, loss="mse").value({"H": [[0.0, 0.0]], "W": [[0.0], [0.0]]})
+        0.5
         """
         fit, _ = self._evaluated("value", self.pack(state))
         return fit + self.penalty(state, decay)
@@ -354,7 +383,23 @@ class Problem:
         return fit, gradient
 
     def penalty(self, state: Mapping[str, Any], decay: Decay | None = None) -> float:
-        """Sum of lam/2 ||B||_F^2 over the blocks with coupled decay."""
+        """Sum of lam/2 ||B||_F^2 over the blocks with coupled decay.
+
+        Parameters
+        ----------
+        state, decay
+            As in `value`.
+
+        Returns
+        -------
+        float
+
+        Examples
+        --------
+        >>> from ufm.decay import Coupled
+        >>> UFM(2, 1).penalty({"H": [[1.0, 2.0]], "W": [[3.0], [4.0]]}, Coupled(W=0.1))
+        1.25
+        """
         from ufm.decay import per_block
 
         coupled, _ = per_block(decay, self)
@@ -367,7 +412,7 @@ class Problem:
         Parameters
         ----------
         state : mapping of str to array_like
-            Trained blocks by name.
+            Trained blocks by name, each of its shape in `shapes`.
         decay : Coupled, Decoupled or Mixed, optional
             Only its coupled part is an objective.
 
@@ -375,6 +420,12 @@ class Problem:
         -------
         Blocks
             Arrays of the shapes of the trained blocks.
+
+        Examples
+        --------
+        >>> found = UFM(2, 1, loss="mse").gradient({"H": [[1.0, 0.0]], "W": [[0.0], [0.0]]})
+        >>> found["W"].tolist()
+        [[-0.5], [0.0]]
         """
         from ufm.decay import per_block
 
@@ -403,7 +454,7 @@ class Problem:
         Parameters
         ----------
         state : mapping of str to array_like
-            Trained blocks by name.
+            Trained blocks by name, each of its shape in `shapes`.
         decay : Coupled, Decoupled or Mixed, optional
             Its coupled part joins the gradient.
         samples : sequence of int, optional
@@ -453,6 +504,15 @@ class Problem:
 
     def formula(self, decay: Decay | None = None) -> str:
         """The objective with every 1/N, 1/2 and lambda where it stands.
+
+        Parameters
+        ----------
+        decay : Coupled, Decoupled or Mixed, optional
+            Where weight decay acts.
+
+        Returns
+        -------
+        str
 
         Examples
         --------
@@ -534,7 +594,7 @@ class UFM(Problem):
         See `CrossEntropy`, `MSE`, `UserLoss`.
     bias : bool
         Whether the logits have a bias b.
-    features, classifier : initialiser or array_like, optional
+    features, classifier : initialiser, or array_like of the block's shape, optional
         Freeze H, or W, at this value.
     frozen : mapping of str to initialiser, optional
         Freeze any blocks by name.
@@ -603,6 +663,11 @@ class DUFM(Problem):
         As for `UFM`.
     normalisation : BatchNorm, optional
         Normalise H_1, or the pre-activations of several layers.
+
+    Raises
+    ------
+    InvalidProblemError, IncompatibleError
+        For sizes, targets or frozen blocks that are not allowed.
 
     Examples
     --------
@@ -728,7 +793,13 @@ class RegressionUFM(Problem):
 
     @property
     def labels(self) -> np.ndarray:
-        """Refused: real targets have no classes."""
+        """Refused: real targets have no classes.
+
+        Raises
+        ------
+        IncompatibleError
+            Always; there is no array of shape (samples,) to give.
+        """
         raise IncompatibleError(
             "RegressionUFM.labels do not exist, for its targets are real numbers; allowed: a UFM or DUFM, which has "
             "classes."

@@ -30,6 +30,16 @@ def _with_ends(steps: np.ndarray, total: int) -> np.ndarray:
 class Every:
     """Keep every n-th step.
 
+    Parameters
+    ----------
+    n : int
+        >= 1.
+
+    Raises
+    ------
+    InvalidProblemError
+        For an n that is no whole number >= 1.
+
     Examples
     --------
     >>> Every(20).steps(50).tolist()
@@ -53,6 +63,16 @@ class Every:
 class LogSpaced:
     """Keep about `count` steps, evenly spaced in the logarithm of 1 + t.
 
+    Parameters
+    ----------
+    count : int
+        >= 2; the first and the last step are among them.
+
+    Raises
+    ------
+    InvalidProblemError
+        For a count that is no whole number >= 2, or of more records than memory holds.
+
     Examples
     --------
     >>> LogSpaced(4).steps(1000).tolist()
@@ -75,6 +95,16 @@ class LogSpaced:
 @dataclass(frozen=True)
 class At:
     """Keep the steps given; steps beyond the end of the run are refused.
+
+    Parameters
+    ----------
+    at : sequence of int
+        Steps >= 0, in any order.
+
+    Raises
+    ------
+    InvalidProblemError
+        For a step that is no whole number >= 0.
 
     Examples
     --------

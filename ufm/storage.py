@@ -288,6 +288,15 @@ def load(
         If the file is missing, damaged, not ours or of a newer schema.
     IncompatibleError
         If a part is needed but not given, given but not needed, or not the one the file was made with.
+
+    Examples
+    --------
+    >>> import tempfile, ufm
+    >>> run = ufm.simulate(ufm.UFM(classes=3, width=4), ufm.GD(0.1), steps=5)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     again = ufm.load(run.save(f"{folder}/run.npz"))
+    >>> bool((again.states == run.states).all())
+    True
     """
     path = path_of("load.path", path)
     body, arrays = read_archive(path, TRAJECTORY)

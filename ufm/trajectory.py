@@ -93,7 +93,10 @@ class Trajectory:
 
     Examples
     --------
-    ``traj["W"]`` has shape (records, classes, width); ``traj.loss`` has shape (records,).
+    >>> import ufm
+    >>> run = ufm.simulate(ufm.UFM(classes=3, width=4), ufm.GD(0.1), steps=20, record=ufm.Every(10))
+    >>> run["W"].shape, run.loss.shape, run.steps.tolist()
+    ((3, 3, 4), (3,), [0, 10, 20])
     """
 
     run: Run
@@ -122,7 +125,19 @@ class Trajectory:
         self._protect()
 
     def judged(self) -> Run:
-        """The run with its records, as claims read it; not kept here, so that a dropped trajectory is freed at once."""
+        """The run with its records, as claims read it; not kept here, so that a dropped trajectory is freed at once.
+
+        Returns
+        -------
+        Run
+
+        Examples
+        --------
+        >>> import ufm
+        >>> run = ufm.simulate(ufm.UFM(3, 4), ufm.GD(0.1), steps=5)
+        >>> run.judged().trajectory is run
+        True
+        """
         return replace(self.run, trajectory=self)
 
     @property
@@ -158,7 +173,30 @@ class Trajectory:
         return len(self.steps)
 
     def state(self, i: int) -> Blocks:
-        """All blocks at record i by name."""
+        """All blocks at record i by name.
+
+        Parameters
+        ----------
+        i : int
+            Number of the record; negative ones count from the last.
+
+        Returns
+        -------
+        Blocks
+            Arrays of the shapes ``problem.shapes``.
+
+        Raises
+        ------
+        IndexError
+            For a record that is not there.
+
+        Examples
+        --------
+        >>> import ufm
+        >>> run = ufm.simulate(ufm.UFM(3, 4), ufm.GD(0.1), steps=5)
+        >>> run.state(-1)["W"].shape
+        (3, 4)
+        """
         try:
             return Blocks({name: value[i] for name, value in self.blocks.items()}, self.problem.last)
         except IndexError:
@@ -177,6 +215,18 @@ class Trajectory:
         Returns
         -------
         ndarray, shape (records, width of the layer's input, samples)
+
+        Raises
+        ------
+        InvalidProblemError
+            For a layer that is not there, or records that are no slice.
+
+        Examples
+        --------
+        >>> import ufm
+        >>> run = ufm.simulate(ufm.DUFM(classes=3, width=4, depth=2, per_class=2), ufm.GD(0.1), steps=5)
+        >>> run.features(layer=1, records=slice(-1, None)).shape
+        (1, 4, 6)
         """
         depth = self.problem.depth
         layer = depth if layer is None else whole("Trajectory.features.layer", layer, 1, depth)
@@ -191,7 +241,18 @@ class Trajectory:
         return X
 
     def logits(self) -> np.ndarray:
-        """Logits at each record, shape (records, classes, samples)."""
+        """Logits at each record, shape (records, classes, samples).
+
+        Returns
+        -------
+        ndarray, shape (records, classes, samples)
+
+        Examples
+        --------
+        >>> import ufm
+        >>> ufm.simulate(ufm.UFM(classes=3, width=4, per_class=2), ufm.GD(0.1), steps=5).logits().shape
+        (6, 3, 6)
+        """
         Z = self["W"] @ self.features()
         return Z + self["b"][..., None] if self.problem.bias else Z
 
@@ -205,23 +266,71 @@ class Trajectory:
         **options
             ``progress``, ``throw`` and ``callback`` of `simulate`.
 
+        Returns
+        -------
+        Trajectory
+            Of all steps, those before included.
+
         Raises
         ------
         IncompatibleError
             If the run diverged, or a schedule given in fractions would change steps already taken.
+
+        Examples
+        --------
+        >>> import ufm
+        >>> run = ufm.simulate(ufm.UFM(3, 4), ufm.GD(0.1), steps=5)
+        >>> run.resume(8).steps.tolist()
+        [0, 1, 2, 3, 4, 5, 6, 7, 8]
         """
         from ufm.simulate import resume
 
         return resume(self, steps, **options)
 
     def save(self, path: str | Path) -> Path:
-        """Write the run to an ``.npz`` file, whole or not at all; see `ufm.load`."""
+        """Write the run to an ``.npz`` file, whole or not at all; see `ufm.load`.
+
+        Parameters
+        ----------
+        path : str or Path
+            Where; the suffix ``.npz`` is added where it lacks.
+
+        Returns
+        -------
+        Path
+            Of the file.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile, ufm
+        >>> run = ufm.simulate(ufm.UFM(3, 4), ufm.GD(0.1), steps=5)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     print(run.save(f"{folder}/run.npz").name)
+        run.npz
+        """
         from ufm.storage import save
 
         return save(self, path)
 
     def to_xarray(self) -> xarray.Dataset:
-        """Blocks, losses and, where there are classes, NC0 as a labelled dataset over the recorded steps."""
+        """Blocks, losses and, where there are classes, NC0 as a labelled dataset over the recorded steps.
+
+        Returns
+        -------
+        xarray.Dataset
+
+        Examples
+        --------
+        >>> import ufm
+        >>> data = ufm.simulate(ufm.UFM(3, 4), ufm.GD(0.1), steps=5).to_xarray()
+        >>> data["nc0"].dims, data["W1"].dims
+        (('step',), ('step', 'class', 'feature1'))
+        """
         import xarray
 
         from ufm.losses import Regression

@@ -37,6 +37,13 @@ class Metric:
         Prefactors, weights, what the paper prints where it differs, where it comes from.
     unchanged_by : tuple of str
         Transformations that leave it as it is; of those that act on its arrays, all others change it in general.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> metric = catalogue()[0]
+    >>> metric.call, metric.formula, round(float(metric(np.eye(2))), 12)
+    ("nc0(W, normalisation='alpha')", '||W^T 1||^2/K', 1.0)
     """
 
     function: Callable[..., Any]
@@ -80,6 +87,10 @@ def _cosine(function: Callable[..., Any], over: str, formula: str) -> Metric:
 
 def catalogue() -> tuple[Metric, ...]:
     """All metrics.
+
+    Returns
+    -------
+    tuple of Metric
 
     Examples
     --------
@@ -162,6 +173,10 @@ def layered() -> tuple[Metric, ...]:
     Their rotations are those of any layer, the weights on both sides turned along, where that leaves H_l as it is but
     for the rotation: in linear chains, and of H_1.
 
+    Returns
+    -------
+    tuple of Metric
+
     Examples
     --------
     >>> [metric.call for metric in layered()][-1]
@@ -198,6 +213,10 @@ def layered() -> tuple[Metric, ...]:
 
 def regressive() -> tuple[Metric, ...]:
     """Metrics of a regression, for a trajectory of a `RegressionUFM` or for arrays.
+
+    Returns
+    -------
+    tuple of Metric
 
     Examples
     --------
@@ -238,6 +257,15 @@ def regressive() -> tuple[Metric, ...]:
 
 def table(width: int = 110) -> str:
     """All metrics with formula, convention and invariances, as text of this width.
+
+    Parameters
+    ----------
+    width : int
+        Of the text, in characters.
+
+    Returns
+    -------
+    str
 
     Examples
     --------

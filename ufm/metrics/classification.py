@@ -56,6 +56,15 @@ class Distance:
         Class k of the state is class relabelling[k] of the solution.
     excess : float
         Objective of the state minus that of the solution.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> problem, decay = ufm.DUFM(classes=3, width=4, depth=2), ufm.Coupled(0.01)
+    >>> solution = ufm.solutions.dnc(problem, decay)
+    >>> [nearest] = classify_solution(problem, solution, decay, solutions=[solution]).distances
+    >>> nearest.solution, nearest.distance < 1e-7
+    ('DNC', True)
     """
 
     solution: str
@@ -90,6 +99,14 @@ class Classification:
         Objective, coupled decay included.
     distances : tuple of Distance
         From the solutions given, nearest first.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> problem, decay = ufm.DUFM(classes=3, width=4, depth=2), ufm.Coupled(0.01)
+    >>> found = classify_solution(problem, ufm.solutions.dnc(problem, decay), decay)
+    >>> found.name, found.rank, found.frame
+    ('DNC', 3, 'orthogonal frame')
     """
 
     name: str
@@ -147,7 +164,7 @@ def classify_solution(
     source : Trajectory or Problem
         A run, of which the last record is looked at, or what was minimised.
     state : mapping of str to array_like, optional
-        With a problem: the trained blocks by name, or a Solution.
+        With a problem: the trained blocks by name, of the shapes in ``problem.shapes``, or a Solution.
     decay : Coupled, optional
         With a problem: its penalty is part of the objective. That of a run is its own.
     solutions : sequence of Solution

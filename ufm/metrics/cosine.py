@@ -35,6 +35,11 @@ def intra_class_cosine(H: Any, labels: Any = None, over: str = "worst", *, layer
     ndarray or float, shape (...)
         (..., K) for "each"; between 0 and 1, at least 1/n; nan where a feature is 0.
 
+    Raises
+    ------
+    InvalidProblemError
+        For another `over`, or arrays that do not fit.
+
     Notes
     -----
     Pan and Cao, arXiv 2309.04644 (recalled; known from referee reports), who report the worst class.
@@ -71,6 +76,11 @@ def inter_class_cosine(H: Any, labels: Any = None, over: str = "worst", *, layer
     -------
     ndarray or float, shape (...)
         (..., K, K) for "each", with nan on the diagonal; nan where a feature is 0, and of one class.
+
+    Raises
+    ------
+    InvalidProblemError
+        For another `over`, or arrays that do not fit.
 
     Notes
     -----

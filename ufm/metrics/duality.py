@@ -40,6 +40,11 @@ def nc2m(
     ndarray or float, shape (...)
         0 to 2 without the prefactor; nan where W M = 0.
 
+    Raises
+    ------
+    InvalidProblemError
+        For another convention, or arrays that do not fit.
+
     Notes
     -----
     Zhao et al., arXiv 2602.16642v3, appendix B (read in full), and its public code (read).
@@ -82,6 +87,11 @@ def nc3(
     -------
     ndarray or float, shape (...)
         0 to 2 without the prefactor; nan where W = 0 or all class means coincide.
+
+    Raises
+    ------
+    InvalidProblemError
+        For another convention, or arrays that do not fit.
 
     Notes
     -----

@@ -98,7 +98,7 @@ def layer_means(
     source : Trajectory or Problem
         A run, or what was minimised.
     state : mapping of str to array_like, optional
-        With a problem: the trained blocks by name, or a Solution.
+        With a problem: the trained blocks by name, of the shapes in ``problem.shapes``, or a Solution.
     stage : {"post", "pre"}
         Behind the activation, or before it.
 
@@ -106,6 +106,11 @@ def layer_means(
     -------
     tuple of ndarray, each of shape (records, d_l, K)
         Without the axis of the records for a single state; so in all metrics here.
+
+    Raises
+    ------
+    InvalidProblemError
+        For another stage, or a state that does not fit the problem.
 
     Examples
     --------
@@ -129,6 +134,18 @@ def layer_grams(source: Any, state: Mapping[str, Any] | None = None, *, stage: s
     Returns
     -------
     ndarray, shape (records, L, K, K)
+
+    Raises
+    ------
+    InvalidProblemError
+        For another stage, or a state that does not fit the problem.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> problem = ufm.UFM(classes=2, width=2)
+    >>> layer_grams(problem, {"W": np.eye(2), "H": [[0.0, 3.0], [3.0, 0.0]]}).tolist()
+    [[[9.0, 0.0], [0.0, 9.0]]]
     """
     choice("layer_grams.stage", stage, STAGES)
 
@@ -158,6 +175,18 @@ def layer_spectra(source: Any, state: Mapping[str, Any] | None = None, *, stage:
     -------
     ndarray, shape (records, L, K)
         nan where the class means are not finite.
+
+    Raises
+    ------
+    InvalidProblemError
+        For another stage, or a state that does not fit the problem.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> problem = ufm.UFM(classes=2, width=2)
+    >>> layer_spectra(problem, {"W": np.eye(2), "H": [[0.0, 2.0], [3.0, 0.0]]}).tolist()
+    [[3.0, 2.0]]
     """
     choice("layer_spectra.stage", stage, STAGES)
     return _stacked("layer_spectra", source, state, lambda layer: _spectrum(layer, stage))
@@ -184,6 +213,11 @@ def layer_ranks(
     -------
     ndarray, shape (records, L)
         Whole numbers as floats, 0 for zeros; nan where the class means are not finite.
+
+    Raises
+    ------
+    InvalidProblemError
+        For another stage or tolerance, or a state that does not fit the problem.
 
     Examples
     --------
@@ -235,6 +269,11 @@ def dnc1(
     ndarray, shape (records, L)
         0 with one sample per class; nan where all class means coincide.
 
+    Raises
+    ------
+    InvalidProblemError
+        For another form or stage, or a state that does not fit the problem.
+
     Notes
     -----
     "frobenius" is what a public reproduction of arXiv 2404.06106 computes (recalled).
@@ -267,6 +306,11 @@ def dnc2(source: Any, state: Mapping[str, Any] | None = None, *, stage: str = "p
     -------
     ndarray, shape (records, L)
         Between 0 and sqrt(2 - 2/sqrt(K)), which means of rank 1 reach; nan where all class means are 0.
+
+    Raises
+    ------
+    InvalidProblemError
+        For another stage, or a state that does not fit the problem.
 
     Examples
     --------

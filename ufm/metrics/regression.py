@@ -83,6 +83,11 @@ def nrc2(W: Any, H: Any = None, *, centred: bool = False) -> Any:
         In [0, 1]; 1 at W = 0, nan where the run diverged or a feature is 0. Unchanged by rotations, the scales of W and
         H, and any change of basis of the outputs.
 
+    Raises
+    ------
+    InvalidProblemError
+        For arrays that do not fit, or beside a trajectory.
+
     Examples
     --------
     >>> round(float(nrc2([[2.0, 0.0]], [[3.0, 0.0], [4.0, 1.0]])), 12)
@@ -168,6 +173,11 @@ def nrc3_gamma(W: Any, targets: Any = None, *, normalised: bool = True) -> float
     -------
     float
         nan with one output where the normalised distance does not depend on gamma, at W = 0, or after divergence.
+
+    Raises
+    ------
+    InvalidProblemError
+        For arrays that do not fit, or a `normalised` that is not True or False.
 
     Examples
     --------

@@ -99,6 +99,11 @@ def rank(A: Any, of: str | None = None, *, tolerance: float | None = None, layer
     ndarray or float, shape (...)
         A whole number as a float, 0 for a matrix of zeros; nan where it is not finite.
 
+    Raises
+    ------
+    InvalidProblemError
+        For a tolerance outside [0, 1), or what is no matrix.
+
     Examples
     --------
     >>> A = np.diag([1.0, 0.5, 1e-3])

@@ -52,6 +52,11 @@ def nc1(
     ndarray or float, shape (...)
         0 with one sample per class, where it says nothing; nan where all class means coincide.
 
+    Raises
+    ------
+    InvalidProblemError
+        For another form, a cutoff outside [0, 1) or with the quotient, or arrays that do not fit.
+
     Notes
     -----
     Zhao et al., arXiv 2602.16642v3 (``pinv``, read in full); their public code (read) has both forms. Its

@@ -34,6 +34,11 @@ def zhu_nc1(H: Any, labels: Any = None, *, cutoff: float | None = None, layer: i
     ndarray or float, shape (...)
         nan where all class means coincide.
 
+    Raises
+    ------
+    InvalidProblemError
+        For arrays that do not fit.
+
     Examples
     --------
     >>> round(float(zhu_nc1(np.array([[-3.0, -1.0, 1.0, 3.0]]), np.array([0, 0, 1, 1]))), 12)

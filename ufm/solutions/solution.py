@@ -27,7 +27,7 @@ class Solution:
     name : str
         Which solution, for example ``"DNC"``.
     blocks : mapping of str to ndarray
-        Every block of the problem by name, read-only; ``W`` is the last layer.
+        Every block of the problem by name, of its shape in ``problem.shapes``, read-only; ``W`` is the last layer.
     loss : float
         Objective by the closed form, coupled decay included.
     rank : int

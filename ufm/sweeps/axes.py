@@ -23,7 +23,7 @@ class Zipped:
 
     Parameters
     ----------
-    **fields : list, range, one-dimensional array or dict
+    **fields : list, range, array of shape (values,) or dict
         Values of each field, all of the same number.
 
     Raises

@@ -15,6 +15,9 @@ the cross terms are the same in both products and cancel. Nothing else is asked:
 first order in eta D is conserved without decay (gradient flow conserves it) and decays like e^(-2 lam eta t) with it.
 With unequal decay the cross terms do not cancel, but where the gradient of the objective vanishes
 lam_U U^T U = lam_V V V^T, by -U^T M V^T = lam_U U^T U = lam_V V V^T.
+
+Conservation under gradient flow is that of Du, Hu and Lee (arXiv 1806.00900, recalled); the law of finite steps with
+decay was derived here.
 """
 
 from __future__ import annotations

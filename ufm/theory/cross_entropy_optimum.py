@@ -37,6 +37,9 @@ Objective, K classes of n samples, N = K n, targets (1 - eps) onehot + eps/K:
 7. *Width below K - 1.* The only minimiser of the convex bound has rank K - 1, so the optimum is higher there. At d = 2
    the regular polygon Z_kl = c cos(2 pi (k-l)/K) is critical at the minimum of
    log sum_j exp(c (cos(2 pi j/K) - 1)) + K kappa c.
+
+The simplex as global minimiser and strict saddles for d > K are theorems of Zhu et al. (arXiv 2105.02375, recalled);
+the formulas above were derived here.
 """
 
 from __future__ import annotations

@@ -16,6 +16,10 @@ objective phi(x) = (1 - x)^2/2 + (L+1)/2 D Lam x^(2/(L+1)). With the *strength* 
 The larger root x, the *gain*, is the minimum; at equality both roots are one, an inflection. Deep neural collapse
 (DNC: orthogonal class means in every layer) has D = K. For L >= 2 the transition to zero is of first order: the gain
 jumps from (L-1)/L to 0.
+
+At D = K and with equal decays the scalar problem is equation 2 of Garrod and Keating (arXiv 2404.06106, read in a
+reproduction), the threshold for K = 2 that of Sukenik, Mondelli and Lampert (arXiv 2305.13165, recalled); the rest
+was derived here.
 """
 
 from __future__ import annotations
@@ -590,8 +594,8 @@ def least_objective(spread: float, decays: Decays, class_sizes: Sequence[int]) -
 
     Examples
     --------
-    >>> round(least_objective(3.0, Decays(0.01, (0.01,), 3), (1, 1, 1)), 6), least_objective(3.0, Decays(1.0, (1.0,), 3), (1, 1, 1))
-    (0.02955, 0.5)
+    >>> [round(least_objective(3.0, Decays(lam, (lam,), 3), (1, 1, 1)), 6) for lam in (0.01, 1.0)]
+    [0.02955, 0.5]
     """
     depth, weight = len(decays.weights), sum(class_sizes) / decays.samples
     strength = spread * geometric_decay(decays.features, decays.weights, class_sizes[0]) / weight

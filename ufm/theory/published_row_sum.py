@@ -1,8 +1,8 @@
 r"""Published numbers of real networks that the row-sum law predicts: figure 5 and table 2 of Zhao et al.
 
-Both are trained with SGD, momentum and weight decay, batch 128, 200 epochs, rate / 10 at epochs 66 and 133.
-The law of `ufm.theory.row_sum` knows neither the network nor the data; it needs the start ||W_0^T 1||_2 (read
-off figure 22: 1.7542) and the steps per epoch, ceil(60000/128) = 469. What is plotted is
+Both (arXiv 2602.16642v3, read in full) are trained with SGD, momentum and weight decay, batch 128, 200 epochs,
+rate / 10 at epochs 66 and 133. The law of `ufm.theory.row_sum` knows neither the network nor the data; it needs the
+start ||W_0^T 1||_2 (read off figure 22: 1.7542) and the steps per epoch, ceil(60000/128) = 469. What is plotted is
 ||W^T 1||_2 = |g_t| ||W_0^T 1||_2, neither alpha nor (1/p) of it.
 """
 
