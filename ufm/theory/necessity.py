@@ -72,7 +72,7 @@ def saddle_residuals(
     delta, v_A, v_B : number
         Difference of the values of u on the two groups, v on group A, v on group B.
     a, b, n : int or symbol
-        Number of classes in A, in B, samples per class, number of classes.
+        Number of classes in A, in B, samples per class.
     lam_W, lam_H : number
         Decay of W, decay of H.
     xp : module
@@ -148,7 +148,7 @@ def saddle_threshold(K: Any, n: Any) -> Any:
     Parameters
     ----------
     K, n : int or symbol
-        Samples per class, number of classes.
+        Number of classes, samples per class.
 
     Returns
     -------
@@ -170,7 +170,7 @@ def saddle_curvature(K: Any, n: Any, lam_W: Any, lam_H: Any, xp: Any = np) -> An
     Parameters
     ----------
     K, n : int or symbol
-        Samples per class, number of classes.
+        Number of classes, samples per class.
     lam_W, lam_H : number
         Decay of W, decay of H.
     xp : module

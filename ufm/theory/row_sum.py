@@ -355,7 +355,7 @@ def theorem_3_1(t: Any, lr: Any, lam: Any) -> Any:
     Parameters
     ----------
     t, lr, lam : number or ndarray, shape (...)
-        Number of steps, learning rate, momentum, coupled decay rate, decoupled decay rate, decay rate.
+        Number of steps, learning rate, decay rate.
 
     Returns
     -------
@@ -375,7 +375,7 @@ def theorem_3_2(t: Any, lr: Any, beta: Any, lam: Any, xp: Any = np) -> Any:
     Parameters
     ----------
     t, lr, beta, lam : number or ndarray, shape (...)
-        Number of steps, learning rate, momentum, coupled decay rate, decoupled decay rate, decay rate.
+        Number of steps, learning rate, momentum, decay rate.
     xp : module
         ``numpy``, ``sympy`` or ``mpmath``.
 
@@ -419,7 +419,7 @@ def slow_rate(lr: Any, lam: Any, beta: Any = 0.0) -> Any:
     Parameters
     ----------
     lr, lam, beta : number or ndarray, shape (...)
-        Learning rate, momentum, coupled decay rate, decoupled decay rate, decay rate.
+        Learning rate, decay rate, momentum.
 
     Returns
     -------

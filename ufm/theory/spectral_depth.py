@@ -326,7 +326,7 @@ def relative_gap(z: Any, start: Any, classes: Any, depth: Any, per_class: Any = 
     start : number or ndarray, shape (...)
         Scale z_0 > 0.
     classes, depth : int or symbol
-        Number K of classes, samples n per class, number L of layers.
+        Number K of classes, number L of layers.
     per_class : int or symbol
         Samples n per class.
     xp : module
@@ -350,7 +350,7 @@ def critical_scale(classes: Any, depth: Any, per_class: Any = 1, xp: Any = np) -
     Parameters
     ----------
     classes, depth : int or symbol
-        Number K of classes, samples n per class, number L of layers.
+        Number K of classes, number L of layers.
     per_class : int or symbol
         Samples n per class.
     xp : module
@@ -376,7 +376,7 @@ def largest_gap(start: Any, classes: Any, depth: Any, per_class: Any = 1, xp: An
     start : number or ndarray, shape (...)
         Scale z_0 > 0.
     classes, depth : int or symbol
-        Number K of classes, samples n per class, number L of layers.
+        Number K of classes, number L of layers.
     per_class : int or symbol
         Samples n per class.
     xp : module
