@@ -162,6 +162,16 @@ def test_a_report_prints_every_row_judged_ones_first():
         report["no such claim"]
 
 
+def test_rows_and_reports_show_themselves_in_a_line():
+    report = ufm.compare(run_of(decay=ufm.Coupled(1e-2), steps=100))
+    row = report["zhao2026.lemE.5"]
+    assert str(row) == f"zhao2026.lemE.5 holds: {row.reason}"
+    holds = sum(row.verdict == "holds" for row in report)
+    assert f"<Report: {holds} holds, " in repr(report)
+    assert "\n" not in repr(report)
+    assert not any(",:" in row.reason for row in report)
+
+
 def test_only_trajectories_are_compared():
     with pytest.raises(InvalidProblemError, match="a Trajectory"):
         ufm.compare(ufm.UFM(3, 4))

@@ -6,21 +6,28 @@ above the global minimum it ended where that is known or bounded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ufm.claims import ROUND_OFF, Claim, Prediction, registry
 from ufm.errors import IncompatibleError, InvalidProblemError, invalid
+from ufm.problems import Problem, RegressionUFM
 from ufm.run import Run
 from ufm.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from ufm.metrics import Classification
+    from ufm.solutions.solution import Solution
 
+VERDICTS = ("holds", "fails", "inconclusive", "not applicable")
 MOST_CLASSES = 16  # above, the best relabelling of the classes would take longer than the other rows together
+REACHED = (
+    1e-2  # relative distance within which an optimum is called reached, as by `ufm.metrics.classify_solution`
+)
 RESOLVED = 1e-12  # relative: to this, closed forms and the objective of their matrices agree
 
 
@@ -55,12 +62,15 @@ class Row:
     bound: float = np.nan
     ratio: float = np.nan
     control: float = np.nan
-    prediction: Prediction | None = None
+    prediction: Prediction | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
         """Name of the claim."""
         return self.claim.name
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.verdict}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -76,8 +86,8 @@ class KnownSolution:
     difference : float
         Final objective of the run minus `loss`.
     distance : float
-        Between the two states, up to symmetries, see `ufm.metrics.classify_solution`; nan above 16 classes, where no
-        relabelling is sought.
+        Between the two states, up to symmetries, see `ufm.metrics.classify_solution` (for a regression see
+        `RegressionState`); nan above 16 classes, where no relabelling is sought.
     rank : int
         Of its class means before the last activation.
     optimum : bool
@@ -100,13 +110,47 @@ class KnownSolution:
 
 
 @dataclass(frozen=True)
+class RegressionState:
+    """Last record of a regression: its outputs beside those of the optimum, and how far regression collapse went.
+
+    Parameters
+    ----------
+    name, reason : str
+        "regression optimum" if the outputs are within 1e-2 of it, relative to its own; else "rank r".
+    loss : float
+        Objective, decay included.
+    distance : float
+        ||Z - Z*||_F/||Z*||_F of the outputs, which rotations of the features do not change; over ||Y||_F where Z* = 0.
+    nrc1, nrc2, nrc3 : float
+        See `ufm.metrics.nrc1`, `nrc2` and `nrc3`, the last at the gamma that fits best.
+    """
+
+    name: str
+    reason: str
+    loss: float
+    distance: float
+    nrc1: float
+    nrc2: float
+    nrc3: float
+
+    @property
+    def collapse(self) -> str:
+        """The three numbers of regression collapse, in one sentence without a full stop."""
+        return f"NRC1 {self.nrc1:.2g}, NRC2 {self.nrc2:.2g}, NRC3 {self.nrc3:.2g} (0 in regression collapse)"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class Ending:
     """The last record of a run, and the solutions of its objective in closed form.
 
     Parameters
     ----------
-    classification : Classification
-        Which solution the state is, with the evidence, from `ufm.metrics.classify_solution`.
+    classification : Classification or RegressionState
+        Which solution the state is, with the evidence, from `ufm.metrics.classify_solution`; for a regression its
+        outputs beside the optimum's.
     rows : tuple of KnownSolution
         Lowest loss first; a state that two formulas give is listed once.
     bound : float
@@ -114,7 +158,7 @@ class Ending:
         decay that leaves W or H out.
     """
 
-    classification: Classification
+    classification: Classification | RegressionState
     rows: tuple[KnownSolution, ...]
     bound: float = np.nan
 
@@ -210,6 +254,11 @@ class Report:
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
 
+    def __repr__(self) -> str:
+        counts = Counter(row.verdict for row in self.rows)
+        found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+        return f"<Report: {found}; print it for the table>"
+
     def __str__(self) -> str:
         width = max((len(row.name) for row in self.rows), default=0)
         lines = [
@@ -251,7 +300,7 @@ def judge(claim: Claim, run: Run) -> Row:
     elif control <= 1:
         verdict = "inconclusive"
         reason = (
-            f"{prediction.quantity}: this run cannot tell the claim from its perturbed statement"
+            f"{prediction.quantity.rstrip(',')}: this run cannot tell the claim from its perturbed statement"
             f" ({control:.2g} of {bounded})"
         )
     else:
@@ -280,8 +329,13 @@ def _ending(trajectory: Trajectory) -> Ending | None:
     found = known(problem, decay)
     if not found:
         return None
-    reached = classify_solution(trajectory, solutions=found if problem.classes <= MOST_CLASSES else ())
-    distances = {one.solution: one.distance for one in reached.distances}
+    reached: Classification | RegressionState
+    if isinstance(problem, RegressionUFM):
+        reached = _regression_state(trajectory, found[0])
+        distances = {found[0].name: reached.distance}
+    else:
+        reached = classify_solution(trajectory, solutions=found if problem.classes <= MOST_CLASSES else ())
+        distances = {one.solution: one.distance for one in reached.distances}
     rows = [
         KnownSolution(
             one.name,
@@ -298,6 +352,34 @@ def _ending(trajectory: Trajectory) -> Ending | None:
     except (InvalidProblemError, IncompatibleError):  # the objective has no convex bound
         bound = np.nan
     return Ending(reached, tuple(sorted(rows, key=lambda row: row.loss)), bound)
+
+
+def _shift(problem: Problem, blocks: Mapping[str, Any]) -> Any:
+    """The bias as a column, 0 without one."""
+    return blocks["b"][:, None] if problem.bias else 0.0
+
+
+def _regression_state(trajectory: Trajectory, best: Solution) -> RegressionState:
+    """The last record of a regression beside its optimum."""
+    from ufm.metrics import nrc1, nrc2, nrc3
+
+    problem, end = trajectory.problem, trajectory.state(-1)
+    assert isinstance(problem, RegressionUFM)
+    Z, optimal = (blocks["W"] @ blocks["H"] + _shift(problem, blocks) for blocks in (end, best.blocks))
+    norms = (np.linalg.norm(optimal), np.linalg.norm(problem.targets.array), 1.0)
+    distance = float(np.linalg.norm(Z - optimal) / next(norm for norm in norms if norm > 0))
+    loss = problem.value(end, trajectory.run.decay)
+    if distance <= REACHED:
+        name = best.name
+        reason = (
+            f"the outputs are {distance:.2g} from its own and the loss exceeds its by {loss - best.loss:.2g}"
+        )
+    else:
+        values = np.linalg.svd(end["W"] @ end["H"], compute_uv=False)
+        name = f"rank {int((values > REACHED * values[0]).sum())}"
+        reason = f"the outputs are {distance:.2g} of their norm from those of the {best.name}"
+    collapse = [float(metric(trajectory)[-1]) for metric in (nrc1, nrc2, nrc3)]
+    return RegressionState(name, reason, loss, distance, *collapse)
 
 
 def compare(trajectory: Trajectory) -> Report:

@@ -448,6 +448,40 @@ def test_no_record_lies_below_the_optimum():
     assert ufm.compare(below)["andriopoulos2024.minimum"].verdict == "fails"
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_run_is_held_against_the_optimum_and_regression_collapse(bias):
+    problem, decay = ufm.RegressionUFM(TARGETS + SHIFT, 4, bias=bias), rates(0.1, 3.0)
+    run = ufm.simulate(problem, ufm.GD(0.3), decay, init=ufm.Gaussian(0.3), steps=3000, record=ufm.At([2]))
+    ending = ufm.compare(run).ending
+    assert ending.name == "regression optimum"
+    assert ending.optimum.distance < 1e-3
+    assert ending.gap < 1e-6
+    assert ending.classification.nrc1 == metrics.nrc1(run)[-1]
+    assert ending.verdict.startswith("at the global minimum to round-off")
+    assert "NRC1" in ending.verdict
+    assert "<- reached" in str(ending)
+    early = ufm.simulate(problem, ufm.GD(0.3), decay, init=ufm.Gaussian(0.3), steps=2)
+    assert ufm.compare(early).ending.name.startswith("rank ")
+    assert ufm.compare(early).ending.optimum.distance > 0.1
+
+
+def test_outputs_are_those_of_the_optimum_whatever_the_rotation():
+    problem, decay = ufm.RegressionUFM(TARGETS + SHIFT, 4, bias=True), rates(0.1)
+    best = regression_optimum(problem, decay)
+    Q = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
+    turned = {"W": best["W"] @ Q, "H": Q.T @ best["H"], "b": best["b"]}
+    run = ufm.simulate(problem, ufm.GD(0.1), decay, steps=0, init=ufm.Given(**turned))
+    assert ufm.compare(run).ending.optimum.distance < 1e-12
+
+
+def test_decay_that_leaves_nothing_ends_at_the_mean():
+    problem, decay = ufm.RegressionUFM(TARGETS, 4), rates(50.0)
+    run = ufm.simulate(problem, ufm.GD(0.01), decay, init=ufm.Zeros(), steps=3)
+    ending = ufm.compare(run).ending
+    assert ending.optimum.rank == 0
+    assert ending.optimum.distance == 0.0
+
+
 MODES = {
     "plain": (ufm.RegressionUFM(TARGETS, 3), rates(0.3, 2.0)),
     "bias": (ufm.RegressionUFM(TARGETS + SHIFT, 5, bias=True), rates(1.3)),
