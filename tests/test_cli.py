@@ -143,6 +143,18 @@ def test_claims_lists_all_and_shows_one(capsys):
     assert "zhao2026.thm3.2" in refused(capsys, "claims", "zhao2026.thm3.22")
 
 
+def test_claims_about_words_are_listed(capsys):
+    from ufm.claims import registry
+
+    assert cli.main(["claims", "Regression minimum"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = [line for line in lines if line in registry()]
+    assert "andriopoulos2024.minimum" in found
+    assert 0 < len(found) < 10
+    assert lines[-1].startswith(str(len(found)))
+    assert "there is no claim 'regression zebra'" in refused(capsys, "claims", "regression zebra")
+
+
 def test_environment_prints_the_environment(capsys):
     assert cli.main(["environment"]) == 0
     assert capsys.readouterr().out == f"{ufm.environment()}\n"

@@ -143,3 +143,10 @@ def test_table_has_a_line_for_every_convention():
     lines = table().splitlines()
     assert len(lines) == 2 + len(CONVENTIONS)
     assert all(line.count(" | ") == lines[0].count(" | ") for line in lines[2:])
+
+
+def test_rates_without_a_problem_are_one_sentence():
+    with pytest.raises(
+        InvalidProblemError, match=r"zhu2021: problem is 0.0005; allowed: a problem, then rates by block"
+    ):
+        convention("zhu2021").decay(5e-4)

@@ -60,7 +60,7 @@ def test_rates_per_block(decay, problem, coupled, decoupled):
         (Decoupled(b=0.1), DEEP, "Decoupled.b is 0.1"),
         (Coupled(H=0.1), FIXED, "Coupled.H is 0.1; allowed: trained blocks, W1."),
         (Coupled(W=0.1, W2=0.2), DEEP, "block W2 has a rate already"),
-        (0.1, DEEP, "decay is 0.1; allowed: None, Coupled, Decoupled or Mixed."),
+        (0.1, DEEP, "decay is 0.1; allowed: None, Coupled, Decoupled or Mixed, such as Coupled(5e-4)."),
         ({"W": 0.1}, DEEP, "decay is {'W': 0.1}"),
     ],
 )

@@ -27,6 +27,13 @@ def test_linear_squared_error_reaches_collapse(found):
     assert LINEAR.value(found.state, DECAY) == pytest.approx(loss, rel=1e-12)
 
 
+def test_a_minimum_prints_its_objective_how_many_starts_agree_and_what_it_is(found):
+    first, second = str(found).splitlines()
+    same = sum(abs(found.losses - found.loss) <= 1e-8 * found.loss)
+    assert first == f"lowest objective {found.loss:.10g}, which {same} of 3 starts reached"
+    assert second == f"its state: {found.certificate}"
+
+
 def test_unequal_decays_and_unequal_classes_reach_the_closed_form_of_every_class():
     """gamma_k^(L-1) (1 - gamma_k)^(L+1) = (N/n_k)^L N lam_H prod lam_W; loss sum_k (n_k/N) (1-gamma)(1+L gamma)/2."""
     from scipy.optimize import brentq

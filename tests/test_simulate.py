@@ -704,13 +704,38 @@ def names_nothing(theta, g, m, v, lr, t, p):
     return undefined_name, m, v  # noqa: F821
 
 
-@pytest.mark.parametrize("step", [returns_one, takes_two, names_nothing])
+def imports(theta, g, m, v, lr, t, p):
+    import math
+
+    return theta - lr * math.tanh(g), m, v
+
+
+@pytest.mark.parametrize("step", [returns_one, takes_two, names_nothing, imports])
 def test_an_optimizer_that_does_not_compile_is_one_sentence(step):
     with pytest.raises(
         ufm.IncompatibleError, match=f"Elementwise.step {step.__name__} does not compile"
     ) as caught:
         ufm.simulate(ufm.UFM(3, 2), ufm.Elementwise(step, 0.1), steps=2)
     assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith("; next: help(ufm.Elementwise) shows its arguments.")
+
+
+def test_a_solution_as_a_start_is_told_of_its_start():
+    problem, decay = ufm.UFM(3, 2), ufm.Coupled(0.01)
+    with pytest.raises(
+        ufm.InvalidProblemError, match=r"simulate.init is Solution.*or the \.start of a solution"
+    ):
+        ufm.simulate(problem, ufm.GD(0.1), decay, steps=1, init=ufm.solutions.simplex(problem, decay))
+
+
+def test_a_run_in_place_of_a_state_is_told_how_to_take_its_end():
+    problem = ufm.UFM(3, 2)
+    run = ufm.simulate(problem, ufm.GD(0.1), ufm.Coupled(0.01), steps=3)
+    with pytest.raises(
+        ufm.InvalidProblemError, match=r"allowed: shape \(2, 3\), one state, such as run.state\(-1\)"
+    ):
+        problem.value(run.blocks)
+    assert problem.value(run.state(-1), ufm.Coupled(0.01)) == pytest.approx(run.loss[-1])
 
 
 @pytest.mark.parametrize("function", [print, np.sin, ufm.GD])

@@ -117,6 +117,19 @@ def test_bad_files_get_one_sentence(change, sentence):
         plan_from_table(table)
 
 
+def test_an_axis_inside_a_table_is_told_where_it_belongs():
+    table = {"problem": {"type": "UFM", "classes": 3, "width": 4}, "steps": 5}
+    inside = table | {"optimizer": {"type": "GD", "lr": [0.1, 0.2]}}
+    with pytest.raises(
+        InvalidProblemError, match=r'stands above the tables instead: optimizer = "GD", lr = \[0.1, 0.2'
+    ):
+        plan_from_table(inside)
+    above = table | {"optimizer": "GD", "lr": [0.1, 0.2], "decay": "Coupled", "rate": [0.1, 0.01]}
+    assert plan_from_table(above).grid.shape == (2, 2)
+    with pytest.raises(InvalidProblemError, match=r"lr is -1; allowed: [^.]*StepDecay\(0.1\)\.$"):
+        plan_from_table(table | {"optimizer": {"type": "GD", "lr": -1}})
+
+
 def test_a_file_that_is_none_gets_one_sentence(tmp_path):
     with pytest.raises(StorageError, match="does not exist; allowed: a TOML file that describes a sweep"):
         plan_from_toml(tmp_path / "none.toml")

@@ -193,8 +193,26 @@ def applicable(
     return {name: claim.applies(run) for name, claim in registry().items() if claim.applies is not None}
 
 
-def table(width: int = 110) -> str:
-    """All claims with statement, source and status by layer, as text of this width.
+def matching(words: str) -> dict[str, Claim]:
+    """Claims with all of these words in name, statement, source, room or figure, letters large or small.
+
+    Examples
+    --------
+    >>> "andriopoulos2024.minimum" in matching("regression"), list(matching("hong2023 merging"))
+    (True, ['hong2023.merging'])
+    """
+    wanted = words.lower().split()
+    return {name: claim for name, claim in registry().items() if all(word in _text(claim) for word in wanted)}
+
+
+def _text(claim: Claim) -> str:
+    """What a search looks at."""
+    parts = (claim.name, claim.statement, str(claim.source), claim.room, claim.figure or "")
+    return " ".join(parts).replace("_", " ").lower() + " " + claim.name
+
+
+def table(width: int = 110, claims: Mapping[str, Claim] | None = None) -> str:
+    """Claims, by default all, with statement, source and status by layer, as text of this width.
 
     Parameters
     ----------
@@ -212,9 +230,10 @@ def table(width: int = 110) -> str:
     True
     """
     lines = []
-    for name, claim in registry().items():
+    shown = registry() if claims is None else claims
+    for name, claim in shown.items():
         layers = "; ".join(f"{layer}: {status}" for layer, status in claim.layers.items())
         lines.append(name)
         for text in (claim.statement, str(claim.source), layers):
             lines += textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="      ")
-    return "\n".join([*lines, f"{len(registry())} claims"])
+    return "\n".join([*lines, f"{len(shown)} claim{'s' if len(shown) != 1 else ''}"])

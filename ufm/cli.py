@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         "sweep",
         _sweep,
         "Simulate the runs that a TOML file describes, a list being an axis; a sweep that was stopped continues.",
-        "ufm sweep grid.toml --out grid --dry-run",
+        "ufm sweep grid.toml --out grid --dry-run, where grid.toml has, above the table [problem] of a single run's "
+        'file, the lines: steps = 1000; optimizer = "GD"; lr = [0.1, 0.2]; decay = "Coupled"; rate = [1e-3, 1e-2]; '
+        "seed = { range = [0, 5] } (each on a line of its own, without the semicolons)",
     )
     sweep.add_argument("file", type=Path, help="TOML file")
     sweep.add_argument("--out", type=Path, help="folder for the results (by default FILE without its ending)")
@@ -98,9 +100,14 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--json", action="store_true", help="print the rows as JSON")
 
     claims = command(
-        "claims", _claims, "List the claims, or show one of them in full.", "ufm claims zhao2026.thm3.2"
+        "claims",
+        _claims,
+        "List the claims, those about a word, or show one of them in full.",
+        "ufm claims regression, then ufm claims zhao2026.thm3.2",
     )
-    claims.add_argument("name", nargs="?", help="name of one claim")
+    claims.add_argument(
+        "name", nargs="?", help="name of one claim, or a word of its name, statement or source"
+    )
 
     command("environment", _environment, "Show versions, processor, BLAS and threads.", "ufm environment")
 
@@ -360,23 +367,23 @@ def _json_value(value: Any) -> Any:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    from ufm.claims import registry
+    from ufm.claims import matching, registry, table
 
     found = registry()
-    if options.name is None:
+    if options.name in found:
+        print(_claim_text(found[options.name]))
+        return _OK
+    about = found if options.name is None else matching(options.name)
+    if about:
         import shutil
 
-        from ufm.claims import table
-
-        print(table(max(60, min(shutil.get_terminal_size((110, 24)).columns, 110))))
-        return _OK
-    if options.name not in found:
+        print(table(max(60, min(shutil.get_terminal_size((110, 24)).columns, 110)), about))
+    else:
         import difflib
 
         near = difflib.get_close_matches(options.name, found, n=3, cutoff=0.4)
         hint = ", ".join(near) if near else "a name that 'ufm claims' lists"
         raise InvalidProblemError(f"claims: there is no claim {options.name!r}; allowed: {hint}.")
-    print(_claim_text(found[options.name]))
     return _OK
 
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ufm.checks import choice, real
 from ufm.decay import Coupled, per_block
 from ufm.errors import IncompatibleError, invalid
+from ufm.problems import Problem
 
 if TYPE_CHECKING:
     from ufm.decay import Decay
-    from ufm.problems import Problem
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,12 @@ class Convention:
         return problem.value(state, self.decay(problem, **lambdas)) / self.factor
 
     def _require_loss(self, problem: Problem) -> None:
+        if not isinstance(problem, Problem):
+            raise invalid(
+                f"convention {self.name}: problem",
+                problem,
+                "a problem, then rates by block, such as W=5e-4, H=1e-5",
+            )
         loss = problem.loss
         if loss.name != self.loss or getattr(loss, "reduction", "mean") != "mean":
             raise IncompatibleError(

@@ -172,7 +172,9 @@ def per_block(decay: Decay | None, problem: Problem) -> tuple[Mapping[str, float
         return _resolve(decay, problem), _resolve(None, problem)
     if isinstance(decay, Decoupled):
         return _resolve(None, problem), _resolve(decay, problem)
-    raise IncompatibleError(f"decay is {decay!r}; allowed: None, Coupled, Decoupled or Mixed.")
+    raise IncompatibleError(
+        f"decay is {decay!r}; allowed: None, Coupled, Decoupled or Mixed, such as Coupled(5e-4)."
+    )
 
 
 def shrinks_after(decay: Decay | None) -> bool:

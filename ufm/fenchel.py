@@ -73,6 +73,12 @@ class Optimality:
         """Largest amount by which the state can lie above the global minimum."""
         return max(self.loss - self.bound, 0.0)
 
+    def __str__(self) -> str:
+        above = f"objective {self.loss:.10g}, at most {self.gap:.2g} above the global minimum"
+        if self.escape is None:
+            return f"{above}; no direction of escape (||G||_op {self.operator_norm:.4g} against {self.threshold:.4g})"
+        return f"{above}; along .escape the second derivative is {self.curvature:.4g} where the state is critical"
+
 
 def optimality(problem: Problem, decay: Decay | None, state: Mapping[str, Any]) -> Optimality:
     """Bound how far a state lies above the global minimum, and find the direction that leads on.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MEMORY = 20  # pairs of steps and gradients that L-BFGS keeps
 FALL = 2.0**-50  # relative decrease of the objective in one iteration below which a round ends
+SAME = 1e-8  # relative difference of objectives that count as one minimum where starts are counted
 ROUNDS = 5  # how often it begins anew, without memory, from where it ended: kinks break its line search
 
 
@@ -67,6 +68,13 @@ class Minimum:
         """The trained blocks of the best state, as the start of a run."""
         return Given(**{name: self.state[name] for name in self.problem.trained})
 
+    def __str__(self) -> str:
+        reached = int((self.losses <= self.loss + SAME * abs(self.loss)).sum())
+        lines = [f"lowest objective {self.loss:.10g}, which {reached} of {len(self.losses)} starts reached"]
+        if self.certificate is not None:
+            lines.append(f"its state: {self.certificate}")
+        return "\n".join(lines)
+
 
 def minimise(
     problem: Problem,
@@ -93,7 +101,7 @@ def minimise(
         How many starts are drawn from `init`; or the starts themselves: initialisers, `Start`, `Given`, arrays by
         block name.
     init : initialiser or Start
-        Where the trained blocks start; must be left out with starts that are given.
+        What a number of starts is drawn from; with starts that are given it has no meaning and is refused.
     seed : int
         Start i is drawn with seed + i, as by ``simulate(..., init=init, seed=seed + i)``.
     continuation : sequence of float

@@ -313,8 +313,9 @@ class Problem:
                 continue
             value = finite_array(f"{where}.{block}", named[block])
             if value.shape != self.shapes[block]:
+                one = ", one state, such as run.state(-1)" if value.shape[1:] == self.shapes[block] else ""
                 raise invalid(
-                    f"{where}.{block}", f"an array of shape {value.shape}", f"shape {self.shapes[block]}"
+                    f"{where}.{block}", f"an array of shape {value.shape}", f"shape {self.shapes[block]}{one}"
                 )
             if block in self.frozen_values and not np.array_equal(value, self.frozen_values[block]):
                 raise IncompatibleError(

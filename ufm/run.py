@@ -83,7 +83,10 @@ class Run:
             put(self, "init", Given(**self.init))
         if not (is_initialiser(self.init) or isinstance(self.init, Start)):
             raise invalid(
-                "simulate.init", self.init, "an initialiser such as Gaussian(0.1), or Start(W=..., H=...)"
+                "simulate.init",
+                self.init,
+                "an initialiser such as Gaussian(0.1), Start(W=..., H=...), arrays by block name, or the .start of a "
+                "solution",
             )
         if isinstance(self.record, type) or not callable(getattr(self.record, "steps", None)):
             raise invalid("simulate.record", self.record, "Every(n), LogSpaced(count) or At(steps)")

@@ -43,7 +43,7 @@ def simulate(
 
     Parameters
     ----------
-    problem : UFM or DUFM
+    problem : UFM, DUFM or RegressionUFM
         What is minimised.
     optimizer : GD, Momentum, SignGD, Signum, Adam, NormalisedGD, Elementwise or Blockwise
         How a step is taken.
@@ -51,8 +51,8 @@ def simulate(
         Where weight decay acts.
     steps : int
         Number of updates >= 0.
-    init : initialiser or Start
-        Where the trained blocks start.
+    init : initialiser, Start or arrays by block name
+        Where the trained blocks start; that of a solution of `ufm.solutions` is its ``.start``.
     seed : int
         Root of all random numbers: starts and batch order.
     record : Every, LogSpaced or At

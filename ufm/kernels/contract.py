@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 from numba import float32, float64, int64, types
-from numba.core.errors import NumbaError
+from numba.core.errors import NumbaError, UnsupportedBytecodeError
 
 from ufm.errors import IncompatibleError
 from ufm.kernels.cache import folder
@@ -261,7 +261,7 @@ def user_compiled(function: Callable[..., Any], kind: str, dtype: str, name: str
     """
     try:
         return compiled(function, kind, dtype, keep=False)
-    except NumbaError as error:
+    except (NumbaError, UnsupportedBytecodeError) as error:  # the second is no NumbaError
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         telling = [
             line
@@ -269,4 +269,7 @@ def user_compiled(function: Callable[..., Any], kind: str, dtype: str, name: str
             if not line.startswith(("Failed in", "During", "File", "<source", "^", "-"))
         ]
         cause = (telling or lines or ["no reason given"])[0]
-        raise IncompatibleError(f"{name} does not compile with numba: {cause}") from None
+        form = f"help(ufm.{name.partition('.')[0]}) shows its arguments"
+        raise IncompatibleError(
+            f"{name} does not compile with numba: {cause.rstrip('.')}; next: {form}."
+        ) from None

@@ -22,6 +22,8 @@ A list is an axis, as in Python, and the file of a single run describes a sweep 
     type = "LogSpaced"
     count = 100
 
+The axes stand above the tables, those of a table's fields too: ``optimizer = "GD"`` with ``lr = [0.1, 0.2]``, and
+``decay = "Coupled"`` with ``rate = [1e-3, 1e-2]``. Inside a table a list is one value, as in the file of a run.
 ``[[decay]]`` lists objects, ``"none"`` stands for no decay, and ``[zipped.NAME]`` holds the lists of fields that
 vary together along the dimension NAME.
 """
@@ -38,6 +40,8 @@ from ufm.errors import IncompatibleError, InvalidProblemError, invalid
 from ufm.sweeps.axes import Zipped
 from ufm.sweeps.grid import PARTS
 from ufm.sweeps.planning import Plan, plan
+
+_LISTS = ("values", "targets", "frozen")  # fields of tables whose value is a list
 
 
 def plan_from_toml(path: str | Path) -> Plan:
@@ -111,7 +115,10 @@ def _value(name: str, given: Any) -> Any:
 def _reader(name: str) -> Callable[[Any], Any]:
     def object_of(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return from_table(value, name)
+            try:
+                return from_table(value, name)
+            except (InvalidProblemError, IncompatibleError) as refusal:
+                raise type(refusal)(f"{refusal}{_above_the_tables(name, value)}") from None
         if isinstance(value, str) and name in PARTS:
             if name == "decay" and value == "none":
                 return None
@@ -122,6 +129,15 @@ def _reader(name: str) -> Callable[[Any], Any]:
         return _tuples(value)
 
     return object_of
+
+
+def _above_the_tables(name: str, table: Mapping[str, Any]) -> str:
+    """Where an axis is written that stands as a list in a table which was refused; empty if there is none."""
+    axes = [field for field, given in table.items() if isinstance(given, list) and field not in _LISTS]
+    if name not in ("optimizer", "decay", "init") or not axes or not isinstance(table.get("type"), str):
+        return ""
+    lines = ", ".join([f'{name} = "{table["type"]}"', *(f"{field} = {table[field]}" for field in axes)])
+    return f" An axis over a field stands above the tables instead: {lines}."
 
 
 def _tuples(value: Any) -> Any:

@@ -974,8 +974,9 @@ def penalty_bounds(share: Any, excess: np.ndarray, least: Any) -> tuple[np.ndarr
     ([0.5], [0.5])
     """
     here, eps = least(np.ones(1)), 16 * np.finfo(float).eps
-    lower = (least(1 + share) - here * (1 + eps) - excess[:, None]) / share
-    upper = (here * (1 + eps) + excess[:, None] - least(1 - share)) / share
+    with np.errstate(over="ignore"):  # infinite where a run diverges: no bound
+        lower = (least(1 + share) - here * (1 + eps) - excess[:, None]) / share
+        upper = (here * (1 + eps) + excess[:, None] - least(1 - share)) / share
     return lower.max(axis=1), upper.min(axis=1)
 
 

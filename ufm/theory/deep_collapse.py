@@ -541,7 +541,7 @@ def other_objective(problem: Problem, coupled: Mapping[str, float]) -> str | Non
     if reason is not None:
         return reason
     if not isinstance(problem.loss, MSE):
-        return f"the loss is {problem.loss.name}, not the squared error"
+        return f"the loss is {problem.loss.name}, not the squared error to one-hot targets"
     if problem.frozen_values:
         return f"{', '.join(problem.frozen_values)} is frozen, and every block must be trained"
     for block, rate in coupled.items():

@@ -645,7 +645,8 @@ def _not_unequal(run: Run) -> str | None:
     problem = run.problem
     reason = other_model(problem, run.coupled, run.decoupled)
     if reason is None and len(set(problem.class_sizes)) == 1:
-        reason = f"all classes have {problem.class_sizes[0]} samples, and the claim is about unequal sizes"
+        samples = "1 sample" if problem.class_sizes[0] == 1 else f"{problem.class_sizes[0]} samples"
+        reason = f"all classes have {samples}, and the claim is about unequal sizes"
     return reason
 
 

@@ -597,7 +597,7 @@ def _not_aligned(run: Run) -> str | None:
     if reason is not None:
         return reason
     if not isinstance(problem.loss, MSE):
-        return f"the loss is {problem.loss.name}, not the squared error"
+        return f"the loss is {problem.loss.name}, not the squared error to one-hot targets"
     if problem.depth > 1:
         return f"there are {problem.depth} layers, and aligned starts are those of one"
     if not problem.bias:
