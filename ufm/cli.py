@@ -77,10 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     sweep = command(
         "sweep",
         _sweep,
-        "Simulate the runs that a TOML file describes, a list being an axis; a sweep that was stopped continues.",
-        "ufm sweep grid.toml --out grid --dry-run, where grid.toml has, above the table [problem] of a single run's "
-        'file, the lines: steps = 1000; optimizer = "GD"; lr = [0.1, 0.2]; decay = "Coupled"; rate = [1e-3, 1e-2]; '
-        "seed = { range = [0, 5] } (each on a line of its own, without the semicolons)",
+        "Simulate the runs that a TOML file describes, a list being an axis; a sweep that was stopped continues. "
+        'Axes stand above the tables: lr = [0.1, 0.2] beside optimizer = "GD", rate = [1e-3, 1e-2] beside '
+        'decay = "Coupled", and seed = { range = [0, 5] }.',
+        "ufm sweep grid.toml --out grid --dry-run",
     )
     sweep.add_argument("file", type=Path, help="TOML file")
     sweep.add_argument("--out", type=Path, help="folder for the results (by default FILE without its ending)")
@@ -103,11 +103,9 @@ def _parser() -> argparse.ArgumentParser:
         "claims",
         _claims,
         "List the claims, those about a word, or show one of them in full.",
-        "ufm claims regression, then ufm claims zhao2026.thm3.2",
+        "ufm claims zhao2026.thm3.2",
     )
-    claims.add_argument(
-        "name", nargs="?", help="name of one claim, or a word of its name, statement or source"
-    )
+    claims.add_argument("name", nargs="?", help="name of one claim, or a word such as regression")
 
     command("environment", _environment, "Show versions, processor, BLAS and threads.", "ufm environment")
 
