@@ -5,6 +5,7 @@ from pathlib import Path
 
 import ufm
 from ufm.claims import registry
+from ufm.cli import main
 from ufm.config import run_from_toml
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -36,6 +37,22 @@ def test_own_loss_and_optimizers_run(capsys):
     for name in ("elementwise", "matrix"):
         assert space[name].status.name == "completed"
         assert space[name].loss[-1] < space[name].loss[0]
+
+
+def test_what_it_knows_runs(capsys):
+    space = {}
+    exec(blocks("python")[2], space)
+    printed = capsys.readouterr().out
+    assert "above the global minimum" in printed
+    assert "((0,), (1,), (2, 3))" in printed
+    assert dict(space["data"].sizes) == {"lr": 2, "rate": 2, "seed": 5, "record": space["data"].sizes["record"]}
+
+
+def test_sweep_file_describes_a_grid(tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text(blocks("toml")[1], encoding="utf-8")
+    assert main(["sweep", str(path), "--dry-run", "--out", str(tmp_path / "grid")]) == 0
+    assert not (tmp_path / "grid").exists()
 
 
 def test_configuration_file_is_the_first_example(tmp_path):
