@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 
 import ufm
+from ufm.environment import usable_cores
 
 from . import bounds, start_up, tables
 from .cases import CASES, CHECK, Case
 from .curve import CURVE, draw_curve, measure_curve, worst_choice, write_curve
-from .systems import PEERS, Runner, cores, ours
+from .systems import PEERS, Runner, ours
 from .timing import interleaved
 
 AGREEMENT = 1e-10
@@ -84,7 +85,7 @@ def settings() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             packages[name] = "not installed"
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
-    return {"environment": ufm.environment(), "peers": packages, "load": load, "cores": cores()}
+    return {"environment": ufm.environment(), "peers": packages, "load": load, "cores": usable_cores()}
 
 
 def _parsed() -> argparse.Namespace:
@@ -112,7 +113,7 @@ def main() -> None:
     begin = time.perf_counter()
     seconds, repeats = (0.05, 3) if options.quick else (0.2, 5)
     results = settings()
-    print(f"{cores()} cores, load {results['load']}, {results['peers']}", flush=True)
+    print(f"{usable_cores()} cores, load {results['load']}, {results['peers']}", flush=True)
     texts = []
     options.out.mkdir(parents=True, exist_ok=True)
     if "cases" in options.parts:

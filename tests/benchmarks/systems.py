@@ -16,7 +16,6 @@ The step written by hand stands once and serves them all.
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from ufm.ensemble import ensemble
+from ufm.environment import usable_cores
 from ufm.simulate import integrate
 
 from .cases import LAM, Case
@@ -35,11 +35,6 @@ Runner = Callable[[int], Blocks]
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 SMALL = 5e6  # multiplications and additions of a step below which torch is faster on one thread
 WRITTEN_OUT = {1: 10, 256: 4}  # largest K for which sums beat XLA's product, by the number of runs
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ours(case: Case) -> Runner:
@@ -202,7 +197,7 @@ def with_torch(case: Case, compiled: bool = False) -> Runner:
     """Eager PyTorch, or a step of it compiled."""
     import torch
 
-    threads = 1 if case.flops < SMALL else cores()
+    threads = 1 if case.flops < SMALL else usable_cores() or 1
     grad = partial(gradient, torch, FIRST, case, torch.tensor(targets(case)))
     lr = torch.tensor(case.rates[:, None, None] if case.runs > 1 else case.rates[0])
     take = partial(step, torch, case.rule, grad)

@@ -421,7 +421,7 @@ def test_ending_at_a_saddle_says_how_far_the_minimum_is():
 
 
 def test_ending_without_a_closed_form_of_the_minimum_uses_duality():
-    run = run_of(problem=ufm.UFM(4, 6, (3, 2, 1, 1)))
+    run = run_of(problem=ufm.UFM(4, 6, (3, 2, 1, 1), loss=ufm.CrossEntropy(smoothing=0.1)))
     ending = ufm.compare(run).ending
     assert ending.optimum is None
     assert 0 <= ending.gap < 1e-6
