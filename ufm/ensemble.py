@@ -45,7 +45,7 @@ def runs_in_lanes(run: Run) -> bool:
         and not (optimizer.scale_free and problem.activation == "relu" and problem.depth > 1)
         and not isinstance(problem.loss, UserLoss)
         and problem.normalisation is None
-        and run.batch in (None, problem.samples)
+        and not run.in_batches
         and sum(int(np.prod(shape)) for shape in problem.shapes.values()) <= LARGEST_IN_LANES
     )
 

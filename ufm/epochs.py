@@ -16,7 +16,7 @@ def batch_order(run: Run, start: int, stop: int) -> np.ndarray:
 
     The order of an epoch depends on the seed and the number of the epoch alone.
     """
-    if run.batch is None or run.batch == run.problem.samples:
+    if run.batch is None or not run.in_batches:
         return np.zeros((0, 0), np.int64)
     N, m = run.problem.samples, run.batch
     per_epoch = -(-N // m)

@@ -101,6 +101,11 @@ class Run:
         _ = self._decay_rates
 
     @property
+    def in_batches(self) -> bool:
+        """Whether a step sees some of the samples only."""
+        return self.batch is not None and self.batch < self.problem.samples
+
+    @property
     def coupled(self) -> Mapping[str, float]:
         """Coupled rate of every trained block by name; 0 where there is none."""
         return self._decay_rates[0]

@@ -173,7 +173,7 @@ def advance(
         update = updates.rule(run.optimizer, dtype)
         signs = run.optimizer.scale_free and run.optimizer.elementwise
         alarm = contract.compiled(doubt.alarm if signs else doubt.nothing, "watch", dtype)
-        plain = batches.run if run.batch is not None and run.batch < problem.samples else loop.run
+        plain = batches.run if run.in_batches else loop.run
         if problem.normalisation is not None:
             from ufm.kernels import normalisation
 

@@ -115,6 +115,7 @@ def test_hypotheses(problem, optimizer, decay, words):
 
 def test_mini_batches_are_not_judged():
     assert "mini-batches of 2" in LAW.applies(Run(ufm.UFM(4, 6, 3), ufm.GD(0.1), steps=3, batch=2))
+    assert LAW.applies(Run(ufm.UFM(4, 6, 3), ufm.GD(0.1), steps=3, batch=12)) is None
 
 
 def test_a_run_that_diverges_is_judged_as_far_as_float64_goes():

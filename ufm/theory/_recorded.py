@@ -117,7 +117,7 @@ def _evaluate_gradients(run: Run) -> Gradients:
             if isinstance(problem.loss, UserLoss):
                 floor = np.maximum.accumulate(np.concatenate([floor[-1:], columns]))[1:]
             columns = np.maximum(columns, floor)
-            if run.batch is None:
+            if not run.in_batches:
                 largest[here] = np.abs(G).max(axis=(1, 2))
                 terms[here] = (H @ columns[:, :, None]).max(axis=(1, 2))
             else:  # the average over any batch is at most the largest of its samples

@@ -132,7 +132,7 @@ def _no_law(run: Run) -> str | None:
         return f"the loss is {problem.loss!r}: the round-off of its gradient is not known"
     if problem.activation != "identity" and problem.depth > 1:
         return "with ReLU round-off may decide on which side of a kink a unit lies, so only linear chains are judged"
-    if run.batch is not None:
+    if run.in_batches:
         return f"the gradient of the mini-batches of {run.batch} is not known at the records"
     if shrinks_after(run.decay):
         return "the decoupled shrink follows the step, which scales the remainder too"

@@ -610,7 +610,7 @@ def _not_aligned(run: Run) -> str | None:
         return f"the decay is {run.decay!r}, and the law is that without decay"
     if type(run.optimizer) is not GD:
         return f"{type(run.optimizer).__name__} steps; the recursion is that of GD"
-    if run.batch is not None and run.batch < problem.samples:
+    if run.in_batches:
         return f"batches hold {run.batch} of {problem.samples} samples, and the law needs the whole gradient"
     if run.dtype != "float64":
         return f"the run is in {run.dtype}; the recursion is evaluated in float64"

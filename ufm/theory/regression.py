@@ -749,7 +749,7 @@ def _no_aligned_descent(run: Run) -> str | None:
         return f"{', '.join(problem.frozen_values)} is frozen; the modes are those of a problem trained in all blocks"
     if type(run.optimizer) is not GD:
         return f"{type(run.optimizer).__name__} steps; the recursion by mode is that of GD"
-    if run.batch is not None and run.batch < problem.samples:
+    if run.in_batches:
         return f"batches hold {run.batch} of {problem.samples} samples; modes stay apart under the whole gradient"
     if any(run.decoupled.values()):
         return f"the decay is {run.decay!r}; the recursion by mode is for coupled decay"

@@ -663,7 +663,7 @@ def _setting(run: Run) -> str | None:
             f"classes have from {min(problem.class_sizes)} to {max(problem.class_sizes)} samples; the modes stay apart "
             "for equal ones"
         )
-    if run.batch is not None and run.batch < problem.samples:
+    if run.in_batches:
         return f"batches hold {run.batch} of {problem.samples} samples; the modes stay apart under the whole gradient"
     if type(run.optimizer) is not GD:
         return f"{type(run.optimizer).__name__} steps; the error model is for GD"

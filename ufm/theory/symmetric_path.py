@@ -502,7 +502,7 @@ def outside_the_setting(
             f"H is not c (I - J/K) with c > 0, a column for each sample and at most rows of zeros below; {what} is "
             "for this simplex ETF in its own coordinates"
         )
-    if run.batch is not None and run.batch < problem.samples:
+    if run.in_batches:
         return f"batches hold {run.batch} of {problem.samples} samples; {what} is for the gradient over all"
     return None
 
