@@ -205,14 +205,27 @@ def _shrink(G: np.ndarray, threshold: float) -> float:
 
 
 def _with_row_sums(P: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Positive P scaled by rows and columns until both sums are these (Sinkhorn)."""
+    """P >= 0 scaled by rows and columns until both sums are these (Sinkhorn), and made to have them where it is slow.
+
+    Without the last step, shrinking what is too large and adding the rest as a matrix of rank one (Altschuler, Weed
+    and Rigollet, recalled), a sum that is off would leave a number that bounds nothing.
+    """
     for _ in range(SWEEPS):
-        sums = P.sum(axis=1)
-        if np.abs(sums - rows).max() <= 4 * np.finfo(float).eps * rows.max():
-            break
-        P = P * (rows / sums)[:, None]
-        P = P * (columns / P.sum(axis=0))
-    return P
+        if np.abs(P.sum(axis=1) - rows).max() <= 4 * np.finfo(float).eps * rows.max():
+            return P
+        P = P * _ratios(rows, P.sum(axis=1))[:, None]
+        P = P * _ratios(columns, P.sum(axis=0))
+    P = P * np.minimum(_ratios(rows, P.sum(axis=1)), 1.0)[:, None]
+    P = P * np.minimum(_ratios(columns, P.sum(axis=0)), 1.0)
+    missing = np.maximum(rows - P.sum(axis=1), 0.0), np.maximum(columns - P.sum(axis=0), 0.0)
+    return P + np.outer(*missing) / max(float(missing[1].sum()), np.finfo(float).tiny)
+
+
+def _ratios(wanted: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Factors that take sums to what is wanted, 1 where a sum is so small that there is none."""
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        found = wanted / sums
+    return np.where(np.isfinite(found) & (sums > 0), found, 1.0)
 
 
 def _free_direction(W: np.ndarray, H: np.ndarray) -> np.ndarray | None:

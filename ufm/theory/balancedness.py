@@ -169,7 +169,8 @@ def _law(run: Run, *, with_remainder: bool = True) -> Prediction:
             share = 1.0 if with_remainder else 0.0
             expected = next_imbalance(D, share * gradients[U], share * gradients[V], lr, decay)
             deviations[i] = np.maximum(deviations[i], np.abs(D_next - expected).max())
-            bounds[i] = np.maximum(bounds[i], _rounding(run, before, after, gradients, errors, (U, V), lr))
+            rounding = _rounding(run, before, after, gradients, errors, (U, V), lr, decay)
+            bounds[i] = np.maximum(bounds[i], rounding)
     bounds = np.where(np.isfinite(bounds) & np.isfinite(deviations), bounds, np.inf)  # beyond float64
     quantity = "U^T U - V V^T of adjacent layers one step on, minus its law,"
     return Prediction(quantity, np.zeros(len(chosen)), deviations, bounds)
@@ -229,13 +230,17 @@ def _rounding(
     errors: dict[str, np.ndarray],
     pair: tuple[str, str],
     lr: float,
+    decay: float,
 ) -> float:
-    """Largest error of an entry of D': a step is off by 8 eps (|B| + eta |grad|) and eta times the gradient's error."""
+    """Largest error of an entry of D'.
+
+    A step is off by 8 eps ((1 + eta lam) |B| + eta |grad|) and eta times the gradient's error.
+    """
     eps, total = float(np.finfo(run.dtype).eps), 0.0
     for block, turned in zip(pair, (False, True), strict=True):
         arrays = (before[block], after[block], gradients[block], errors[block])
         B, after_B, g, in_g = (np.abs(np.asarray(A.T if turned else A, np.float64)) for A in arrays)
-        off = 8 * eps * (B + lr * g) + lr * in_g
+        off = 8 * eps * ((1 + lr * decay) * B + lr * g) + lr * in_g
         in_products = off.T @ after_B + after_B.T @ off + off.T @ off
         in_gradients = lr**2 * (in_g.T @ g + g.T @ in_g)
         in_sums = (len(B) + 8) * 2.0**-52 * (B.T @ B + after_B.T @ after_B + lr**2 * g.T @ g)

@@ -133,7 +133,8 @@ def buffer_sizes(decay: Any, new_samples: Any, classes: Any, xp: Any = np) -> tu
     """Ends of the open interval of samples per old class that keep `classes` old classes apart.
 
     b samples of each are merged iff lam_Z >= sqrt(b)/(N_new + K_old b), so they are apart strictly between the
-    squares of (1 -+ sqrt(1 - 4 lam_Z^2 K_old N_new))/(2 lam_Z K_old); at no b where the root is not real (nan).
+    squares of (1 -+ sqrt(1 - 4 lam_Z^2 K_old N_new))/(2 lam_Z K_old), the lower one written without cancellation; at
+    no b where the root is not real (nan).
 
     Parameters
     ----------
@@ -156,8 +157,9 @@ def buffer_sizes(decay: Any, new_samples: Any, classes: Any, xp: Any = np) -> tu
     >>> round(float(low), 3), round(float(high), 3)
     (34.315, 1165.685)
     """
-    root = xp.sqrt(1 - 4 * decay**2 * classes * new_samples)
-    return tuple(((1 + sign * root) / (2 * decay * classes)) ** 2 for sign in (-1, 1))
+    square = 1 - 4 * decay**2 * classes * new_samples
+    upper = 1 + xp.sqrt(np.where(square < 0, np.nan, square)[()] if xp is np else square)
+    return (2 * decay * new_samples / upper) ** 2, (upper / (2 * decay * classes)) ** 2
 
 
 def group_cross_entropy(amplitude: Any, count: Any, others: Any, xp: Any = np) -> Any:
