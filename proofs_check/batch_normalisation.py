@@ -240,7 +240,7 @@ def scales_carry_a_simplex(frame: Frame) -> bool:
 
 
 def gap_bounds_the_cosine(bound: Callable[..., Any]) -> bool:
-    """Tangent, distance, cosine and mean, put together, give the shipped bound; symbolic C.
+    """Tangent, distance, cosine and mean, put together, give the shipped bound, and no smaller one holds; symbolic C.
 
     1 - c^2 - (1-c)/2 = (1-c)(1+2c)/2 >= 0 for 0 <= c <= 1 and 1 - (1-c)/2 >= 0 for c < 0, so 1 - c <= 2 d^2/|a|^2.
     Then 1 - ||mean u||^2 <= 1 - (mean c)^2 <= 2 (1 - mean c), as 2 (1-x) - (1-x^2) = (1-x)^2.
@@ -260,7 +260,20 @@ def gap_bounds_the_cosine(bound: Callable[..., Any]) -> bool:
     )  # mean |a - b|^2 over all samples; over those of one class at most C times that
     squared_length = C * share  # |a_c|^2 = C ||wt_c||^2/||Wt||^2
     claimed = 2 * 2 * C * all_classes / squared_length
-    return bool(sp.simplify(bound(gap, B, share, C, sp) - claimed) == 0)
+    return bool(sp.simplify(bound(gap, B, share, C, sp) - claimed) == 0) and closest_states(bound) == 1
+
+
+def closest_states(bound: Callable[..., Any]) -> Any:
+    """(1 - intra)/bound as B -> 0, then p -> 0, of simplex rows with a share p of one class at margin 0; symbolic C.
+
+    Those p have features -e wt_c, e -> 0, so that 1 - intra = 1 - (1 - 2p)^2; the rest is aligned, with margin B r for
+    the same mean square, (1 - p/C) r^2 = 1. The gap vanishes at B = 0, where its slope is taken.
+    """
+    B, p, stretch = sp.symbols("B p r", positive=True)
+    fit = (1 - p / C) * room.fit_bound(B * stretch, C, sp) + p / C * sp.log(C)
+    slope = sp.simplify(sp.diff(fit - room.fit_bound(B, C, sp), B).subs(B, 0))
+    ratio = sp.simplify((1 - (1 - 2 * p) ** 2) / bound(slope * B, B, 1 / C, C, sp)).subs(B, 0)
+    return sp.simplify(sp.limit(sp.simplify(ratio.subs(stretch, 1 / sp.sqrt(1 - p / C))), p, 0))
 
 
 class Scale(NamedTuple):
@@ -273,7 +286,7 @@ class Scale(NamedTuple):
 def relative_gap_has_a_limit(scale: Scale) -> bool:
     """constant = 2 (1 + L/(q m*)), q = (C-1) kappa, L = -log(1 - q): limits 2 and oo, and above 2.
 
-    At small q: L/q -> 1 while m* = log(1/kappa - C + 1) -> oo. At C kappa -> 1: m* -> 0 while L/q stays positive.
+    At small q: L/q -> 1 while m* = log(1/kappa - C + 1) -> oo. At C kappa = 1: m* = 0 while L = log C and q > 0.
     At a fixed gap the constant is 2 gap/(q m*): d(kappa m*)/dkappa = m* - 1/(1 - q), positive for small kappa.
     """
     k = sp.Symbol("k", positive=True)
@@ -283,10 +296,9 @@ def relative_gap_has_a_limit(scale: Scale) -> bool:
         return False
     if sp.limit(-sp.log(1 - x) / x, x, 0, "+") != 1 or sp.limit(sp.log(1 / x - others), x, 0, "+") != sp.oo:
         return False
-    for count in (2, 3, 7):
-        found = scale.constant(sp.Integer(count), k, sp)
-        if sp.limit(found, k, sp.Rational(1, count), "-") != sp.oo:
-            return False
+    at_threshold = [sp.simplify(part.subs(k, 1 / C)) for part in (margin, lost - sp.log(C))]
+    if at_threshold != [0, 0] or not sp.log(C).is_positive:
+        return False
     slope = sp.diff(k * margin, k)
     return bool(sp.simplify(slope - margin + 1 / (1 - q)) == 0)
 
@@ -402,7 +414,7 @@ PROOFS = (
     ),
     Proof(
         "ufm.normalised_simplex",
-        "the rotation and its real root; condition and construction at exact shares",
+        "the rotation and its real root for any rows; condition and construction at nine sets of shares",
         "proved",
         scales_carry_a_simplex,
         Frame(),
@@ -421,7 +433,7 @@ PROOFS = (
     ),
     Proof(
         "ufm.gap_bounds_intra",
-        "tangent, distance, cosine and mean, symbolic C",
+        "tangent, distance, cosine and mean; states that come as close as one likes: symbolic C",
         "proved",
         gap_bounds_the_cosine,
         room.intra_bound,
@@ -435,7 +447,7 @@ PROOFS = (
     ),
     Proof(
         "ufm.gap_scale",
-        "form and limit at small decay for symbolic C; limit at the threshold for C = 2, 3, 7",
+        "form and limits at small decay and at the threshold, symbolic C",
         "proved",
         relative_gap_has_a_limit,
         Scale(),

@@ -54,6 +54,21 @@ def test_a_wrong_description_fails(wrong):
     assert judge(LAW, replace(run, run=replace(run.run, **wrong)).judged()).verdict == "fails"
 
 
+@pytest.mark.parametrize("decay", [ufm.Coupled(1e6), ufm.Decoupled(1e6)])
+def test_a_shrink_far_above_one_rounds_more(decay):
+    """eta lam = 1000 in single precision: what is rounded is eta lam B, not B."""
+    run = ufm.simulate(
+        ufm.UFM(3, 4, 3),
+        ufm.GD(1e-3),
+        decay,
+        steps=1,
+        init=ufm.Gaussian(0.5),
+        dtype="float32",
+        record=ufm.Every(1),
+    )
+    assert judge(LAW, run.judged()).ratio < 1
+
+
 def test_a_tampered_state_fails():
     run = run_of("cross-entropy", steps=50)
     states = run.states.copy()

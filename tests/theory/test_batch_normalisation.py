@@ -182,6 +182,30 @@ def test_every_balanced_state_obeys_the_bound_on_cosines():
     assert (spread > bound / 200).all()  # as most of this gap is not spread within classes
 
 
+def test_no_smaller_constant_bounds_the_cosines():
+    """One sample of a class at margin 0 that points away, the rest stretched: 1 - intra nears the bound as B -> 0."""
+    C, n, B = 3, 1000, 1e-3
+    problem = ufm.UFM(C, C, n)
+    W = np.sqrt(B) * (np.eye(C) - 1 / C)
+    H = W[problem.labels].T.copy()
+    away = int(np.flatnonzero(problem.labels == 0)[0])
+    H[:, away] *= -1e-6
+    largest = room.largest_margin(np.sqrt((H**2).sum(axis=0).mean()), np.linalg.norm(W), C)
+    gap = problem.value({"H": H, "W1": W}) - room.fit_bound(largest, C)
+    spread = 1 - intra_class_cosine(H, problem.labels)
+    assert 0.99 < spread / room.intra_bound(gap, largest, 1 / C, C) < 1
+
+
+def test_features_whose_variance_overflows_are_not_judged():
+    problem = problem_of(3, 2, 4)
+    H, W = (np.random.default_rng(seed).standard_normal(shape) for seed, shape in ((0, (2, 12)), (9, (3, 2))))
+    start = ufm.Given(H=1e-3 * H, W1=W, gamma=np.ones(2))
+    traj = ufm.simulate(problem, ufm.GD(1e8), both(1e-9), steps=60, init=start)
+    assert np.abs(traj["H"]).max() > 1e154
+    for claim in (OPTIMUM, GAP):
+        assert claim.predict(traj.judged()).ratio <= 1
+
+
 def test_subset_means_obey_the_lemma(rng):
     for _ in range(200):
         x, size = rng.standard_normal(12) * rng.exponential(), int(rng.integers(1, 12))
@@ -214,6 +238,23 @@ def test_along_a_run_cosines_between_classes_may_fall_with_exponent_one():
     logs = np.log([gap, 1 - intra_class_cosine(traj), inter_class_cosine(traj) + 1 / 3])[:, late]
     slopes = [np.polyfit(logs[0], logs[i], 1)[0] for i in (1, 2)]
     assert slopes == pytest.approx([1, 1], rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("settings", "spread", "window", "exponents"),
+    [((4, 6, 3), 0.1, (1e-4, 1e-2), (4.45, 0.79)), ((2, 3, 4), 0.3, (1e-9, 1e-5), (1.5, 1.5))],
+)
+def test_along_a_run_exponents_depend_on_the_spread_of_its_start(settings, spread, window, exponents):
+    """A row of small spread turns fast: its features collapse within classes long before norms and means settle."""
+    C, d, n = settings
+    problem, decay, rng = problem_of(C, d, n), both(0.1), np.random.default_rng(0)
+    H, W = spread * rng.standard_normal((d, C * n)), 0.5 * rng.standard_normal((C, d))
+    start = ufm.Given(H=H, W1=W, gamma=np.ones(d))
+    traj = ufm.simulate(problem, ufm.GD(0.1), decay, steps=3000, init=start, record=ufm.Every(10))
+    gap, intra = traj.loss - normalised_simplex(problem, decay).loss, 1 - intra_class_cosine(traj)
+    seen = (gap > window[0]) & (gap < window[1]) & (intra > 1e-13)
+    logs = np.log(np.array([gap, intra, inter_class_cosine(traj) + 1 / (C - 1)])[:, seen])
+    assert [np.polyfit(logs[0], one, 1)[0] for one in logs[1:]] == pytest.approx(exponents, rel=0.1)
 
 
 def test_fixed_gap_and_relative_gap_order_decays_differently():

@@ -16,6 +16,7 @@ from ufm.kernels.hessian import Objective
 from ufm.losses import CrossEntropy
 from ufm.metrics import nc2, nc2w, nc3
 from ufm.solutions import dnc, fixed_simplex, known, merged, polygon, simplex
+from ufm.solutions.imbalance import imbalanced_optimum
 from ufm.solutions.known import partitions
 from ufm.theory import cross_entropy_optimum as room
 from ufm.theory.cross_entropy_optimum import critical_loss, critical_margin, optimum
@@ -172,6 +173,21 @@ def test_every_merged_class_saddle_up_to_six_classes(K, sizes):
         assert down.loss == pytest.approx(simplex(problem, decay).loss, rel=1e-9)
 
 
+@pytest.mark.parametrize(("sizes", "share"), [((2, 3), 7.6e-9), ((2, 4), 1.5e-9), ((1, 3, 4), 1e-6)])
+@pytest.mark.parametrize("bias_decay", [None, 1e-6, 1e3])
+def test_unequal_groups_at_tiny_decay_are_critical_or_refused(sizes, share, bias_decay):
+    decay = share / sum(sizes)
+    try:
+        found = room.merged_optimum(sizes, decay, 0.0, bias_decay)
+    except InvalidProblemError as refusal:
+        assert "Newton's method settles" in str(refusal)
+        return
+    reduced = room._Reduced(np.array(sizes, float), decay, 0.0, bias_decay)
+    bias = [] if bias_decay is None else found.bias
+    theta = np.concatenate([found.rows.ravel(), found.columns.ravel(), bias])
+    assert np.linalg.norm(reduced(theta)[1]) < 1e-4 * decay * np.linalg.norm(theta)
+
+
 def test_two_groups_are_the_saddle_of_the_necessity_room():
     problem, decay = ufm.UFM(7, 8, 4), ufm.Coupled(W=1e-4, H=1e-3)
     state = merged_class_saddle(7, 8, 4, 1e-4, 1e-3, 3)
@@ -232,6 +248,28 @@ def test_polygon_is_critical_and_for_few_classes_the_best_that_is_found_at_width
 
 
 # ------------------------------------------------------------------------------------------------ the dual bound
+
+
+@pytest.mark.parametrize(("sizes", "rate"), [((20, 5, 1), 1e-6), ((100, 1), 1e-5), ((50, 50, 2, 2), 1e-6)])
+def test_bound_with_a_free_bias_is_none_of_the_problem_without(sizes, rate):
+    """The optimum without a bias lies far above that with one, and scaling to row sums is slow there."""
+    K, decay = len(sizes), ufm.Coupled(W=rate, H=rate)
+    without, with_bias = (ufm.UFM(K, K, per_class=sizes, bias=bias) for bias in (False, True))
+    start, best = (imbalanced_optimum(problem, decay) for problem in (without, with_bias))
+    bound = ufm.optimality(with_bias, decay, {**start.blocks, "b": np.zeros(K)}).bound
+    assert best.loss * (1 + 1e-3) < start.loss
+    assert bound <= best.loss + 1e-15
+
+
+def test_bound_with_a_free_bias_where_probabilities_are_zero():
+    problem = ufm.UFM(3, 3, per_class=(2, 1, 1), bias=True)
+    state = {"W1": np.zeros((3, 3)), "H": np.zeros((3, 4)), "b": np.array([2000.0, 0.0, -900.0])}
+    found = ufm.optimality(problem, ufm.Coupled(W=0.01, H=0.01), state)
+    assert (
+        0
+        <= found.bound
+        < ufm.minimise(problem, ufm.Coupled(W=0.01, H=0.01), starts=2, certificate=False).loss
+    )
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -374,6 +412,17 @@ def test_a_short_run_and_one_at_a_saddle_are_inconclusive():
             row = judge(CLAIMS[name], run.judged())
             assert row.verdict == "inconclusive", (name, row.reason)
             assert "cannot tell" in row.reason
+
+
+def test_strong_decay_makes_zero_optimal_at_every_width():
+    """K kappa >= 1: no width is too small for the bound from duality, which says the same."""
+    problem, decay = ufm.UFM(4, 1, 3), ufm.Coupled(0.2)
+    assert (
+        CLAIMS["ufm.cross_entropy_gap"].applies(run_of(problem=problem, decay=decay, steps=1).judged())
+        is None
+    )
+    zero = ufm.optimality(problem, decay, {"W1": np.zeros((4, 1)), "H": np.zeros((1, 12))})
+    assert zero.bound == pytest.approx(np.log(4), rel=1e-15)
 
 
 @pytest.mark.parametrize(

@@ -174,8 +174,13 @@ def test_consequences_of_the_rule():
     low, high = room.buffer_sizes(0.005, 1000, 5)
     for b, apart in ((low * 0.999, False), (low * 1.001, True), (high * 0.999, True), (high * 1.001, False)):
         assert (room.merging_threshold(b, 1000 + 5 * b) > 0.005) == apart
-    with np.errstate(invalid="ignore"):
-        assert np.isnan(room.buffer_sizes(0.01, 1000, 5)).all()  # 4 lam_Z^2 K_old N_new = 2
+    assert np.isnan(room.buffer_sizes(0.01, 1000, 5)).all()  # 4 lam_Z^2 K_old N_new = 2
+
+
+def test_buffer_sizes_keep_their_digits_at_small_decay():
+    low, high = room.buffer_sizes(1e-12, 1000, 5)
+    assert low == pytest.approx((1e-12 * 1000) ** 2, rel=1e-12)
+    assert high == pytest.approx((1e-12 * 5) ** -2, rel=1e-12)
 
 
 def test_coarse_threshold_is_that_of_the_merged_problem():

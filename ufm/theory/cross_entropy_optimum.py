@@ -34,7 +34,8 @@ Objective, K classes of n samples, N = K n, targets (1 - eps) onehot + eps/K:
 
        m (e^m + K - 1) = K s^2/(lam_H n (K-1))   (without smoothing).
 
-7. *Width below K - 1.* The only minimiser of the convex bound has rank K - 1, so the optimum is higher there. At d = 2
+7. *Width below K - 1.* For K kappa < 1 the only minimiser of the convex bound has rank K - 1, so the optimum is higher
+   there; beyond, zero is optimal at every width. At d = 2
    the regular polygon Z_kl = c cos(2 pi (k-l)/K) is critical at the minimum of
    log sum_j exp(c (cos(2 pi j/K) - 1)) + K kappa c.
 
@@ -587,6 +588,10 @@ def polygon_optimum(classes: int, kappa: float) -> Optimum:
     return Optimum(scale, float(polygon_objective(scale, classes, kappa)))
 
 
+NEWTON = 12  # steps that polish a merged state of unequal groups
+SETTLED = 1e-5  # largest gradient of one, in units of that of its decay
+
+
 class Merged(NamedTuple):
     """Best state with merged classes, in the orthonormal basis 1_group/sqrt(size) of the groups.
 
@@ -724,8 +729,13 @@ class _Reduced:
         )
         options = {"maxiter": 5000, "ftol": 1e-16, "gtol": 1e-9}
         theta = minimize(self, start, jac=True, method="L-BFGS-B", options=options).x
-        for _ in range(8):
-            theta = theta - np.linalg.lstsq(self.hessian(theta), self(theta)[1], rcond=1e-9)[0]
+        found = [(float(np.linalg.norm(self(theta)[1])), theta)]
+        for _ in range(NEWTON):
+            theta = theta - np.linalg.lstsq(self.hessian(theta), self(theta)[1], rcond=1e-12)[0]
+            found.append((float(np.linalg.norm(self(theta)[1])), theta))
+        size, theta = min(found, key=lambda one: one[0])
+        if not size <= SETTLED * self.decay * np.linalg.norm(theta):
+            raise invalid("merged_optimum.decay", self.decay, "a rate at which Newton's method settles")
         U, V, b = self.split(theta)
         if self.bias_decay == 0:
             b = b - self.counts @ b / self.K  # a constant in b changes nothing
@@ -888,8 +898,10 @@ def _no_certificate(run: Run) -> str | None:
     reason = other_model(run.problem, run.coupled)
     if reason is None and any(run.decoupled.values()):
         reason = "decoupled decay acts, which belongs to the step and to no objective"
-    if reason is None and min(run.problem.widths) < run.problem.classes - 1:
-        reason = f"width {min(run.problem.widths)} < classes - 1: the optimum lies above the convex bound"
+    K, width = run.problem.classes, min(run.problem.widths)
+    # from K kappa = 1 on zero is optimal at every width
+    if reason is None and width < K - 1 and K * terms_of(run.problem, run.coupled).kappa(K) < 1:
+        reason = f"width {width} < classes - 1: the optimum lies above the convex bound"
     return reason
 
 
@@ -1097,7 +1109,8 @@ CLAIMS = (
         layers={
             "symbolic": (
                 "proved for K = 2, 3 with symbolic matrices: F(other) - F >= 0 from the certificate, second derivative "
-                "along the direction; at any size the terms are the same"
+                "along the direction; at any size the terms are the same. The converse for d >= K - 1 is argued, from "
+                "the convex problem having the same minimum"
             ),
             "simulation": "all merged-class saddles for K <= 6: curvature to 1e-6, and a descent reaches the optimum",
         },
@@ -1116,16 +1129,17 @@ CLAIMS = (
         layers={
             "symbolic": (
                 "equal groups: proved for symbolic K, a, n, rates, eps. Any partition: contrasts within groups are "
-                "singular vectors of G with (1 - eps)/(K sqrt n), proved for K = 3..6; no other is larger: measured"
+                "singular vectors of G with (1 - eps)/(K sqrt n), proved for K = 3..6; the others, those of the convex "
+                "problem of the groups at its minimum, are at most sqrt(lam_W lam_H): argued, and measured"
             )
         },
     ),
     Claim(
         name="ufm.narrow_cross_entropy",
         statement=(
-            "For d < K - 1 the minimum lies above that of zhu2021.global_optimum, whose convex bound only a state of "
-            "rank K - 1 attains. At d = 2 the regular polygon Z_kl = c cos(2 pi (k-l)/K) at the minimum of "
-            "log sum_j exp(c (cos(2 pi j/K) - 1)) + K kappa c is critical: the best found for K = 4, 5, not for K = 7."
+            "For d < K - 1 and K kappa < 1 the minimum lies above that of zhu2021.global_optimum, whose convex bound "
+            "only a state of rank K - 1 attains. At d = 2 the regular polygon Z_kl = c cos(2 pi (k-l)/K) at the minimum "
+            "of log sum_j exp(c (cos(2 pi j/K) - 1)) + K kappa c is critical: the best found for K = 4, 5, not for K = 7."
         ),
         source=Source(HERE, "widths below K - 1", DERIVED),
         room="cross_entropy_optimum",

@@ -790,7 +790,9 @@ CLAIMS = (
             "finite ratio R_0, and (E, R_0) run along an explicit curve; log(R_0)/E -> K/(K_A - 1 + sqrt(K_B/K))."
         ),
         source=Source(
-            FANG, "minority collapse; the finite threshold and its curve derived here", "known from a summary"
+            FANG,
+            "minority collapse; the finite threshold and its curve derived here",
+            "known from a summary, wording recalled",
         ),
         room=ROOM,
         figure=FIGURE,

@@ -14,15 +14,16 @@ complete graph: rows sum to 0, entries off the diagonal are -1/(n_i n_j sum 1/n)
     M = 1/(2 sqrt(pi)) int_0^oo (I - exp(-t (P D P)^+)) t^(-3/2) dt,
 
 where exp(-t ...) > 0 entry by entry; so M has negative entries off the diagonal. The subgradient V U^T of the nuclear
-norm has the off-label entries M_ck sqrt(n_k) < 0 and columns that sum to 0, hence for every feasible W and H
+norm has the off-label entries M_ck < 0 and columns that sum to 0, hence for every feasible W and H
 
     1/2 ||W||^2 + 1/2 ||H||^2 >= <V U^T, W H> = sum_i sum_c (-V U^T)_ci (z_yi - z_ci) >= ||Zhat||_*.
 
 Along the regularisation path (derived here, given that Z/log(1/lam_Z) -> Zhat, which is recalled): stationarity says
-that a sample of class k gives class c the probability -lam_Z (N/sqrt(n_k)) S_ck with S the subgradient, so the margins
-are log(1/lam_Z) - log(-N M_ck) + o(1). The geometry is approached like 1/log(1/lam_Z) and no faster; nothing merges in
-the limit, since merging takes a decay above a threshold (`minority_collapse`). With many samples, sizes f n_k at
-lam_Z = c/N and f -> oo, the margins are log(f)/2 + constants: the same geometry of logits, again logarithmically.
+that a sample of class k gives class c the probability -lam_Z N S_ck with S the subgradient, S -> M off the label, so
+the margins are log(1/lam_Z) - log(-N M_ck) + o(1). The geometry is approached like 1/log(1/lam_Z) and no faster;
+nothing merges in the limit, since merging takes a decay above a threshold (`minority_collapse`). With many samples,
+sizes f n_k at lam_Z = c/N and f -> oo, the margins are log(f)/2 + constants: the same geometry of logits, again
+logarithmically.
 """
 
 from __future__ import annotations
