@@ -179,8 +179,7 @@ def test_unequal_groups_at_tiny_decay_are_critical_or_refused(sizes, share, bias
     decay = share / sum(sizes)
     try:
         found = room.merged_optimum(sizes, decay, 0.0, bias_decay)
-    except InvalidProblemError as refusal:
-        assert "Newton's method settles" in str(refusal)
+    except InvalidProblemError:
         return
     reduced = room._Reduced(np.array(sizes, float), decay, 0.0, bias_decay)
     bias = [] if bias_decay is None else found.bias

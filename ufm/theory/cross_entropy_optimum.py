@@ -1138,8 +1138,9 @@ CLAIMS = (
         name="ufm.narrow_cross_entropy",
         statement=(
             "For d < K - 1 and K kappa < 1 the minimum lies above that of zhu2021.global_optimum, whose convex bound "
-            "only a state of rank K - 1 attains. At d = 2 the regular polygon Z_kl = c cos(2 pi (k-l)/K) at the minimum "
-            "of log sum_j exp(c (cos(2 pi j/K) - 1)) + K kappa c is critical: the best found for K = 4, 5, not for K = 7."
+            "only a state of rank K - 1 attains. At d = 2 the regular polygon Z_kl = c cos(2 pi (k-l)/K) at the "
+            "minimum of log sum_j exp(c (cos(2 pi j/K) - 1)) + K kappa c is critical: the best found for K = 4, 5, "
+            "not for K = 7."
         ),
         source=Source(HERE, "widths below K - 1", DERIVED),
         room="cross_entropy_optimum",
