@@ -189,3 +189,10 @@ def test_a_flow_that_cannot_go_on_says_so_and_gives_what_it_has():
     assert len(caught.value.trajectory) == 0
     assert "diverged" in str(caught.value.trajectory)
     pickle.loads(pickle.dumps(caught.value))
+
+
+def test_a_constant_row_at_the_start_gets_a_sentence():
+    problem = ufm.UFM(3, 2, normalisation=ufm.BatchNorm())
+    start = ufm.Given(H=np.ones((2, 3)), W=np.ones((3, 2)), gamma=np.ones(2))
+    with pytest.raises(DivergedError, match="constant over the samples of a batch"):
+        ufm.flow(problem, times=[0, 1], init=start)

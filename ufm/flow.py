@@ -21,6 +21,7 @@ from ufm.checks import choice, finite_array, real, whole
 from ufm.decay import Decay
 from ufm.errors import DivergedError, invalid
 from ufm.initial import Gaussian, Given, draw
+from ufm.normalisation import constant_row
 from ufm.problems import Blocks, Problem
 from ufm.stepping import progress_bar
 from ufm.trajectory import Trajectory
@@ -294,7 +295,8 @@ def _integrate(
     finite = bool(np.isfinite(loss) and np.isfinite(gradient).all())
     states = [start[:size]] if times[0] == 0 else []
     if not finite:
-        return ended("diverged", 0.0, "the loss or its gradient is not finite at the start")
+        cause = constant_row(objective.problem)
+        return ended("diverged", 0.0, f"the loss or its gradient is not finite at the start{cause}")
     last = float(times[-1])
     if last > 0:
         scale = float(np.abs(start[:size]).max()) or 1.0

@@ -12,11 +12,12 @@ import ufm
 from ufm import metrics, solutions
 from ufm.config import from_table, run_from_table, run_from_toml, to_table
 from ufm.ensemble import ensemble
-from ufm.errors import IncompatibleError, InvalidProblemError
+from ufm.errors import DivergedError, IncompatibleError, InvalidProblemError
 from ufm.kernels import reference
 from ufm.run import Run
 from ufm.solutions import aligned_modes, regression_optimum
 from ufm.theory import regression as room
+from ufm.theory._lower_bound import objective_error
 
 CLAIMS = {claim.name: claim for claim in room.CLAIMS}
 COVARIANCE = np.array([[4.0, 1.0, 0.5], [1.0, 2.0, -0.3], [0.5, -0.3, 1.0]])
@@ -173,6 +174,7 @@ def test_what_needs_classes_refuses_in_one_sentence():
     assert metrics.spectrum(run, "features").shape == (3, 4)
     with pytest.raises(IncompatibleError, match="a start of classes"):
         ufm.simulate(run.problem, ufm.GD(0.1), steps=1, init=ufm.Spectral(1.0))
+    assert ufm.compare(run).ending is None
     rows = {row.name: row for row in ufm.compare(run)}
     applying = {name for name, row in rows.items() if row.verdict != "not applicable"}
     assert applying == {"andriopoulos2024.minimum"}
@@ -614,3 +616,54 @@ def test_norms_over_the_decay_of_the_features():
     for (w, h), l_H in zip(norms, (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), strict=True):
         assert l_H * h == pytest.approx(0.01 * w)
     assert all(later[0] < earlier[0] and later[1] > earlier[1] for earlier, later in pairwise(norms))
+
+
+@pytest.mark.parametrize("covariance", [np.eye(2), 3 * np.eye(3), [[2.0]]], ids=["I", "3 I", "one output"])
+def test_no_gamma_is_best_where_the_covariance_is_a_multiple_of_I(covariance, rng):
+    targets = ufm.correlated_targets(covariance, 9)
+    W = rng.standard_normal((len(covariance), 4))
+    assert np.isnan(metrics.nrc3_gamma(W, targets))
+    assert metrics.nrc3(W, targets) == pytest.approx(metrics.nrc3(W, targets, 0.5), abs=1e-14)
+
+
+def test_metrics_of_constant_targets_and_of_no_matrices_are_nan():
+    W = np.eye(2, 3)
+    for targets in (np.zeros((2, 5)), np.ones((2, 1))):
+        assert np.isnan(metrics.nrc3(W, targets))
+        assert np.isnan(metrics.nrc3_gamma(W, targets))
+    assert metrics.nrc3(np.zeros((0, 2, 3)), TARGETS[:2]).shape == (0,)
+    assert np.isnan(metrics.nrc3_gamma(np.zeros((0, 2, 3)), TARGETS[:2]))
+    assert metrics.nrc3_gamma(np.eye(2), ufm.correlated_targets(np.diag([2.0, 1.0]), 9)) == 0.0
+
+
+# --------------------------------------------------------------------------------------- bounds of round-off
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_error_of_the_objective_counts_residuals_of_any_size(dtype):
+    """Large means, residuals above 1: the squared error's own bound holds, a bound of another loss does not."""
+    u = np.finfo(dtype).eps
+    targets = 1e-2 / u * (1 + 1e-3 * TARGETS[:1])
+    problem, worst = ufm.RegressionUFM(targets, 1, bias=True), 0.0
+    for seed in range(4):
+        start = {"H": np.zeros((1, 12)), "W": [[0.0]], "b": targets.mean(axis=1) * (1 + 1e-3 * seed)}
+        traj = ufm.simulate(problem, ufm.GD(1e-3), rates(0.1), steps=3, init=ufm.Given(**start), dtype=dtype)
+        b = traj["b"].astype(np.longdouble)[:, :, None]
+        right = ((b - targets.astype(np.longdouble)) ** 2).sum(axis=(1, 2)) / 24
+        error = np.abs(traj.fit - right).astype(float)
+        worst = max(worst, float((error / objective_error(traj.judged(), np.arange(4))).max()))
+    assert worst <= 1
+
+
+def test_targets_below_the_range_of_the_precision_refute_nothing():
+    problem, decay = ufm.RegressionUFM(1e-120 * TARGETS, 3), rates(1.0)
+    start = ufm.Given(**regression_optimum(problem, decay).blocks)
+    traj = ufm.simulate(problem, ufm.GD(0.1), decay, steps=5, init=start, dtype="float32")
+    assert ufm.compare(traj)["andriopoulos2024.minimum"].verdict == "inconclusive"
+
+
+def test_an_aligned_run_that_diverges_is_judged_while_it_is_finite():
+    problem = ufm.RegressionUFM(TARGETS, 3)
+    with pytest.raises(DivergedError) as caught:
+        ufm.simulate(problem, ufm.GD(20.0), rates(0.5), steps=60, init=aligned_modes(problem, 0.3, 0.2))
+    assert ufm.compare(caught.value.trajectory)["ufm.regression_modes"].verdict != "fails"

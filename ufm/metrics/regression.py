@@ -133,7 +133,8 @@ def nrc3(W: Any, targets: Any = None, gamma: float | None = None) -> Any:
     Returns
     -------
     ndarray or float, shape (...)
-        In [0, 4]. With one output 0 where gamma lies below the variance, whatever W; nan at W = 0.
+        In [0, 4]. With one output 0 where gamma lies below the variance, whatever W; nan at W = 0 and for constant
+        targets.
 
     Notes
     -----
@@ -172,7 +173,8 @@ def nrc3_gamma(W: Any, targets: Any = None, *, normalised: bool = True) -> float
     Returns
     -------
     float
-        nan with one output where the normalised distance does not depend on gamma, at W = 0, or after divergence.
+        nan where the normalised distance does not depend on gamma, as with one output and wherever Sigma is a multiple
+        of I; at W = 0, or after divergence.
 
     Raises
     ------
@@ -252,12 +254,22 @@ def _outside(H: np.ndarray, basis: np.ndarray) -> np.ndarray:
 def _gamma(where: str, gamma: Any, weights: np.ndarray, root: np.ndarray) -> float:
     if gamma is not None:
         return real(where, gamma, 0.0)
-    # with one output the distance is 0 for every gamma below the variance
-    return 0.0 if len(root) == 1 else _fitted(weights, root, True)
+    # the distance is then the same for every gamma below the smallest eigenvalue
+    return 0.0 if _is_scalar(root) else _fitted(weights, root, True)
+
+
+def _is_scalar(root: np.ndarray) -> bool:
+    """Whether a symmetric matrix is a multiple of I to round-off, as it is with one output."""
+    n = len(root)
+    apart = root - np.trace(root) / n * np.eye(n)
+    return bool(np.linalg.norm(apart) <= 8 * n * np.finfo(np.float64).eps * np.linalg.norm(root))
 
 
 def _fitted(weights: np.ndarray, root: np.ndarray, normalised: bool) -> float:
-    W = weights.reshape(-1, *weights.shape[-2:])[-1].astype(np.float64)
+    matrices = weights.reshape(-1, *weights.shape[-2:])
+    if not len(matrices):
+        return float("nan")
+    W = matrices[-1].astype(np.float64)
     n, root_trace = len(root), float(np.trace(root))
     smallest = float(np.linalg.eigvalsh(root)[0])
     with np.errstate(all="ignore"):
@@ -267,10 +279,10 @@ def _fitted(weights: np.ndarray, root: np.ndarray, normalised: bool) -> float:
                 return float("nan")
             return unnormalised_gamma(root_trace, gram_trace, n) if gram_trace < root_trace else 0.0
         P = unit(scaled(W) @ scaled(W).T)
-        if n == 1 or not np.isfinite(P).all():
+        if _is_scalar(root) or not np.isfinite(P).all():
             return float("nan")
-        inner, square_trace = float(np.sum(P * root)), float(np.sum(root**2))
-        stationary = normalised_root(inner, float(np.trace(P)), square_trace, root_trace, n)
+        # numbers of numpy: at a P in the direction of I the quotient is infinite and no candidate
+        stationary = normalised_root(np.sum(P * root), np.trace(P), np.sum(root**2), root_trace, n)
 
     def distance(shift: float) -> float:
         with np.errstate(all="ignore"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ufm.claims import Prediction
-from ufm.losses import MSE
+from ufm.losses import MSE, Regression
 from ufm.theory._recorded import finite_records, parts
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def at_least(run: Run, least: float, where: str, rounding: np.ndarray | None = N
     Parameters
     ----------
     run : Run
-        With squared error or cross-entropy against class labels, and a trajectory.
+        With squared error, or with cross-entropy against class labels, and a trajectory.
     least : float
         The lower bound on the objective, coupled decay included.
     where : str
@@ -64,7 +64,8 @@ def objective_error(run: Run, kept: np.ndarray) -> np.ndarray:
 
     With logits off by dz the squared error is off by (sum |Z - Y| dz + dz^2/2)/N, and cross-entropy, which changes by
     at most 2 max_k |dz_k| with a sample's logits, by the mean of 2 max_k dz_k and of K + 8 roundings of its largest
-    logit or 1. The sums of squares are off by eps times their number of terms.
+    logit or 1. The sums of squares are off by eps times their number of terms, each
+    of which loses the smallest normal number where it underflows.
     """
     trajectory, problem, eps = run.trajectory, run.problem, float(np.finfo(run.dtype).eps)
     assert trajectory is not None
@@ -74,11 +75,12 @@ def objective_error(run: Run, kept: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         for here, part in parts(run, kept):
             largest = _logit_errors(part, eps)
-            if isinstance(problem.loss, MSE):
+            if isinstance(problem.loss, MSE | Regression):
                 in_fit = (np.abs(part.logits() - targets) * largest + largest**2 / 2).sum(axis=(1, 2))
             else:
                 sizes = np.maximum(np.abs(part.logits()).max(axis=1), 1.0)
                 in_fit = (2 * largest.max(axis=1) + (problem.classes + 8) * eps * sizes).sum(axis=1)
             error[here] = in_fit / (problem.samples if scale else 1)
-        error += eps * (problem.size + targets.size + 2) * trajectory.loss[kept]
+        count = problem.size + targets.size + 2
+        error += count * (eps * trajectory.loss[kept] + float(np.finfo(run.dtype).tiny))
     return np.where(np.isfinite(error), error, np.inf)

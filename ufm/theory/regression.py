@@ -842,9 +842,8 @@ def _path_bound(run: Run, start: _Aligned, a: np.ndarray, q: np.ndarray) -> np.n
     growth = _growth(run, start, a, q)
     error = np.empty(len(a))
     error[0] = start.distance + 4 * eps * size[0]
-    with np.errstate(over="ignore", invalid="ignore"):
-        for t, factor in enumerate(growth):
-            error[t + 1] = factor * error[t] + 2 * once[t]
+    for t, factor in enumerate(growth):
+        error[t + 1] = factor * error[t] + 2 * once[t]
     return error
 
 
@@ -855,15 +854,16 @@ def _descends_by_modes(run: Run, lr_factor: float = 1.0) -> Prediction:
     """W and H at the records against the recursion by mode."""
     traj, kept = run.trajectory, finite_records(run)
     assert traj is not None
-    start = _aligned_start(run)
-    a, q = mode_path(run)
-    bound = _path_bound(run, start, a, q)
-    size = np.hypot(np.linalg.norm(a, axis=1), np.sqrt(run.problem.samples) * np.linalg.norm(q, axis=1))
-    bound = np.where(np.logical_and.accumulate(bound <= LOST * np.maximum(size, 1e-300)), bound, np.inf)
-    if lr_factor != 1.0:
-        a, q = mode_path(run, lr_factor)
-    when = traj.steps[kept]
-    blocks = aligned_blocks(run.problem, start.modes, a[when], q[when])
+    start, when = _aligned_start(run), traj.steps[kept]
+    with np.errstate(over="ignore", invalid="ignore"):  # the recursion of a run that diverges
+        a, q = mode_path(run)
+        bound = _path_bound(run, start, a, q)
+        size = np.hypot(np.linalg.norm(a, axis=1), np.sqrt(run.problem.samples) * np.linalg.norm(q, axis=1))
+        small = bound <= LOST * np.maximum(size, 1e-300)
+        bound = np.where(np.logical_and.accumulate(small), bound, np.inf)
+        if lr_factor != 1.0:
+            a, q = mode_path(run, lr_factor)
+        blocks = aligned_blocks(run.problem, start.modes, a[when], q[when])
     predicted, observed = (
         np.concatenate([named[block].reshape(len(when), -1) for block in ("W1", "H")], axis=1)
         for named in (blocks, {block: traj[block][kept] for block in ("W1", "H")})
