@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import xarray
@@ -89,7 +90,7 @@ def _decay(strength: float, per_class: int, classes: int, ratio: float) -> ufm.C
     return ufm.Coupled(W=float(mean * np.sqrt(ratio)), H=float(mean / np.sqrt(ratio)))
 
 
-def _optimum(strengths: np.ndarray) -> dict[str, tuple]:
+def _optimum(strengths: np.ndarray) -> dict[str, tuple[Any, ...]]:
     lines = np.array([[theory.optimum(K, (x + eps) / K) for x in GRID] for eps in SMOOTHING])
     exact = np.array([[theory.optimum(K, (x + eps) / K).loss for x in strengths] for eps in SMOOTHING])
     losses, margins = np.empty((2, len(SMOOTHING), len(strengths)))
@@ -124,7 +125,7 @@ def _optimum(strengths: np.ndarray) -> dict[str, tuple]:
     }
 
 
-def _narrow(strengths: np.ndarray, starts: int) -> dict[str, tuple]:
+def _narrow(strengths: np.ndarray, starts: int) -> dict[str, tuple[Any, ...]]:
     """Best losses over that of the simplex; the widest is the simplex itself."""
     classes = NARROW_CLASSES
     found = np.empty((len(WIDTHS), len(strengths)))
@@ -152,7 +153,7 @@ def _mergers() -> list[tuple[int, ...]]:
     return [sizes for sizes in partitions(MERGED_CLASSES) if 2 <= len(sizes) < MERGED_CLASSES]
 
 
-def _saddles(strengths: np.ndarray) -> dict[str, tuple]:
+def _saddles(strengths: np.ndarray) -> dict[str, tuple[Any, ...]]:
     classes, mergers = MERGED_CLASSES, _mergers()
     problem = ufm.UFM(classes, classes, 1)
     losses, measured = np.empty((2, len(mergers), len(strengths)))
@@ -190,7 +191,7 @@ def _second_derivative(
     return float(v @ objective.curvature(theta, np.ones(objective.buffers.X.size))(v))
 
 
-def _run(run: ufm.Trajectory) -> dict[str, tuple]:
+def _run(run: ufm.Trajectory) -> dict[str, tuple[Any, ...]]:
     problem, decay = run.problem, run.run.decay
     kept = np.unique(np.logspace(0, np.log10(len(run) - 2), 60).astype(int))
     least = theory.optimum(K, float(theory.nuclear_decay(N, LAM, LAM))).loss

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 import ufm
 from ufm import plotting
+from ufm.theory import row_sum
 from ufm.theory import signgd_decoupled as theory
 
 LOGIT_STEPS = (1.0, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 6.0, 8.0, 12.0, 20.0)
@@ -52,7 +53,7 @@ def compute(quick: bool) -> xarray.Dataset:
         "cycle_logit_step": _cycle_logit_step(),
         "caption": _caption(data),
         "source": (
-            f"simulation by this package; {theory.PAPER}, theorem 3.3 starts at W = 0; the lock radius is derived "
+            f"simulation by this package; {row_sum.PAPER}, theorem 3.3 starts at W = 0; the lock radius is derived "
             "here, the basin measured"
         ),
         "settings": (

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 import ufm
 from ufm import plotting
+from ufm.theory import row_sum
 from ufm.theory import signgd_coupled as theory
 
 CLASSES, LR, LAM = 10, 1e-2, 5e-3
@@ -39,7 +40,7 @@ def compute(quick: bool) -> xarray.Dataset:
         "lr": LR,
         "many_classes": many,
         "caption": _caption(data, marks, many),
-        "source": f"simulation by this package; {theory.PAPER}, theorem 3.4, marks derived here",
+        "source": f"simulation by this package; {row_sum.PAPER}, theorem 3.4, marks derived here",
         "settings": (
             f"UFM(classes=K, width=K, features=SimplexETF()), Zeros() start, SignGD(lr), Coupled(lam); K = {CLASSES}, "
             f"lam = {LAM:g}, lr = {LR:g} or StepDecay from it; K = {many}, lam = {_many_lam(many):g}, "

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 import ufm
 from ufm import plotting
+from ufm.theory import row_sum
 from ufm.theory import signgd_decoupled as theory
 
 CLASSES = 10
@@ -56,7 +57,7 @@ def compute(quick: bool) -> xarray.Dataset:
         "path_lam": PATH_DECAY,
         "caption": _caption(data),
         "source": (
-            f"simulation by this package, and by plain numpy for comparison; law: {theory.PAPER}, theorem 3.3"
+            f"simulation by this package, and by plain numpy for comparison; law: {row_sum.PAPER}, theorem 3.3"
         ),
         "settings": (
             f"{PROBLEM!r}, Zeros() start, SignGD(lr), Decoupled(lam), {TIMES:g}/(lr lam) steps; plain softmax: largest "

@@ -169,7 +169,11 @@ def theorem_1_holds(statement: Comparison) -> bool:
     """
     if not pairs_fit_better(statement.fit):
         return False
-    m, q = sp.Symbol("m", positive=True), lambda m: 2 - 1 / m
+    m = sp.Symbol("m", positive=True)
+
+    def q(m: Any) -> Any:
+        return 2 - 1 / m
+
     for odd in (False, True):
         classes = 2 * m + (1 if odd else 0)
         low, high = (theory.cost(classes, L, state, "identity", odd) for state in ("low_rank", "dnc"))

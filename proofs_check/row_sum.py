@@ -402,7 +402,10 @@ def envelope_holds(envelope: Callable[[Any, Any], Any]) -> bool:
     """
     rho = sp.Symbol("rho", positive=True)
     n = sp.Symbol("n", integer=True, positive=True)
-    p = lambda k: row_sum.growth_from_roots(k, a, b, 0)  # noqa: E731
+
+    def p(k: Any) -> Any:
+        return row_sum.growth_from_roots(k, a, b, 0)
+
     induction = zero(p(n + 1) - a * p(n) - b ** (n + 1)) and zero(
         rho * (n + 1) * rho**n + rho ** (n + 1) - (n + 2) * rho ** (n + 1)
     )

@@ -348,8 +348,10 @@ def off_diagonal_without_sums(n: int) -> list[Any]:
     """A basis of the matrices with zero diagonal, zero row sums and zero column sums."""
     conditions = []
     for k in range(n):
-        for which in (lambda i, j, k=k: i == j == k, lambda i, j, k=k: i == k, lambda i, j, k=k: j == k):
-            conditions.append([int(which(i, j)) for i in range(n) for j in range(n)])
+        for row, column in ((k, k), (k, None), (None, k)):
+            conditions.append(
+                [int(row in (i, None) and column in (j, None)) for i in range(n) for j in range(n)]
+            )
     return [vector.reshape(n, n) for vector in sp.Matrix(conditions).nullspace()]
 
 

@@ -347,6 +347,15 @@ BAD |= {
         "low_rank.problem is 3; allowed: a problem",
     ),
     "zero of nothing": (lambda: ufm.solutions.zero(3), "zero.problem is 3; allowed: a problem"),
+    "known of nothing": (lambda: ufm.solutions.known(3, None), "known.problem is 3; allowed: a problem"),
+    "merged of nothing": (
+        lambda: ufm.solutions.merged(3, None, [[0, 1]]),
+        "merged.problem is 3; allowed: a problem",
+    ),
+    "aligned modes of nothing": (
+        lambda: ufm.solutions.aligned_modes(3, 0.1, 0.1),
+        "aligned_modes.problem is 3; allowed: a problem",
+    ),
     "dnc without decay": (
         lambda: ufm.solutions.dnc(DEEP, None),
         "dnc: no coupled decay acts on H.*; allowed",
@@ -368,6 +377,16 @@ BAD |= {
         "nc0.layer is 1; allowed: None with plain arrays",
     ),
 }
+BAD |= {
+    f"{name} of nothing": (
+        lambda name=name: getattr(ufm.solutions, name)(None, ufm.Coupled(0.1)),
+        f"{name}.problem is None; allowed: a problem",
+    )
+    for name in (
+        "simplex", "polygon", "fixed_simplex", "imbalanced_optimum", "seli", "biased_optimum",
+        "normalised_simplex", "regression_optimum",
+    )
+}  # fmt: skip
 # what no machine holds is refused before memory is asked for it
 BAD |= {
     "records": (

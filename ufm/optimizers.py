@@ -294,13 +294,12 @@ class Elementwise(_UserRule):
 
     Examples
     --------
-    >>> import ufm
     >>> import numpy as np
     >>> def lion(theta, g, m, v, lr, t, p):
     ...     return theta - lr * np.sign(p[0] * m + (1 - p[0]) * g), 0.99 * m + 0.01 * g, v
-    >>> rule = ufm.Elementwise(lion, 0.01, parameters=[0.9], scale_free=True)
-    >>> ufm.simulate(ufm.UFM(3, 2), rule, steps=5).status.name
-    'completed'
+    >>> rule = Elementwise(lion, 0.01, parameters=[0.9], scale_free=True)
+    >>> [round(float(value), 6) for value in rule.step(1.0, 2.0, 0.0, 0.0, rule.lr, 1, rule.parameters)]
+    [0.99, 0.02, 0.0]
     """
 
     step: Callable[..., Any]
@@ -330,11 +329,14 @@ class Blockwise(_UserRule):
 
     Examples
     --------
-    >>> import ufm
-    >>> def row_gd(theta, grad, m, v, lr, t, p, table):
-    ...     theta[: grad.size] -= lr * grad
-    >>> ufm.simulate(ufm.UFM(3, 2), ufm.Blockwise(row_gd, 0.1), steps=5).status.name
-    'completed'
+    >>> import numpy as np
+    >>> def unit_steps(theta, grad, m, v, lr, t, p, table):
+    ...     theta[: grad.size] -= lr * grad / np.linalg.norm(grad)
+    >>> rule = Blockwise(unit_steps, 0.5)
+    >>> theta, grad = np.ones(3), np.array([3.0, 4.0])  # the last entry of theta is frozen
+    >>> rule.step(theta, grad, None, None, rule.lr, 1, rule.parameters, None)
+    >>> theta.round(6).tolist()
+    [0.7, 0.6, 1.0]
     """
 
     step: Callable[..., Any]

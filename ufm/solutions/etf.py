@@ -13,7 +13,7 @@ from ufm.errors import IncompatibleError, InvalidProblemError, invalid
 from ufm.losses import CrossEntropy
 from ufm.normalisation import other_features
 from ufm.solutions.chain import LARGEST_RATE, placed
-from ufm.solutions.solution import Solution, solution
+from ufm.solutions.solution import Solution, check_problem, solution
 from ufm.theory import cross_entropy_optimum as theory
 from ufm.theory.cross_entropy_optimum import Terms
 
@@ -52,6 +52,7 @@ def simplex(problem: Problem, decay: Decay | None) -> Solution:
     >>> round(found.loss, 10), found.rank, found.optimum
     (0.0943616937, 3, True)
     """
+    check_problem("simplex", problem)
     terms, K = _terms("simplex", problem, decay), problem.classes
     if min(problem.widths) < K - 1 and not _at_origin(terms, K):
         raise invalid("simplex.problem.width", min(problem.widths), f"at least classes - 1 = {K - 1}")
@@ -89,6 +90,7 @@ def merged(problem: Problem, decay: Decay | None, groups: Sequence[Sequence[int]
     >>> found.name, round(found.loss, 7), found.rank
     ('merged 2+2', 0.738513, 1)
     """
+    check_problem("merged", problem)
     terms, K = _terms("merged", problem, decay), problem.classes
     found = _partition(groups, K)
     if min(problem.widths) < len(found) - 1:
@@ -127,6 +129,7 @@ def polygon(problem: Problem, decay: Decay | None) -> Solution:
     >>> round(found.loss, 7), found.rank
     (0.1778283, 2)
     """
+    check_problem("polygon", problem)
     terms, K = _terms("polygon", problem, decay), problem.classes
     if K < 4:
         raise invalid("polygon.problem.classes", K, "at least 4: fewer corners are a simplex")
@@ -169,6 +172,7 @@ def fixed_simplex(problem: Problem, decay: Decay | None) -> Solution:
     >>> round(found.loss, 10), found.optimum
     (0.2238726053, True)
     """
+    check_problem("fixed_simplex", problem)
     terms, K = _terms("fixed_simplex", problem, decay, frozen=True), problem.classes
     W = problem.frozen_values[problem.last]
     square = float(np.sum(W**2)) / K

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ufm.decay import per_block
-from ufm.solutions.solution import Solution, solution
+from ufm.solutions.solution import Solution, check_problem, solution
 from ufm.theory.minority_collapse import class_means, groups, optimum, rank, require_width
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def imbalanced_optimum(problem: Problem, decay: Decay) -> Solution:
     >>> round(found.loss, 8), found.rank, abs(problem.value(found.blocks, decay) - found.loss) < 1e-14
     (1.00845784, 2, True)
     """
+    check_problem("imbalanced_optimum", problem)
     means = optimum(problem, decay)
     require_width("imbalanced_optimum", problem, means)
     coupled, _ = per_block(decay, problem)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ufm.decay import per_block
 from ufm.errors import IncompatibleError, invalid
-from ufm.solutions.solution import Solution, solution
+from ufm.solutions.solution import Solution, check_problem, solution
 from ufm.theory.minority_collapse import other_model
 from ufm.theory.seli import geometry, ray_loss, ray_scale
 
@@ -48,6 +48,7 @@ def seli(problem: Problem, decay: Decay | None = None) -> Solution:
     >>> round(found.loss, 8), round(imbalanced_optimum(problem, decay).loss, 8)
     (0.00836455, 0.00825911)
     """
+    check_problem("seli", problem)
     coupled, decoupled = per_block(decay, problem)
     rates = dict.fromkeys(coupled, 1.0) if decay is None else coupled
     reason = "the problem has a bias" if problem.bias else other_model(problem, rates, decoupled)

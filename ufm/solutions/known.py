@@ -17,7 +17,7 @@ from ufm.solutions.mse_bias import biased_optimum
 from ufm.solutions.normalised import normalised_simplex
 from ufm.solutions.pairs import low_rank
 from ufm.solutions.regression import regression_optimum
-from ufm.solutions.solution import Solution
+from ufm.solutions.solution import Solution, check_problem
 
 if TYPE_CHECKING:
     from ufm.decay import Decay
@@ -50,6 +50,11 @@ def known(problem: Problem, decay: Decay) -> tuple[Solution, ...]:
         In the order of `BUILDERS`; empty where none is known, and without decay, where minima lie at infinity or come
         in families of any scale.
 
+    Raises
+    ------
+    InvalidProblemError
+        For what is no problem.
+
     Examples
     --------
     >>> import ufm
@@ -57,6 +62,7 @@ def known(problem: Problem, decay: Decay) -> tuple[Solution, ...]:
     >>> [found.name for found in known(problem, decay)]
     ['simplex ETF', 'low rank', 'zero', 'merged 3+1', 'merged 2+2', 'merged 2+1+1']
     """
+    check_problem("known", problem)
     if not any(per_block(decay, problem)[0].values()):
         return ()
     found: list[Solution] = []

@@ -9,7 +9,7 @@ import numpy as np
 from ufm.decay import per_block
 from ufm.errors import IncompatibleError, invalid
 from ufm.solutions.chain import LARGEST_RATE, Rates, balanced_pair, placed
-from ufm.solutions.solution import Solution, solution
+from ufm.solutions.solution import Solution, check_problem, solution
 from ufm.theory import mse_bias
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def biased_optimum(problem: Problem, decay: Decay | None) -> Solution:
     >>> found.rank, round(found.loss, 9), round(problem.value(found.blocks, decay), 9)
     (4, 0.026634271, 0.026634271)
     """
+    check_problem("biased_optimum", problem)
     coupled, decoupled = per_block(decay, problem)
     if any(decoupled.values()):
         raise IncompatibleError(

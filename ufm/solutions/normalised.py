@@ -10,7 +10,7 @@ from ufm.decay import per_block
 from ufm.errors import IncompatibleError, invalid
 from ufm.losses import CrossEntropy
 from ufm.solutions.chain import LARGEST_RATE
-from ufm.solutions.solution import Solution, solution
+from ufm.solutions.solution import Solution, check_problem, solution
 from ufm.theory.batch_normalisation import fits, least, rotation_tangent, scale_decay, squared_norms
 from ufm.theory.cross_entropy_optimum import fixed_classifier_optimum, optimum
 
@@ -51,6 +51,7 @@ def normalised_simplex(problem: Problem, decay: Decay | None) -> Solution:
     >>> round(found.loss, 8), round(float((found["gamma"] ** 2).sum()), 5)
     (0.09436169, 7.92481)
     """
+    check_problem("normalised_simplex", problem)
     coupled = _rates_of(problem, decay)
     C, d = problem.classes, problem.widths[0]
     lam_W = coupled["W1"]

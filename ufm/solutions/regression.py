@@ -13,7 +13,7 @@ from ufm.errors import IncompatibleError, invalid
 from ufm.initial import Given
 from ufm.losses import Regression
 from ufm.solutions.chain import LARGEST_RATE
-from ufm.solutions.solution import Solution, solution
+from ufm.solutions.solution import Solution, check_problem, solution
 from ufm.theory.linear_mse import factor_share, optimum
 from ufm.theory.regression import Modes, aligned_blocks, modes_of, other_objective
 
@@ -53,6 +53,7 @@ def regression_optimum(problem: Problem, decay: Decay) -> Solution:
     >>> round(found.loss, 12), found.rank, (found["W"] ** 2).sum(axis=1).round(12).tolist()
     (1.289213562373, 1, [1.828427124746, 0.0])
     """
+    check_problem("regression_optimum", problem)
     where = "regression_optimum"
     modes, terms = _modes(where, problem), _rates(where, problem, decay)
     squares, M = problem.samples * modes.eigenvalues, problem.samples
@@ -96,6 +97,7 @@ def aligned_modes(
     >>> ufm.compare(run)["ufm.regression_modes"].verdict
     'holds'
     """
+    check_problem("aligned_modes", problem)
     modes = _modes("aligned_modes", problem)
     count = min(len(modes.roots), problem.widths[0])
     amplitudes = []

@@ -28,6 +28,7 @@ monotone or not. For eta -> 0 the slope at a* + b* takes the place of beta, for 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -965,7 +966,7 @@ def _perturbed(run: Run) -> Prediction:
     Each is held against the claim's bound too, for a bound that the claim needs must not be too wide for the control.
     """
     bound = _prediction(run).bound
-    statements = (
+    statements: tuple[Callable[[], Prediction], ...] = (
         lambda: _prediction(run, PERTURBATION[run.dtype]),
         lambda: _prediction(run, printed=True),
         lambda: _prediction(run, _earlier_flip(run)),
