@@ -33,7 +33,7 @@ lr = {lr}
 type = "Coupled"
 rate = 1e-2
 """
-COMMANDS = ("demo", "run", "compare", "claims", "environment", "rerun", "resume")
+COMMANDS = ("demo", "run", "compare", "claims", "environment", "rerun", "resume", "sweep")
 
 
 @pytest.fixture
@@ -344,13 +344,16 @@ def test_help_of_each_command_shows_an_example(command, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main([command, "--help"])
     assert caught.value.code == 0
-    assert f"example: ufm {command}" in " ".join(capsys.readouterr().out.split())
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"example: ufm {command}" in text
+    cli._parser().parse_args(shlex.split(text.partition("example: ufm ")[2]))
 
 
 def test_without_a_command_it_prints_help_and_with_version_the_version(capsys):
     assert cli.main([]) == 0
     text = capsys.readouterr().out
-    assert all(command in text for command in COMMANDS)
+    assert set(re.findall(r"^    (\w+)", text, re.M)) == set(COMMANDS)
+    assert "example: ufm demo" in text
     with pytest.raises(SystemExit) as caught:
         cli.main(["--version"])
     assert caught.value.code == 0

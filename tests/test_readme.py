@@ -1,18 +1,43 @@
 """What the README shows is what runs."""
 
+import importlib.util
 import re
 from pathlib import Path
 
 import ufm
 from ufm.claims import registry
+from ufm.cli import _parser as parser
 from ufm.cli import main
 from ufm.config import run_from_toml
 
+COMMANDS = ("demo", "run", "compare", "claims", "environment", "rerun", "resume", "sweep")
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", TEXT, re.S)
+
+
+def test_every_block_is_run_here_or_by_the_check_of_a_checkout():
+    found = re.findall(r"^```(\w*)\n.*?^```$", TEXT, re.M | re.S)
+    assert sorted(found) == ["python", "python", "sh", "sh", "toml"]
+
+
+def test_every_command_in_a_sentence_is_one():
+    commands = set(re.findall(r"`(ufm [a-z][^`]*)`", TEXT))
+    assert {command.split()[1] for command in commands} == set(COMMANDS)
+    for command in commands:
+        parser().parse_args(command.split()[1:])
+    for module in re.findall(r"`python -m ([\w.]+)", TEXT):
+        assert importlib.util.find_spec(module) is not None
+
+
+def test_every_name_in_a_sentence_is_there():
+    code = " ".join(re.findall(r"`([^`\n]+)`", TEXT[: TEXT.index("## Proofs")]))
+    for name in re.findall(r"\b(?:ufm|metrics|solutions|theory)\.[\w.]*\w", code):
+        value = ufm
+        for part in name.removeprefix("ufm.").split("."):
+            value = getattr(value, part)
 
 
 def test_two_commands_do_all_the_set_up():

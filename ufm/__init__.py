@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ufm.sweeps import Zipped, sweep
 
 # imported when first used: modules, and functions whose modules are not needed to describe a run
-_MODULES = ("claims", "metrics", "plotting", "solutions", "theory")
+_MODULES = ("claims", "metrics", "plotting", "solutions", "sweeps", "theory")
 _FUNCTIONS = {
     "Certificate": "ufm.certificates",
     "certify": "ufm.certificates",

@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="ufm",
         description="Training dynamics of unconstrained features models, judged against the theory.",
         epilog="Exit codes: 0 fine; 1 a comparison failed or a run diverged; 2 refused, with one sentence; "
-        "130 interrupted. 'ufm COMMAND --help' shows an example of each command.",
+        "130 interrupted. 'ufm COMMAND --help' shows an example of each command; example: ufm demo --quick",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
