@@ -293,7 +293,7 @@ class Trajectory:
         Parameters
         ----------
         path : str or Path
-            Where; the suffix ``.npz`` is added where it lacks.
+            The file; by convention it ends in ``.npz``.
 
         Returns
         -------
