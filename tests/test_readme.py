@@ -20,7 +20,7 @@ def blocks(language):
 
 def test_every_block_is_run_here_or_by_the_check_of_a_checkout():
     found = re.findall(r"^```(\w*)\n.*?^```$", TEXT, re.M | re.S)
-    assert sorted(found) == ["python", "python", "sh", "sh", "toml"]
+    assert sorted(found) == ["python", "python", "python", "sh", "sh", "toml", "toml"]
 
 
 def test_every_command_in_a_sentence_is_one():
@@ -70,7 +70,12 @@ def test_what_it_knows_runs(capsys):
     printed = capsys.readouterr().out
     assert "above the global minimum" in printed
     assert "((0,), (1,), (2, 3))" in printed
-    assert dict(space["data"].sizes) == {"lr": 2, "rate": 2, "seed": 5, "record": space["data"].sizes["record"]}
+    assert dict(space["data"].sizes) == {
+        "lr": 2,
+        "rate": 2,
+        "seed": 5,
+        "record": space["data"].sizes["record"],
+    }
 
 
 def test_sweep_file_describes_a_grid(tmp_path):

@@ -343,7 +343,9 @@ def _compare(options: argparse.Namespace) -> int:
             solutions = [
                 {field: _json_value(getattr(row, field)) for field in columns} for row in report.ending
             ]
-            numbers = {field: _json_value(getattr(report.ending, field)) for field in ("verdict", "gap", "bound")}
+            numbers = {
+                field: _json_value(getattr(report.ending, field)) for field in ("verdict", "gap", "bound")
+            }
             answer["ending"] = {"name": report.ending.name, **numbers, "solutions": solutions}
         print(json.dumps(answer, indent=2))
     else:
