@@ -1,4 +1,4 @@
-"""Kernels without the compiler: two scalars and exponents under mini-batches, which other tests only run compiled."""
+"""Kernels without the compiler: the compiled numbers, and how much of the kernels interpreted runs reach."""
 
 import numpy as np
 import pytest
@@ -38,3 +38,13 @@ def test_interpreted_kernels_give_the_compiled_numbers(python, tmp_path):
     compiled, plain = (np.load(tmp_path / f"{name}.npy") for name in ("compiled", "plain"))
     assert len(plain) > 500
     assert np.abs(compiled - plain).max() <= 1e-12
+
+
+@pytest.mark.slow
+def test_interpreted_runs_reach_the_kernels(capfd):
+    """At least 95 % of the branches, as ``python -m tests.interpreted`` prints them."""
+    pytest.importorskip("coverage", reason="coverage is in the extra `test`")
+    from tests.interpreted.__main__ import main
+
+    assert main([]) == 0
+    assert "ufm/kernels/doubt.py" in capfd.readouterr().out

@@ -153,6 +153,5 @@ _PASSES: dict[str, Callable[..., Any]] = {"forward": forward, "backward": backwa
 
 run = _with(loop.run, **_PASSES)
 evaluate = _with(loop.evaluate, **_PASSES)
-run_batches = allocates(
-    _with(batches.run, **_PASSES, record=helper(_with(batches.record.py_func, **_PASSES)))
-)
+_record = getattr(batches.record, "py_func", batches.record)  # without the compiler it is a function already
+run_batches = allocates(_with(batches.run, **_PASSES, record=helper(_with(_record, **_PASSES))))
