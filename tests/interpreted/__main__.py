@@ -77,10 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for run in scripts(Path(place)):
             done = subprocess.run(
                 [*coverage, "run", "--branch", "--parallel-mode", "--source=ufm/kernels", *run],
-                cwd=ROOT, env=environment, check=False,
+                cwd=ROOT, env=environment, check=False, capture_output=True, text=True,
             )  # fmt: skip
             if done.returncode != 0:
-                print(f"failed without the compiler: {' '.join(run)}", file=sys.stderr)
+                print(f"{done.stdout}{done.stderr}failed without the compiler: {' '.join(run)}", file=sys.stderr)
                 return 1
         subprocess.run([*coverage, "combine", "--quiet"], cwd=ROOT, env=environment, check=True)
         left_out = ",".join(f"*/kernels/{name}.py" for name in MACHINE_CODE)

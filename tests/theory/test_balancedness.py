@@ -1,6 +1,7 @@
 """Balancedness of adjacent layers: the law at every recorded step, its bound, and the runs it does not cover."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -137,3 +138,21 @@ def test_a_run_that_diverges_is_judged_as_far_as_float64_goes():
     run = ufm.simulate(ufm.UFM(4, 6, 3), ufm.GD(1e3), ufm.Coupled(1.0), steps=300, throw=False)
     assert run.status.name == "diverged"
     assert judge(LAW, run.judged()).verdict != "fails"
+
+
+def test_error_of_a_step_term_by_term():
+    """U = 2 -> 1.5 with slope 0.5 known to 0.01, V = 3 -> 4 with slope 1 known to 0.02, one entry each, eta = 0.5."""
+    eps, lr = 2.0**-52, 0.5
+    blocks = [{"U": np.array([[u]]), "V": np.array([[v]])} for u, v in ((2, 3), (1.5, 4), (0.5, 1), (0.01, 0.02))]
+    expected = 0.0
+    for before, after, slope, error in ((2, 1.5, 0.5, 0.01), (3, 4, 1, 0.02)):
+        off = 8 * eps * (before + lr * slope) + lr * error
+        expected += 2 * off * after + off**2 + lr**2 * 2 * error * slope
+        expected += 9 * eps * (before**2 + after**2 + lr**2 * slope**2)
+    found = room._rounding(SimpleNamespace(dtype="float64"), *blocks, ("U", "V"), lr)
+    assert found == pytest.approx(expected, rel=1e-15, abs=0)
+    exact = [*blocks[:3], {name: 0 * error for name, error in blocks[3].items()}]
+    terms = [(2.25, 1.5, 2, 0.5), (3.5, 4, 3, 1)]
+    expected = sum(16 * eps * of * a + 9 * eps * (b**2 + a**2 + (lr * g) ** 2) for of, a, b, g in terms)
+    found = room._rounding(SimpleNamespace(dtype="float64"), *exact, ("U", "V"), lr)
+    assert found == pytest.approx(expected, rel=1e-14, abs=0)

@@ -266,3 +266,23 @@ def test_fixed_gap_and_relative_gap_order_decays_differently():
     assert (np.diff(absolute) < 0).all()
     assert (np.diff(relative) > 0).all()
     assert (relative > 2).all()
+
+
+def test_size_of_logits_is_the_largest_of_each_sample_in_the_mean():
+    W, H = np.array([[[1.0, -2.0], [3.0, 0.0]]]), np.array([[[1.0, -1.0, 0.0], [2.0, 0.0, 4.0]]])
+    # sums of absolute terms [[5, 1, 8], [3, 3, 0]]
+    assert room._sizes_of_logits(W, H).tolist() == [(5 + 3 + 8) / 3]
+
+
+def test_error_of_the_bound_on_cosines_term_by_term(rng):
+    problem = ufm.UFM(3, 4, 2)
+    state = {name: rng.standard_normal(problem.shapes[name]) for name in problem.trained}
+    W, H = state["W1"], state["H"]
+    _, _, rounding = room._spread_and_bound(problem, {"W": W}, H)
+    Wt = W - W.mean(axis=0)
+    squares = (Wt**2).sum(axis=1)
+    B = room.largest_margin(np.sqrt((H**2).sum() / 6), np.sqrt(squares.sum()), 3)
+    per_gap = room.intra_bound(1.0, B, squares / squares.sum(), 3)
+    logits = (np.abs(W) @ np.abs(H)).max(axis=0).mean()
+    expected = 2.0**-52 * (4 + 6 + 8) * (2 + 4 * logits + problem.value(state)) * (1 + per_gap)
+    assert rounding == pytest.approx(expected, rel=1e-12, abs=0)

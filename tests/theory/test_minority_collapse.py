@@ -345,3 +345,12 @@ def test_extreme_decays_are_solved(rate):
 def test_a_decay_too_small_is_refused_in_one_sentence():
     with pytest.raises(InvalidProblemError, match="a number at which the optimum is certified to 1e-08"):
         room.optimum(PROBLEM, ufm.Coupled(1e-14))
+
+
+def test_error_of_the_bound_is_that_of_the_objective_and_eight_roundings():
+    problem, decay = ufm.UFM(4, 4, (4, 4, 1, 1)), ufm.Coupled(0.01)
+    run = ufm.simulate(problem, ufm.GD(0.1), decay, steps=0).judged()
+    found = room._at_least_the_optimum(run)
+    least = room._solved(room._setting(problem, run.coupled)).bound
+    rest = found.bound - room._rounding(run, np.array([0])).objective
+    assert rest == pytest.approx(8 * 2.0**-52 * abs(least), rel=1e-9, abs=0)

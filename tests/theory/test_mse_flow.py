@@ -225,3 +225,49 @@ def test_loss_of_the_central_path_is_that_of_the_least_squares_head(rng):
     np.testing.assert_allclose(gains, np.sort(room.least_squares_gain(omega, C))[::-1], rtol=1e-11)
     with pytest.raises(InvalidProblemError, match=r"central_path_velocity.dynamics is 'plain'"):
         room.central_path_velocity(H, C, "plain")
+
+
+def test_values_that_round_off_may_have_made_count_as_zero(rng):
+    """A second singular value of 5e-15 beside 1: below 40 eps of a wide W, above 3 eps."""
+    left = np.linalg.qr((np.eye(3) - 1 / 3)[:, :2])[0]
+    right = np.linalg.qr(rng.standard_normal((40, 2)))[0].T
+    problem = setting(3, 40, 2)
+    start = ufm.Given(**room.aligned_blocks((left * [1.0, 5e-15]) @ right, 2))
+    assert room.start_of(Run(problem, ufm.GD(0.1), steps=0, init=start)).values == pytest.approx([1.0])
+
+
+def test_error_of_the_recursion_term_by_term():
+    """Two steps of one of two modes, C = 3, d = 4, n = 2."""
+    eps, a, rates, n, N = 2.0**-52, (0.5, 0.7, 0.9), (0.1, 0.2), 2, 6
+    E = expected = 1e-9
+    found = room.round_off_bound(np.array(a)[:, None], np.array(rates), 3, 4, n, E)
+    assert found[0] == E
+    for t, rate in enumerate(rates):
+        R = np.sqrt(n)  # of the mode at 0
+        R_norm = np.hypot(np.sqrt(n), np.sqrt(n) - a[t] ** 2)
+        in_residual = eps * (7 * a[t] ** 2 + 3 * np.sqrt(N))
+        in_gradient = eps * (2 * N + 3) * R_norm * (a[t] + 1) + in_residual * (2 * a[t] + np.sqrt(N))
+        local = 2 * eps * (np.sqrt(2) * a[t + 1] + 1) + rate * in_gradient
+        expected = max(1 + rate * R, rate * (2 * a[t] ** 2 + N + R) - 1) * expected + local
+        assert found[t + 1] == pytest.approx(expected, rel=1e-14, abs=0)
+    exact = room.round_off_bound(np.array(a)[:, None], np.array(rates), 3, 4, n, 0.0)
+    first = found - exact
+    growth = [1 + 0.1 * np.sqrt(2), (1 + 0.1 * np.sqrt(2)) * (1 + 0.2 * np.sqrt(2))]
+    assert first[1:] == pytest.approx(E * np.array(growth), rel=1e-6, abs=0)
+    assert exact[1] == pytest.approx(
+        2 * eps * (np.sqrt(2) * 0.7 + 1)
+        + 0.1 * eps * (
+            15 * np.hypot(np.sqrt(2), np.sqrt(2) - 0.25) * 1.5 + (7 * 0.25 + 3 * np.sqrt(6)) * (1 + np.sqrt(6))
+        ),
+        rel=1e-14, abs=0,
+    )  # fmt: skip
+
+
+def test_error_of_the_law_before_the_first_step(rng):
+    """At t = 0 there are the rounding of the start, and eight roundings of each term of the law."""
+    problem = setting(C=3, n=9)
+    start = room.aligned_blocks(0.9 * rng.standard_normal((3, 5)), 9)
+    run = ufm.simulate(problem, ufm.GD(1e-3), steps=0, init=ufm.Given(**start)).judged()
+    top, d, modes = room.start_of(run).values[0], room.start_of(run).distance, 2
+    expected = (2 * top + d) * d + 8 * modes * 2.0**-52 * (top**2 + 3)
+    assert LOGISTIC.predict(run).bound == pytest.approx(expected, rel=1e-12, abs=0)

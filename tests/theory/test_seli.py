@@ -127,3 +127,8 @@ def test_bad_input():
         geometry([3, 0, 2])
     with pytest.raises(InvalidProblemError, match=r"class_sizes is \[3\]; allowed: two classes"):
         geometry([3])
+
+
+def test_distance_of_several_matrices_is_that_of_each(rng):
+    means = rng.standard_normal((2, 3, 3))
+    assert seli.distance(means).tolist() == [seli.distance(matrix) for matrix in means]
