@@ -214,3 +214,17 @@ def test_error_of_nc2w_is_four_roundings_of_each_row_and_of_the_result(rng):
     traj = ufm.simulate(ufm.UFM(3, 3), ufm.GD(0.1), ufm.Coupled(0.1), steps=0, init=start)
     found = necessity._relative_nc0(traj.judged())
     assert found.bound == pytest.approx(2.0**-50 * (3 + found.observed), rel=1e-12, abs=0)
+
+
+def test_error_of_nc3_squared_is_that_of_nc3_carried_through_the_square(rng):
+    """Features beside W^T, which is far from a simplex: NC3 is the smaller bound."""
+    W = rng.standard_normal((3, 4))
+    H = (W - W.mean(axis=0)).T + 0.1 * rng.standard_normal((4, 3))
+    traj = ufm.simulate(ufm.UFM(3, 4), ufm.GD(0.1), ufm.Coupled(0.1), steps=0, init=ufm.Given(W=W, H=H))
+    found, eps = necessity._relative_nc0(traj.judged()), 2.0**-52
+    away = float(nc3(W, H, np.arange(3)))
+    assert away**2 < nc2w(W)
+    centred = H - H.mean(axis=1, keepdims=True)
+    in_nc3 = eps * 3 * (4 + 2 * np.abs(H).max() / np.linalg.norm(centred))
+    expected = in_nc3 * (2 * away + in_nc3) + 4 * eps * found.observed
+    assert found.bound == pytest.approx(expected, rel=1e-12, abs=0)

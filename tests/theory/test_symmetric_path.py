@@ -209,7 +209,7 @@ def test_deviations_without_row_sums_need_their_copies():
     ).judged()  # fmt: skip
     prediction, copies = PATH.predict(run), symmetric_path._copies(2)
     assert prediction.ratio <= 1
-    assert bound_of(run, copies, (ALIKE, ROWS, ENTRIES)) == pytest.approx(prediction.bound)
+    assert bound_of(run, copies, (ALIKE, ROWS, ENTRIES)) == pytest.approx(prediction.bound, abs=0)
     assert (prediction.error[1:] / bound_of(run, copies, (ALIKE, ROWS))[1:]).max() > 100
 
 
@@ -435,3 +435,35 @@ def test_linear_rules_keep_the_row_sum_at_zero(decay):
         run = ufm.simulate_symmetric(10, optimizer, decay, steps=2000)
         assert np.sqrt(run.alpha).max() <= 1e-12 * np.abs(run.diagonal).max()
         assert np.abs(run.diagonal).max() > 0.1
+
+
+def test_a_run_of_no_steps_has_its_nc0_predicted():
+    run = ufm.simulate(problem(3), ufm.SignGD(0.1), steps=0, init=ufm.Given(weights(2.0, -0.5, 3))).judged()
+    prediction = PATH.predict(run)
+    assert prediction.nc0 == pytest.approx([1.0])  # (d + (K - 1) o)^2
+    assert prediction.bound == pytest.approx([4 * 2.0**-52 * 2.0], abs=0)
+
+
+def test_every_source_of_every_part_weighs():
+    """Two copies for each of 2 sources and its 2, 3 or 1 entries, and random ones with four times the weight."""
+    groups = symmetric_path._copies(0).groups
+    assert [weight for weight, _ in groups] == [1.0] * 4 + [4.0] + [2.0] * 6 + [8.0] + [2.0] * 2 + [8.0]
+    assert [len(copies) for _, copies in groups] == [2] * 4 + [8] + [2] * 6 + [8] + [2] * 2 + [8]
+
+
+def test_a_rule_of_ones_own_has_both_buffers_disturbed(monkeypatch):
+    asked = []
+
+    def stop(buffers):
+        asked.append(buffers)
+        raise StopIteration
+
+    class Run:
+        trajectory, optimizer = problem(3), ufm.Elementwise(lion, 0.1, (0.9, 0.9))
+
+    monkeypatch.setattr(symmetric_path, "_copies", stop)
+    for optimizer in (Run.optimizer, ufm.Adam(0.1), ufm.Momentum(0.1, 0.5), ufm.GD(0.1)):
+        Run.optimizer = optimizer
+        with pytest.raises(StopIteration):
+            symmetric_path._recursion_and_bound(Run)
+    assert asked == [2, 2, 1, 0]
