@@ -321,7 +321,7 @@ def test_decay_that_leaves_float64_is_refused_and_a_tiny_one_is_not(build):
     ):
         build(problem, ufm.Coupled(1e308))
     found = build(problem, ufm.Coupled(1e-300))  # as the decay tends to 0, F tends to (L+1)/2 K Lam
-    assert found.loss == pytest.approx(2 * 3 * 50**0.25 * 1e-300, rel=1e-13)
+    assert found.loss == pytest.approx(2 * 3 * 50**0.25 * 1e-300, rel=1e-13, abs=0)
 
 
 @pytest.mark.parametrize("build", [dnc, linear_optimum, zero])
