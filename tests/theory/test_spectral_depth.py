@@ -448,3 +448,55 @@ def test_wide_models_from_large_starts_stay_at_collapse():
     assert (collapsed.sel(width=[15, 30]) == 0).all()
     assert (collapsed.sel(scale=0.3) == 0).all()
     assert (data["rank"].mean("seed").sel(scale=2.0).diff("width") > 0).all()
+
+
+# ------------------------------------------------------------------------------------- error models term by term
+
+PATH = np.array([[[1.0, 2.0], [3.0, 0.5], [0.2, 4.0]], [[1.1, 1.9], [2.9, 0.6], [0.3, 3.8]]])  # L = 2, K = 2
+
+
+def test_sizes_that_errors_scale_with_by_hand():
+    """z = (0.6, 4), largest values of the blocks 2, 3, 4, n = 3."""
+    squared, cross = (room.sizes(PATH, loss, 3, True) for loss in ("mse", "ce"))
+    gap = 8 / (2 * np.sqrt(3))
+    p = 1 / (1 + np.exp(-gap))
+    expected = {
+        "logits": 24.0,
+        "pull": np.sqrt(12.0**2 + 8.0**2 + 6.0**2),
+        "residual": (4 - np.sqrt(3)) / 6,
+        "curvature": 1 / 6,
+        "negative": (4 + 3) * (4 - np.sqrt(3)) / 6,
+        "state": np.sqrt(1 + 4 + 9 + 0.25 + 0.04 + 16),
+        "spread": gap,
+    }
+    for name, value in expected.items():
+        assert getattr(squared, name)[0] == pytest.approx(value, rel=1e-14)
+    assert cross.curvature[0] == pytest.approx(2 * p * (1 - p) / 6, rel=1e-14)
+    assert room.sizes(PATH, "ce", 3, False).curvature[0] == pytest.approx(2 * p * (1 - p), rel=1e-14)
+
+
+@pytest.mark.parametrize("loss", ["ce", "mse"])
+def test_error_of_a_step_term_by_term(loss):
+    eps, rate, d = 2.0**-52, 0.1, 5
+    coupled, decoupled = np.array([[0.1], [0.0], [0.3]]), np.array([[0.1], [0.1], [0.0]])
+    before, after = (room.Sizes(*values) for values in np.array(room.sizes(PATH, loss, 3, True)).T)
+    found = room.round_off_bound(PATH, np.array([rate]), d, loss, 3, True, coupled, decoupled)
+    product = np.sqrt(d) * 2 * eps
+    in_residual = before.curvature * 2 * product * before.logits
+    in_residual += eps * (2 + 16 + 2 * before.spread) * np.sqrt(2) * before.residual
+    in_gradient = before.pull * (4 * product * before.residual + in_residual)
+    top = before.curvature * before.pull**2 + before.negative
+    growth = max(1 - 0.1 * rate + rate * before.negative, rate * top - (1 - 0.3 * rate))
+    first = 2 * eps * before.state
+    then = growth * first + 2 * eps * max(before.state, after.state) + rate * in_gradient
+    expected = [size.pull * E + 5 * product * size.logits for size, E in ((before, first), (after, then))]
+    assert found == pytest.approx(expected, rel=1e-12, abs=0)
+
+
+def test_distance_of_one_step_from_the_flow_is_the_change_of_its_velocity():
+    rate, decay, n = 0.01, 0.2, 2
+    s = np.array([[1.0, 0.8], [1.01, 0.79]])
+    path = np.repeat(s[:, None], 3, axis=1)
+    velocity = -(s**2) * (s**3 - np.sqrt(n)) / 4 - decay * s
+    found = room.discretisation_bound(path, np.array([rate]), decay, "mse", n, True)
+    assert found == pytest.approx([0.0, rate * np.linalg.norm(velocity[1] - velocity[0])], rel=1e-12, abs=0)
