@@ -1,7 +1,8 @@
 """``python -m tests.interpreted``: branch coverage of the kernels, run without the compiler.
 
 Coverage cannot look into compiled code. With NUMBA_DISABLE_JIT=1 the same sources are plain Python: the scripts that
-other tests run both ways, some of these tests and the cases of ``test_branches.py`` are run so, and the table is printed.
+other tests run both ways, some of these tests and the cases of ``test_branches.py`` are run so, and the table is
+printed.
 Exit code 0 if they pass and reach at least 95 % of the branches, else 1.
 """
 
@@ -18,7 +19,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ENOUGH = 95
-# of the kernels these emit machine code, or hold what is around it: the compiler's options, its cache, the library of products
 TESTS = (  # that are quick without the compiler
     "tests/interpreted",
     "tests/test_certificates.py::test_the_hessian_is_that_of_a_twin_to_the_stated_round_off",
@@ -28,6 +28,7 @@ TESTS = (  # that are quick without the compiler
     "tests/test_normalisation.py::test_any_blocks_may_be_frozen",
     "tests/test_normalisation.py::test_hessian_is_the_derivative_of_the_gradient",
 )
+# of the kernels these emit machine code, or hold what is around it: options, cache, the library of products
 MACHINE_CODE = ("blas", "cache", "contract", "exponential", "lanes", "product", "small_product", "vectors")
 
 
@@ -60,9 +61,9 @@ def scripts(folder: Path) -> list[list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the kernels without the compiler under coverage and print the table."""
-    argparse.ArgumentParser(prog="python -m tests.interpreted", description=__doc__.splitlines()[0]).parse_args(
-        arguments
-    )
+    argparse.ArgumentParser(
+        prog="python -m tests.interpreted", description=__doc__.splitlines()[0]
+    ).parse_args(arguments)
     if importlib.util.find_spec("coverage") is None:
         print("This needs the package coverage: pip install coverage (or the extra `test`).", file=sys.stderr)
         return 1
@@ -80,7 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 cwd=ROOT, env=environment, check=False, capture_output=True, text=True,
             )  # fmt: skip
             if done.returncode != 0:
-                print(f"{done.stdout}{done.stderr}failed without the compiler: {' '.join(run)}", file=sys.stderr)
+                print(
+                    f"{done.stdout}{done.stderr}failed without the compiler: {' '.join(run)}", file=sys.stderr
+                )
                 return 1
         subprocess.run([*coverage, "combine", "--quiet"], cwd=ROOT, env=environment, check=True)
         left_out = ",".join(f"*/kernels/{name}.py" for name in MACHINE_CODE)

@@ -97,6 +97,13 @@ def test_a_module_that_only_serves_is_judged_by_the_rooms_that_use_it():
     assert killers(ROOT / THEORY, "row_sum") == (["row_sum"], [])
 
 
+def test_what_is_imported_before_a_mutant_imports_no_closed_form(python):
+    code = "import importlib, sys; from tests.mutants.judge import IMPORTED; list(map(importlib.import_module, IMPORTED))"
+    assert (
+        python(f"{code}; print([name for name in sys.modules if name.startswith('ufm.theory.')])") == "[]\n"
+    )
+
+
 @pytest.mark.slow
 def test_errors_of_a_room_are_noticed(capfd):
     assert main(["published_row_sum", "--count", "5", "--seed", "1"]) == 0

@@ -143,7 +143,9 @@ def test_a_run_that_diverges_is_judged_as_far_as_float64_goes():
 def test_error_of_a_step_term_by_term():
     """U = 2 -> 1.5 with slope 0.5 known to 0.01, V = 3 -> 4 with slope 1 known to 0.02, one entry each, eta = 0.5."""
     eps, lr = 2.0**-52, 0.5
-    blocks = [{"U": np.array([[u]]), "V": np.array([[v]])} for u, v in ((2, 3), (1.5, 4), (0.5, 1), (0.01, 0.02))]
+    blocks = [
+        {"U": np.array([[u]]), "V": np.array([[v]])} for u, v in ((2, 3), (1.5, 4), (0.5, 1), (0.01, 0.02))
+    ]
     expected = 0.0
     for before, after, slope, error in ((2, 1.5, 0.5, 0.01), (3, 4, 1, 0.02)):
         off = 8 * eps * (before + lr * slope) + lr * error

@@ -67,7 +67,9 @@ def test_ray_is_neural_collapse():
     """On the ray every wrong class has the probability 1/(exp(z) + K - 1)."""
     for z in (0.1, 3.0, 12.0):
         expected = 8 / (np.exp(z) + 7)
-        assert room.missing_spectrum(np.full(8, z))[1:] == pytest.approx(np.full(7, expected), rel=1e-13, abs=0)
+        assert room.missing_spectrum(np.full(8, z))[1:] == pytest.approx(
+            np.full(7, expected), rel=1e-13, abs=0
+        )
 
 
 # ------------------------------------------------------------------------------------- runs, step by step

@@ -90,9 +90,13 @@ def test_formulas_are_those_of_the_problem(K, norm, reduction, per_class):
 
 def test_shares_and_loss_keep_their_digits_far_out():
     gap = np.array([-800.0, -50.0, 0.0, 50.0, 700.0])
-    assert wrong_share(gap, 4) == pytest.approx([1 / 3, 1 / 3, 1 / 4, np.exp(-50), np.exp(-700)], rel=1e-15, abs=0)
+    assert wrong_share(gap, 4) == pytest.approx(
+        [1 / 3, 1 / 3, 1 / 4, np.exp(-50), np.exp(-700)], rel=1e-15, abs=0
+    )
     assert right_share(gap, 4) == pytest.approx([0, np.exp(-50) / 3, 1 / 4, 1, 1], rel=1e-15, abs=0)
-    assert cross_entropy(gap, 2) == pytest.approx([800, 50, np.log(2), np.exp(-50), np.exp(-700)], rel=1e-15, abs=0)
+    assert cross_entropy(gap, 2) == pytest.approx(
+        [800, 50, np.log(2), np.exp(-50), np.exp(-700)], rel=1e-15, abs=0
+    )
 
 
 def test_nc0_is_rounded_once():
