@@ -513,7 +513,7 @@ def test_shrinking_after_the_step_is_another_pair_of_rates() -> None:
         M = row_sum.matrix_of(row_sum.entries_shrunk_after(lr, beta, coupled, decoupled, nesterov))
         expected = np.linalg.matrix_power(M, 40)[0, 0]
         rate, other = row_sum.rates_before(lr, decoupled)
-        assert growth(40, rate, beta, coupled, other, nesterov) == pytest.approx(expected, rel=1e-12)
+        assert growth(40, rate, beta, coupled, other, nesterov) == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 def test_controls_are_hard() -> None:
@@ -523,7 +523,7 @@ def test_controls_are_hard() -> None:
     claim = CLAIMS["zhao2026.thm3.2"]
     moved = claim.control(run).predicted[1] - claim.predict(run).predicted[1]
     start = run.trajectory["W"][0].sum(axis=0)
-    assert moved == pytest.approx(-0.1 * 0.5 * 1e-6 * start, rel=1e-6)
+    assert moved == pytest.approx(-0.1 * 0.5 * 1e-6 * start, rel=1e-6, abs=0)
 
 
 @pytest.mark.parametrize("name", ["zhao2026.thm3.1", "ufm.row_sum_law"])
