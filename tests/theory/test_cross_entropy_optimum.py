@@ -482,3 +482,8 @@ def test_squared_error_ends_at_its_optimum_too():
     assert ending.optimum.name == "linear optimum"
     assert ending.gap < 1e-6
     assert "neural collapse holds" in ending.verdict
+
+
+def test_of_many_records_the_first_and_the_last_are_judged(monkeypatch):
+    monkeypatch.setattr(room, "MOST_RECORDS", 3)
+    assert room._gaps(run_of(steps=10, record=ufm.Every(1)).judged()).records.tolist() == [0, 5, 10]

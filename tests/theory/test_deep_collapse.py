@@ -90,7 +90,9 @@ def test_transition_is_a_jump_from_the_printed_gain_at_the_printed_strength(dept
         low, high = (middle, high) if stationary_loss(1 - missing, depth, missing) < 0.5 else (low, middle)
     assert gain(low, depth) == pytest.approx((depth - 1) / depth, abs=1e-10)
     assert low == pytest.approx(zero_limit(depth), rel=1e-12)
-    assert low ** (depth + 1) == pytest.approx((depth - 1) ** (depth - 1) / depth ** (2 * depth), rel=1e-11, abs=0)
+    assert low ** (depth + 1) == pytest.approx(
+        (depth - 1) ** (depth - 1) / depth ** (2 * depth), rel=1e-11, abs=0
+    )
     # the explicit states on both sides
     problem = ufm.DUFM(3, 3, depth)
     for factor, order in ((1 - 1e-9, -1), (1 + 1e-9, 1)):
