@@ -196,6 +196,16 @@ def applicable(
 def matching(words: str) -> dict[str, Claim]:
     """Claims with all of these words in name, statement, source, room or figure, letters large or small.
 
+    Parameters
+    ----------
+    words : str
+        Words with spaces between them.
+
+    Returns
+    -------
+    dict of str to Claim
+        By name.
+
     Examples
     --------
     >>> "andriopoulos2024.minimum" in matching("regression"), list(matching("hong2023 merging"))
@@ -218,6 +228,8 @@ def table(width: int = 110, claims: Mapping[str, Claim] | None = None) -> str:
     ----------
     width : int
         Of the text, in characters.
+    claims : mapping of str to Claim, optional
+        Which ones, such as those of `matching`.
 
     Returns
     -------
