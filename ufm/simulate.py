@@ -52,7 +52,8 @@ def simulate(
     steps : int
         Number of updates >= 0.
     init : initialiser, Start or arrays by block name
-        Where the trained blocks start, arrays of shape ``problem.shapes[block]``; that of a solution of `ufm.solutions` is its ``.start``.
+        Where the trained blocks start, arrays of shape ``problem.shapes[block]``; that of a solution of
+        `ufm.solutions` is its ``.start``.
     seed : int
         Root of all random numbers: starts and batch order.
     record : Every, LogSpaced or At
