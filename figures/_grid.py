@@ -18,7 +18,8 @@ from ufm.theory import row_sum
 SOURCE = f"simulation by this package on the grid of {row_sum.PAPER}, appendix on hyper-parameters"
 START = ufm.Start(W=ufm.LinearDefault(), H=ufm.Gaussian(1.0))
 METRICS = ("nc0", "nc1", "nc2", "nc3")
-LAW, NOT_ASKED = "ufm.row_sum_law", "not asked"
+LAW, NOT_ASKED, NO_LAW = "ufm.row_sum_law", "not asked", -1.0
+JUDGED = ("holds", "fails", "inconclusive")
 
 
 class Family(NamedTuple):
@@ -69,13 +70,14 @@ def paper_grid(quick: bool) -> xarray.Dataset:
     -------
     Dataset
         ``nc0`` ... ``nc3`` over (optimizer, momentum, rate, level, seed), with the value of lr and decay at each
-        rate and level; ``nc0_start`` and ``nc0_peak``, at the start and at most; ``verdict`` of the row-sum law
-        where it was asked; ``law``, its prediction for SGD, nan elsewhere.
+        rate and level; ``nc0_start`` and ``nc0_peak``, at the start and at most; ``holds``, ``fails`` and
+        ``inconclusive``, 1 where that is the verdict on the row-sum law, which SGD alone is asked for; ``law``, its
+        prediction, negative where there is none.
     """
     size = QUICK if quick else FULL
     parts = [_family(family, size) for family in FAMILIES]
     data = xarray.concat(parts, "optimizer", coords="different", compat="equals", join="exact")
-    data["base"] = ("optimizer", [family.base for family in FAMILIES])
+    data = data.assign_coords(base=("optimizer", [family.base for family in FAMILIES]))
     data["coupled"] = ("optimizer", np.array([family.coupled for family in FAMILIES], np.int8))
     data.attrs = {
         "source": SOURCE,
@@ -110,10 +112,13 @@ def _family(family: Family, size: Size) -> xarray.Dataset:
     data = xarray.Dataset({name: final[name].transpose(*order) for name in METRICS})
     data["nc0_start"] = alpha.isel(record=0).transpose(*order)
     data["nc0_peak"] = alpha.max("record").transpose(*order)
-    data["status"] = found["status"].transpose(*order)
     verdict = found["verdict"].isel(claim=0).transpose(*order).values if is_sgd else NOT_ASKED
-    data["verdict"] = (order, np.broadcast_to(np.asarray(verdict, "U14"), data["nc0"].shape).copy())
-    growth = np.full((len(size.momenta), len(rates), len(decays), 1), np.nan)
+    for name in JUDGED:
+        data[name.replace(" ", "_")] = (
+            order,
+            np.broadcast_to(verdict == name, data["nc0"].shape).astype(np.int8),
+        )
+    growth = np.full((len(size.momenta), len(rates), len(decays), 1), NO_LAW)
     for at in np.ndindex(growth.shape[:3]) if is_sgd else ():
         growth[at] = row_sum.nc0(
             size.steps,

@@ -25,9 +25,8 @@ def compute(quick: bool) -> xarray.Dataset:
 
 
 def _caption(data: xarray.Dataset) -> str:
-    verdicts = data["verdict"].values
-    judged = int(np.isin(verdicts, ("holds", "fails", "inconclusive")).sum())
-    holds, fails = (int((verdicts == name).sum()) for name in ("holds", "fails"))
+    holds, fails, open_ = (int(data[name].sum()) for name in ("holds", "fails", "inconclusive"))
+    judged = holds + fails + open_
     sign = data.sel(optimizer="Signum", momentum=0.0)
     risen = (sign["nc0_peak"] > 2 * sign["nc0_start"]) & (sign["nc0"] < FALLEN * sign["nc0_peak"])
     factors = ", ".join(f"{name} {_factor(data, name):.1e}" for name in ("Adam", "Signum"))
@@ -36,7 +35,7 @@ def _caption(data: xarray.Dataset) -> str:
         f"{data.attrs['runs']} runs of the unconstrained features model: metrics at the end against weight decay, "
         "inside the gradient (coupled) and outside it (decoupled); every dot is a run, lines join medians over "
         "momentum, learning rate and seeds. SGD: the row-sum law predicts NC0 of every run; it was asked of "
-        f"{judged} runs, holds in {holds} and fails in {fails}; the others are inconclusive (nothing decays, or "
+        f"{judged} runs, holds in {holds} and fails in {fails}; {open_} are inconclusive (nothing decays, or "
         "round-off has taken over). Median NC0 of decoupled over that of coupled decay, at equal momentum, rate and "
         f"decay > 0: {factors}. SignGD with coupled decay (Signum without momentum): {bumps} rise above twice their "
         f"first NC0 and end below {FALLEN:g} of their peak: not monotone."

@@ -54,7 +54,7 @@ def _line(runs: xarray.Dataset) -> tuple[float, float, float, int]:
 
 def draw(data: xarray.Dataset) -> Figure:
     """Every run, a colour per optimizer, and the line over all."""
-    figure = Figure(figsize=(5.2, 3.9), layout="constrained")
+    figure = Figure(figsize=(7.4, 4.2), layout="constrained")
     ax = figure.subplots()
     names = data["optimizer"].values.tolist()
     colours = dict(
@@ -79,6 +79,7 @@ def draw(data: xarray.Dataset) -> Figure:
     ax.plot(ends, line["slope"].item() * np.log10(ends) + line["intercept"].item(), color="black")
     artists.append(Line2D([], [], color="black", label=f"all runs, R² = {line['r_squared'].item():.2f}"))
     ax.set_xscale("log")
+    ax.set_xlim(ends[0] / 3, 3 * ends[1])
     ax.set_xlabel(plotting.LABELS["alpha"] + " at the end")
     ax.set_ylabel("NC3 at the end")
     ax.set_title(f"networks in the paper: R² = {data.attrs['published_r_squared']:g}", loc="left")

@@ -130,7 +130,7 @@ def test_a_users_loss_is_minimised_but_not_certified():
             InvalidProblemError,
             "nothing with starts that are given",
         ),
-        ({"init": 3}, InvalidProblemError, "minimise.starts is 3"),
+        ({"init": 3}, InvalidProblemError, "minimise.init is 3"),
         ({"seed": -1}, InvalidProblemError, "minimise.seed is -1"),
         ({"continuation": (0.0,)}, InvalidProblemError, "minimise.continuation"),
         ({"continuation": 4}, InvalidProblemError, "minimise.continuation is 4"),

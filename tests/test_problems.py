@@ -121,7 +121,7 @@ def test_a_bad_state_gets_a_sentence(state, sentence):
 
 def test_a_frozen_block_may_be_named_only_at_its_value():
     assert np.array_equal(FIXED.pack(STATE | dict(FIXED.frozen_values)), FIXED.pack({"W": W34}))
-    with pytest.raises(IncompatibleError, match=r"state\.H differs from the value at which H is frozen"):
+    with pytest.raises(IncompatibleError, match=r"state\.H is another than the frozen one"):
         FIXED.pack(STATE)
 
 

@@ -84,7 +84,8 @@ class Prediction:
         """Largest absolute deviation at each record, shape (records,)."""
         if not len(self.bound):
             return np.zeros(0)
-        difference = np.abs(np.asarray(self.observed) - np.asarray(self.predicted))
+        with np.errstate(invalid="ignore"):  # both infinite, at a record that is not judged
+            difference = np.abs(np.asarray(self.observed) - np.asarray(self.predicted))
         return difference.reshape(len(self.bound), -1).max(axis=1)
 
     @property

@@ -141,20 +141,20 @@ def test_a_run_that_diverges_is_judged_as_far_as_float64_goes():
 
 
 def test_error_of_a_step_term_by_term():
-    """U = 2 -> 1.5 with slope 0.5 known to 0.01, V = 3 -> 4 with slope 1 known to 0.02, one entry each, eta = 0.5."""
-    eps, lr = 2.0**-52, 0.5
+    """U = 2 -> 1.5 with slope 0.5 known to 0.01, V = 3 -> 4 with slope 1 known to 0.02, eta = 0.5, lam = 1/4."""
+    eps, lr, decay = 2.0**-52, 0.5, 0.25
     blocks = [
         {"U": np.array([[u]]), "V": np.array([[v]])} for u, v in ((2, 3), (1.5, 4), (0.5, 1), (0.01, 0.02))
     ]
     expected = 0.0
     for before, after, slope, error in ((2, 1.5, 0.5, 0.01), (3, 4, 1, 0.02)):
-        off = 8 * eps * (before + lr * slope) + lr * error
+        off = 8 * eps * ((1 + lr * decay) * before + lr * slope) + lr * error
         expected += 2 * off * after + off**2 + lr**2 * 2 * error * slope
         expected += 9 * eps * (before**2 + after**2 + lr**2 * slope**2)
-    found = room._rounding(SimpleNamespace(dtype="float64"), *blocks, ("U", "V"), lr)
+    found = room._rounding(SimpleNamespace(dtype="float64"), *blocks, ("U", "V"), lr, decay)
     assert found == pytest.approx(expected, rel=1e-15, abs=0)
     exact = [*blocks[:3], {name: 0 * error for name, error in blocks[3].items()}]
-    terms = [(2.25, 1.5, 2, 0.5), (3.5, 4, 3, 1)]
+    terms = [(2.5, 1.5, 2, 0.5), (3.875, 4, 3, 1)]
     expected = sum(16 * eps * of * a + 9 * eps * (b**2 + a**2 + (lr * g) ** 2) for of, a, b, g in terms)
-    found = room._rounding(SimpleNamespace(dtype="float64"), *exact, ("U", "V"), lr)
+    found = room._rounding(SimpleNamespace(dtype="float64"), *exact, ("U", "V"), lr, decay)
     assert found == pytest.approx(expected, rel=1e-14, abs=0)

@@ -11,6 +11,7 @@ from ufm.errors import IncompatibleError, InvalidProblemError
 from ufm.theory import _class_groups as class_groups
 from ufm.theory import minority_collapse as room
 from ufm.theory._class_groups import Setting, nuclear_norm, solve
+from ufm.theory._lower_bound import objective_error
 
 CLAIM = {claim.name: claim for claim in room.CLAIMS}
 BIASES = (None, 0.0, 0.02)  # none, free, decaying
@@ -352,5 +353,5 @@ def test_error_of_the_bound_is_that_of_the_objective_and_eight_roundings():
     run = ufm.simulate(problem, ufm.GD(0.1), decay, steps=0).judged()
     found = room._at_least_the_optimum(run)
     least = room._solved(room._setting(problem, run.coupled)).bound
-    rest = found.bound - room._rounding(run, np.array([0])).objective
+    rest = found.bound - objective_error(run, np.array([0]))
     assert rest == pytest.approx(8 * 2.0**-52 * abs(least), rel=1e-9, abs=0)

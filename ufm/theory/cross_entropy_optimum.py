@@ -992,6 +992,7 @@ def penalty_bounds(share: Any, excess: np.ndarray, least: Any) -> tuple[np.ndarr
     return lower.max(axis=1), upper.min(axis=1)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # squares of a run that diverges: no bound
 def _norms(run: Run, error: float = 0.0) -> Prediction:
     """lam_W/2 ||W||^2 and lam_H/2 ||H||^2 against (K-1) sqrt(n lam_W lam_H) m/2, within `penalty_bounds` of the gap."""
     (kept, gaps), terms, K = _gaps(run), terms_of(run.problem, run.coupled), run.problem.classes
@@ -1017,6 +1018,7 @@ def _norms(run: Run, error: float = 0.0) -> Prediction:
     lower, upper = penalty_bounds(np.logspace(-9, -0.01, 150), gaps, least)
     rounding = np.finfo(run.dtype).eps * run.problem.size * observed.max(axis=1, initial=0.0)
     bound = np.maximum(upper - expected, expected - lower) + rounding
+    bound = np.where(np.isnan(bound), np.inf, bound)
     quantity = f"lam_W/2 ||W||^2 and lam_H/2 ||H||^2, both {expected:.8g} at the global minimum,"
     predicted = np.full((len(kept), 2), expected * (1 + error))
     return Prediction(quantity, predicted, observed, bound, allowance="what the gap of duality leaves open")

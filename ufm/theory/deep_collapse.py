@@ -535,7 +535,7 @@ def other_objective(problem: Problem, coupled: Mapping[str, float]) -> str | Non
     --------
     >>> import ufm
     >>> other_objective(ufm.UFM(3, 4), {"W1": 0.1, "H": 0.1})
-    'the loss is cross-entropy, not the squared error'
+    'the loss is cross-entropy, not the squared error to one-hot targets'
     """
     reason = other_features(problem)
     if reason is not None:
