@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -415,6 +415,10 @@ def compare(trajectory: Trajectory) -> Report:
     """
     if not isinstance(trajectory, Trajectory):
         raise invalid("compare.trajectory", trajectory, "a Trajectory, as simulate and load return it")
+    return replace(judged(trajectory), ending=_ending(trajectory))
+
+
+def judged(trajectory: Trajectory) -> Report:
+    """The rows of `compare` alone, for who does not read the ending, which takes longer than they do."""
     run = trajectory.judged()
-    rows = tuple(judge(claim, run) for claim in registry().values() if claim.applies is not None)
-    return Report(rows, _ending(trajectory))
+    return Report(tuple(judge(claim, run) for claim in registry().values() if claim.applies is not None))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ufm.compare import Report, Row, compare
+from ufm.compare import Report, Row, judged
 from ufm.decay import Coupled, Decay, Decoupled, Mixed
 from ufm.initial import Gaussian, LinearDefault, SimplexETF, Start, Zeros
 from ufm.metrics import nc0
@@ -255,7 +255,7 @@ def main(out: Path, quick: bool = False, progress: bool = True, say: Callable[[s
                 init=case.setting.init,
                 record=LogSpaced(100),
             )
-            report = compare(trajectory)
+            report = judged(trajectory)
             ok = ok and report.ok
             results.append(result_of(case, trajectory, report))
             trajectory.save(out / case.file)
