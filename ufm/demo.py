@@ -198,13 +198,7 @@ def _write(folder: Path, results: list[Result]) -> None:
     with collector_at_rest():
         from ufm import plotting
 
-        figure = plotting.demo_figure(results, columns=6)
-        # left to savefig, the layout would cost a drawing that is thrown away
-        layout = figure.get_layout_engine()
-        assert layout is not None
-        layout.execute(figure)
-        figure.set_layout_engine("none")
-        figure.savefig(picture, format="png")
+        plotting.demo_figure(results, columns=6).savefig(picture, format="png")
     write_atomically(folder / "demo.png", picture.getvalue())
 
 

@@ -278,7 +278,7 @@ def test_error_of_the_bound_on_cosines_term_by_term(rng):
     problem = ufm.UFM(3, 4, 2)
     state = {name: rng.standard_normal(problem.shapes[name]) for name in problem.trained}
     W, H = state["W1"], state["H"]
-    _, _, rounding = room._spread_and_bound(problem, {"W": W}, H)
+    _, _, [rounding] = room._spread_and_bound(problem, W[None], H[None], (W @ H)[None])
     Wt = W - W.mean(axis=0)
     squares = (Wt**2).sum(axis=1)
     B = room.largest_margin(np.sqrt((H**2).sum() / 6), np.sqrt(squares.sum()), 3)

@@ -46,7 +46,7 @@ import numpy as np
 from ufm.claims import Claim, Prediction, Source
 from ufm.losses import CrossEntropy
 from ufm.theory._lower_bound import at_least
-from ufm.theory._recorded import PERTURBATION, finite_records, spread_evenly
+from ufm.theory._recorded import PERTURBATION, finite_records, parts, spread_evenly
 from ufm.theory.cross_entropy_optimum import (
     critical_loss,
     critical_margin,
@@ -472,38 +472,38 @@ def _intra_within_bound(run: Run, factor: float = 1.0) -> Prediction:
     Rounding: of the fit at the features as recorded, seen through the bound, and of the cosines.
     """
     quantity = "1 - intra_c, which is at most 8 gap |Wt|^2/(B slope |wt_c|^2),"
-    kept, trajectory, problem = finite_records(run), run.trajectory, run.problem
-    assert trajectory is not None
-    kept = spread_evenly(kept, MOST_RECORDS)
+    kept, problem = spread_evenly(finite_records(run), MOST_RECORDS), run.problem
     shape = len(kept), problem.classes
     predicted, observed, bound = np.zeros(shape), np.zeros(shape), np.full(len(kept), np.inf)
-    for record, i in enumerate(kept):
+    for here, part in parts(run, kept):
         with np.errstate(over="ignore", invalid="ignore"):
-            features = trajectory.features(None, slice(i, i + 1))[0]
-        found, limit, rounding = _spread_and_bound(problem, trajectory.state(i), features)
-        if np.isfinite([*found, *limit, *rounding]).all():
-            observed[record], predicted[record] = found, np.minimum(found, factor * limit)
-            bound[record] = rounding.max()
+            W, H, Z = part["W"], part.features(), part.logits()
+        found, limit, rounding = _spread_and_bound(problem, W, H, Z)
+        finite = np.isfinite([found, limit, rounding]).all(axis=(0, 2))
+        observed[here] = np.where(finite[:, None], found, 0.0)
+        predicted[here] = np.where(finite[:, None], np.minimum(found, factor * limit), 0.0)
+        bound[here] = np.where(finite, rounding.max(axis=1), np.inf)
     return Prediction(quantity, predicted, observed, bound)
 
 
 def _spread_and_bound(
-    problem: Problem, blocks: Mapping[str, np.ndarray], features: np.ndarray
+    problem: Problem, W: np.ndarray, H: np.ndarray, Z: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """1 - intra_c of one state, what its gap bounds it by, and what round-off may add, each of shape (classes,)."""
+    """1 - intra_c of states, what their gaps bound it by, and what round-off may add, each (records, classes)."""
     from ufm.metrics import intra_class_cosine
 
-    C, H, W = problem.classes, features.astype(np.float64), blocks["W"].astype(np.float64)
-    Z = W @ H + (blocks["b"].astype(np.float64)[:, None] if problem.bias else 0.0)
+    C = problem.classes
     with np.errstate(all="ignore"):
-        away = Z - Z[problem.labels, np.arange(problem.samples)]
-        top = away.max(axis=0)
-        fit = (top + np.log(np.exp(away - top).sum(axis=0))).mean()
-        squares = ((W - W.mean(axis=0)) ** 2).sum(axis=1)
-        B = largest_margin(np.sqrt((H**2).sum(axis=0).mean()), np.sqrt(squares.sum()), C)
-        per_gap = intra_bound(1.0, B, squares / squares.sum(), C)
+        away = Z - Z[:, problem.labels, np.arange(problem.samples)][:, None]
+        top = away.max(axis=1)
+        fit = (top + np.log(np.exp(away - top[:, None]).sum(axis=1))).mean(axis=1)[:, None]
+        squares = ((W - W.mean(axis=1, keepdims=True)) ** 2).sum(axis=2)
+        total = squares.sum(axis=1)[:, None]
+        mean_square = (H**2).sum(axis=1).mean(axis=1)[:, None]
+        B = largest_margin(np.sqrt(mean_square), np.sqrt(total), C)
+        per_gap = intra_bound(1.0, B, squares / total, C)
         terms = problem.widths[-1] + problem.samples + 8
-        rounding = 2.0**-52 * terms * (2 + 4 * _sizes_of_logits(W[None], H[None])[0] + abs(fit))
+        rounding = 2.0**-52 * terms * (2 + 4 * _sizes_of_logits(W, H)[:, None] + np.abs(fit))
         found = 1 - intra_class_cosine(H, problem.labels, "each")
         return found, per_gap * (fit - fit_bound(B, C)), rounding * (1 + per_gap)
 
