@@ -479,7 +479,7 @@ def _intra_within_bound(run: Run, factor: float = 1.0) -> Prediction:
         with np.errstate(over="ignore", invalid="ignore"):
             W, H, Z = part["W"], part.features(), part.logits()
         found, limit, rounding = _spread_and_bound(problem, W, H, Z)
-        finite = np.isfinite([found, limit, rounding]).all(axis=(0, 2))
+        finite = np.isfinite(np.hstack([found, limit, rounding])).all(axis=1)
         observed[here] = np.where(finite[:, None], found, 0.0)
         predicted[here] = np.where(finite[:, None], np.minimum(found, factor * limit), 0.0)
         bound[here] = np.where(finite, rounding.max(axis=1), np.inf)
