@@ -17,7 +17,7 @@ from ufm.errors import IncompatibleError, InterruptedRunError, invalid
 from ufm.losses import UserLoss
 from ufm.record import planned_steps
 from ufm.run import Run
-from ufm.simulate import INTERRUPTED, advance, begin, why_diverged, without_finite_start
+from ufm.simulate import INTERRUPTED, Records, advance, begin, why_diverged, without_finite_start
 from ufm.stepping import CHUNK_SECONDS, collector_at_rest, progress_bar
 from ufm.trajectory import End, Status, Trajectory
 
@@ -285,13 +285,10 @@ def _in_lanes(block: Sequence[Run], stop: Event, note: Callable[..., None]) -> l
     return outcomes
 
 
-_Records = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # steps, states, fit, penalty
-
-
 class _Left(NamedTuple):
     """What a run leaves behind."""
 
-    records: _Records
+    records: Records
     status: Status
     end: End
 
@@ -413,11 +410,11 @@ class _Lanes:
         assert found
         return found
 
-    def leave(self, lane: int, name: str, reason: str, extra: _Records | None = None) -> None:
+    def leave(self, lane: int, name: str, reason: str, extra: Records | None = None) -> None:
         """Take a run out of its lane."""
         kept, size = self.kept, self.grad.shape[0]
         states, fit, penalty = (array[lane, :kept] for array in self.records[1:])
-        parts: _Records = (self.when[:kept], states, fit, penalty)
+        parts: Records = (self.when[:kept], states, fit, penalty)
         theta, m, v = (array[:, lane].copy() for array in (self.theta, self.m, self.v))
         if extra is not None:
             steps, states, fit, penalty = (np.concatenate(pair) for pair in zip(parts, extra, strict=True))
@@ -437,7 +434,7 @@ class _Lanes:
         for lane in tuple(self.running):
             self.leave(lane, name, reason, self._record(lane) if missing else None)
 
-    def _record(self, lane: int) -> _Records | None:
+    def _record(self, lane: int) -> Records | None:
         run, theta, fit = self.block[lane], self.theta[:, lane].copy(), self._fit(lane)
         if not np.isfinite(fit):
             return None

@@ -160,145 +160,44 @@ def advance(
     interrupted: Callable[[int], bool] = lambda step: False,
 ) -> Trajectory:
     """Run from `begin` to the end of `run`, in chunks of compiled steps; `interrupted` is Ctrl-C to another thread."""
-    problem, dtype, total = run.problem, run.dtype, run.steps
+    total = run.steps
     assert total is not None
     if callback is not None and not callable(callback):
         raise invalid("simulate.callback", callback, "None, or a function of the step and the blocks")
-    started, unit = time.perf_counter(), begin.unit.copy()
-    with collector_at_rest():
-        from ufm.kernels import batches, contract, doubt, extended, loop, losses, updates
-        from ufm.kernels.layout import buffers_of, chain_of, room_for_records, step_of
-
-        compiled_before = contract.compile_seconds["total"]
-        head, value = losses.pair(problem.loss, dtype)
-        update = updates.rule(run.optimizer, dtype)
-        signs = run.optimizer.scale_free and run.optimizer.elementwise
-        alarm = contract.compiled(doubt.alarm if signs else doubt.nothing, "watch", dtype)
-        plain = batches.run if run.in_batches else loop.run
-        if problem.normalisation is not None:
-            from ufm.kernels import normalisation
-
-            plain = normalisation.run_batches if plain is batches.run else normalisation.run
-        kernel = contract.compiled(plain if unit.size == 0 else extended.run, "run", dtype)
-    rates = run.rates  # first: more steps than anybody can take are refused before their records are planned
-    planned = planned_steps(run.record, total)
-    recorded = previous is not None and begin.step in previous.steps[-1:]
-    when = planned[planned >= begin.step + recorded]
-    numbers = len(when) * problem.size
-    fits("simulate.record", "recorded states", numbers, "fewer records, such as LogSpaced(100)")
-    theta, m, v = begin.theta.copy(), begin.m.copy(), begin.v.copy()
-    grad = np.zeros(problem.size, dtype)
-    records = room_for_records(1, when, problem.size, dtype)
-    before = previous.stats if previous is not None else {}
-    undecided = before.get("undecided_signs", 0), before.get("first_undecided_step", -1)
-    cursor = np.array([begin.step, 0, contract.FINE, *undecided], np.int64)
-
-    chain, step = chain_of(problem, dtype), step_of(problem, [run.optimizer], [run.decay], dtype)
-    buffers = buffers_of(problem, dtype)
-    exponents_from = before.get("exponents_from", -1)
-
-    def call(records: Any, stop: int, watch: Any = alarm) -> None:
-        start = int(cursor[loop.AT])
-        order = batch_order(run, start, stop)
-        with contract.interrupt_deferred():
-            kernel(
-                head, value, update, watch, chain, step, records, buffers, theta, grad, m, v, unit,
-                rates[start:stop].astype(dtype), order, start, stop, cursor,
-            )  # fmt: skip
-
-    def go_on(stop: int) -> None:
-        """Steps until `stop`, or for as long as a chunk may take; those at which the alarm sounds are counted."""
-        began, since, counted = time.perf_counter(), -1, 0
-        call(records, stop)
-        while cursor[loop.WHY] == contract.DOUBT:
-            cursor[loop.WHY], at = contract.FINE, int(cursor[loop.AT])
-            # twice as many as last time where the alarm sounds again at once: each call costs as much as some steps
-            counted = 2 * counted if at == since else 1
-            call(records, min(at + counted, stop), contract.compiled(doubt.count, "watch", dtype))
-            since = int(cursor[loop.AT])
-            late = time.perf_counter() - began > CHUNK_SECONDS
-            if late or since == stop or cursor[loop.WHY] != contract.FINE:
-                return
-            call(records, stop)
-
+    stepper = _Stepper(run, begin, previous)
     name, reason = "completed", f"all {total} steps were taken"
-    stepping = time.perf_counter()
-    chunk = 64
+    began, chunk = time.perf_counter(), 64
+    most = max(1, 2**20 // (run.batch or 1))  # steps in a chunk, whose batches are drawn at once
     try:
         with progress_bar(progress, total, begin.step) as show:
             while True:
-                since, clock = int(cursor[loop.AT]), time.perf_counter()
-                go_on(min(since + chunk, total))
-                at, why = int(cursor[loop.AT]), int(cursor[loop.WHY])
+                since, clock = stepper.at, time.perf_counter()
+                stepper.advance(min(since + chunk, total))
+                at = stepper.at
                 show(at)
-                if why == contract.EXPONENTS:
-                    cursor[loop.WHY] = contract.FINE
-                    unit, exponents_from = np.zeros(problem.size), at
-                    kernel = contract.compiled(extended.run, "run", dtype)
+                if stepper.needs_exponents:
+                    stepper.carry_exponents()
                     continue
-                if why == contract.NOT_FINITE:
+                if stepper.diverged:
                     name, reason = "diverged", why_diverged(run, at)
                     break
                 if interrupted(at):
                     raise KeyboardInterrupt
-                if callback is not None and callback(at, problem.unpack(theta.copy())):
+                if callback is not None and callback(at, run.problem.unpack(stepper.theta.copy())):
                     name, reason = "stopped", "the callback returned True"
                     break
                 if at >= total:
                     break
                 seconds = max(time.perf_counter() - clock, 1e-6)
-                limit = max(1, 2**20 // (run.batch or 1))
-                chunk = int(np.clip((at - since) * CHUNK_SECONDS / seconds, 1, min(8 * chunk, limit)))
+                chunk = int(np.clip((at - since) * CHUNK_SECONDS / seconds, 1, min(8 * chunk, most)))
     except KeyboardInterrupt:
         name, reason = "interrupted", INTERRUPTED
-
-    at, kept = int(cursor[loop.AT]), int(cursor[loop.KEPT])
-    parts: list[tuple[np.ndarray, ...]] = [
-        (when[:kept], records.states[0, :kept], records.fit[0, :kept], records.penalty[0, :kept])
-    ]
-    if previous is not None:
-        known = np.isin(previous.steps, planned) | (previous.steps < begin.step)
-        parts.insert(
-            0, tuple(a[known] for a in (previous.steps, previous.states, previous.fit, previous.penalty))
-        )
-    last = max((int(part[0][-1]) for part in parts if len(part[0])), default=-1)
-    if name in ("stopped", "interrupted") and last != at:
-        extra = room_for_records(1, np.array([at]), problem.size, dtype)
-        cursor[loop.KEPT] = 0
-        call(extra, at)
-        if cursor[loop.KEPT] == 1:
-            parts.append((extra.when, extra.states[0], extra.fit[0], extra.penalty[0]))
-    if last < 0 and not parts[-1][0].size:
-        parts.append(without_finite_start(at, theta[: problem.size]))
-    steps_, states, fit, penalty = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    # counts and times of a resumed run are those of the whole run
-    seconds = time.perf_counter() - stepping + before.get("seconds", 0.0)
-    stats = {
-        "steps": at,
-        "seconds": seconds,
-        "steps_per_second": at / max(seconds, 1e-9),
-        "prepare_seconds": stepping - started + before.get("prepare_seconds", 0.0),
-        "compile_seconds": contract.compile_seconds["total"]
-        - compiled_before
-        + before.get("compile_seconds", 0.0),
-        "legs": 1 + before.get("legs", 0),
-        "exponents_from": exponents_from,
-        "undecided_signs": int(cursor[loop.UNDECIDED]),
-        "first_undecided_step": int(cursor[loop.FIRST_UNDECIDED]),
-    }
     from ufm.environment import Provenance
 
-    trajectory = Trajectory(
-        run,
-        steps_,
-        states,
-        fit,
-        penalty,
-        Status(name, at, reason),
-        stats,
-        Provenance(run),
-        End(at, theta, m, v, unit),
-    )
+    records = stepper.all_records(and_now=name in ("stopped", "interrupted"))
+    stats = stepper.stats(time.perf_counter() - began)
+    status = Status(name, stepper.at, reason)
+    trajectory = Trajectory(run, *records, status, stats, Provenance(run), stepper.end)
     if throw and name == "diverged":
         raise DivergedError(f"{run.optimizer!r} {trajectory.status}", trajectory)
     if throw and name == "interrupted":
@@ -308,7 +207,174 @@ def advance(
     return trajectory
 
 
-def without_finite_start(at: int, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+Records = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # steps, states, fit, penalty
+
+
+class _Stepper:
+    """The compiled kernel of one run, with the arrays it steps, its cursor and its records."""
+
+    def __init__(self, run: Run, begin: End, previous: Trajectory | None) -> None:
+        began, problem, dtype = time.perf_counter(), run.problem, run.dtype
+        self.run, self.previous = run, previous
+        self.theta, self.m, self.v, self.unit = (
+            array.copy() for array in (begin.theta, begin.m, begin.v, begin.unit)
+        )
+        with collector_at_rest():
+            from ufm.kernels import contract, doubt, losses, updates
+            from ufm.kernels.layout import buffers_of, chain_of, room_for_records, step_of
+
+            self._compiled = contract.compile_seconds
+            self._compiled_before = self._compiled["total"]
+            self._head, self._value = losses.pair(problem.loss, dtype)
+            self._update = updates.rule(run.optimizer, dtype)
+            signs = run.optimizer.scale_free and run.optimizer.elementwise
+            self._alarm = contract.compiled(doubt.alarm if signs else doubt.nothing, "watch", dtype)
+            self._kernel = _kernel(run, exponents=self.unit.size > 0)
+        self._rates = run.rates  # before the records: more steps than anybody can take are refused first
+        self._planned = planned_steps(run.record, run.steps or 0)
+        recorded = previous is not None and begin.step in previous.steps[-1:]
+        self._when = self._planned[self._planned >= begin.step + recorded]
+        numbers = len(self._when) * problem.size
+        fits("simulate.record", "recorded states", numbers, "fewer records, such as LogSpaced(100)")
+        self._records = room_for_records(1, self._when, problem.size, dtype)
+        self._grad = np.zeros(problem.size, dtype)
+        self._chain, self._buffers = chain_of(problem, dtype), buffers_of(problem, dtype)
+        self._step = step_of(problem, [run.optimizer], [run.decay], dtype)
+        self._before = previous.stats if previous is not None else {}
+        self._exponents_from = self._before.get("exponents_from", -1)
+        undecided = self._before.get("undecided_signs", 0), self._before.get("first_undecided_step", -1)
+        self._began_at = begin.step
+        # steps taken, records kept, why the kernel stopped, undecided signs, step of the first
+        self._cursor = np.array([begin.step, 0, contract.FINE, *undecided], np.int64)
+        self._prepare_seconds = time.perf_counter() - began
+
+    @property
+    def at(self) -> int:
+        """Steps taken."""
+        return int(self._cursor[0])
+
+    @property
+    def _why(self) -> int:
+        """Why the kernel stopped, a constant of `ufm.kernels.contract`."""
+        return int(self._cursor[2])
+
+    @property
+    def needs_exponents(self) -> bool:
+        """Whether the kernel stopped since gradients are about to underflow."""
+        from ufm.kernels.contract import EXPONENTS
+
+        return self._why == EXPONENTS
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the kernel stopped at logits or a loss that are not finite."""
+        from ufm.kernels.contract import NOT_FINITE
+
+        return self._why == NOT_FINITE
+
+    @property
+    def end(self) -> End:
+        """State of the integrator."""
+        return End(self.at, self.theta, self.m, self.v, self.unit)
+
+    def carry_exponents(self) -> None:
+        """From here on by the kernel that keeps an exponent beside every number."""
+        self._cursor[2] = 0
+        self.unit, self._exponents_from = np.zeros(self.run.problem.size), self.at
+        self._kernel = _kernel(self.run, exponents=True)
+
+    def advance(self, stop: int) -> None:
+        """Steps until `stop`, or for as long as a chunk may take; those at which the alarm sounds are counted."""
+        from ufm.kernels import contract, doubt
+
+        began, since, counted = time.perf_counter(), -1, 0
+        self._call(self._records, stop, self._alarm)
+        while self._why == contract.DOUBT:
+            self._cursor[2], at = contract.FINE, self.at
+            # twice as many as last time where the alarm sounds again at once: each call costs as much as some steps
+            counted = 2 * counted if at == since else 1
+            count = contract.compiled(doubt.count, "watch", self.run.dtype)
+            self._call(self._records, min(at + counted, stop), count)
+            since = self.at
+            late = time.perf_counter() - began > CHUNK_SECONDS
+            if late or since == stop or self._why != contract.FINE:
+                return
+            self._call(self._records, stop, self._alarm)
+
+    def _call(self, records: Any, stop: int, watch: Any) -> None:
+        from ufm.kernels.contract import interrupt_deferred
+
+        start = self.at
+        order = batch_order(self.run, start, stop)
+        rates = self._rates[start:stop].astype(self.run.dtype)
+        with interrupt_deferred():
+            self._kernel(
+                self._head, self._value, self._update, watch, self._chain, self._step, records, self._buffers,
+                self.theta, self._grad, self.m, self.v, self.unit, rates, order, start, stop, self._cursor,
+            )  # fmt: skip
+
+    def all_records(self, and_now: bool) -> Records:
+        """The records, those of the run before included, and one of where it stands if asked for and not yet there."""
+        kept, begun = int(self._cursor[1]), self._began_at
+        states, fit, penalty = (array[0, :kept] for array in self._records[1:])
+        parts: list[Records] = [(self._when[:kept], states, fit, penalty)]
+        if (old := self.previous) is not None:
+            known = np.isin(old.steps, self._planned) | (old.steps < begun)
+            parts.insert(0, (old.steps[known], old.states[known], old.fit[known], old.penalty[known]))
+        last = max((int(part[0][-1]) for part in parts if len(part[0])), default=-1)
+        if and_now and last != self.at:
+            parts += self._record_now()
+        if last < 0 and not parts[-1][0].size:
+            parts.append(without_finite_start(self.at, self.theta[: self.run.problem.size]))
+        steps, states, fit, penalty = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return steps, states, fit, penalty
+
+    def _record_now(self) -> list[Records]:
+        """A record of the present state; none where its loss is not finite."""
+        from ufm.kernels.layout import room_for_records
+
+        now = room_for_records(1, np.array([self.at]), self.run.problem.size, self.run.dtype)
+        self._cursor[1] = 0
+        self._call(now, self.at, self._alarm)
+        return [(now.when, now.states[0], now.fit[0], now.penalty[0])] if self._cursor[1] == 1 else []
+
+    def stats(self, seconds: float) -> dict[str, Any]:
+        """Counts and times after so many seconds of stepping; those of a resumed run are of the whole run."""
+        before = self._before
+        seconds += before.get("seconds", 0.0)
+        return {
+            "steps": self.at,
+            "seconds": seconds,
+            "steps_per_second": self.at / max(seconds, 1e-9),
+            "prepare_seconds": self._prepare_seconds + before.get("prepare_seconds", 0.0),
+            "compile_seconds": self._compiled["total"]
+            - self._compiled_before
+            + before.get("compile_seconds", 0.0),
+            "legs": 1 + before.get("legs", 0),
+            "exponents_from": self._exponents_from,
+            "undecided_signs": int(self._cursor[3]),
+            "first_undecided_step": int(self._cursor[4]),
+        }
+
+
+def _kernel(run: Run, exponents: bool) -> Any:
+    """The compiled loop over the steps of a run."""
+    from ufm.kernels import batches, contract, loop
+
+    if exponents:
+        from ufm.kernels import extended
+
+        return contract.compiled(extended.run, "run", run.dtype)
+    if run.problem.normalisation is None:
+        return contract.compiled(batches.run if run.in_batches else loop.run, "run", run.dtype)
+    from ufm.kernels import normalisation
+
+    return contract.compiled(
+        normalisation.run_batches if run.in_batches else normalisation.run, "run", run.dtype
+    )
+
+
+def without_finite_start(at: int, theta: np.ndarray) -> Records:
     """The one record of a run that not even begins with finite logits: its start is kept all the same."""
     return np.array([at]), theta[None].copy(), np.array([np.inf]), np.array([np.inf])
 
