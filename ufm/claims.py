@@ -86,7 +86,8 @@ class Prediction:
             return np.zeros(0)
         with np.errstate(invalid="ignore"):  # both infinite, at a record that is not judged
             difference = np.abs(np.asarray(self.observed) - np.asarray(self.predicted))
-        return difference.reshape(len(self.bound), -1).max(axis=1)
+        largest: np.ndarray = difference.reshape(len(self.bound), -1).max(axis=1)
+        return largest
 
     @property
     def judged(self) -> np.ndarray:

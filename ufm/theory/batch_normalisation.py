@@ -432,7 +432,8 @@ def least(problem: Problem, coupled: Mapping[str, float]) -> float:
 
 def _sizes_of_logits(W: np.ndarray, H: np.ndarray) -> np.ndarray:
     """Mean over samples of the largest sum of absolute terms of a logit, by record."""
-    return (np.abs(W) @ np.abs(H)).max(axis=1).mean(axis=1)
+    sizes: np.ndarray = (np.abs(W) @ np.abs(H)).max(axis=1).mean(axis=1)
+    return sizes
 
 
 def _at_least_the_optimum(run: Run, error: float = 0.0) -> Prediction:

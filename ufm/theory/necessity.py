@@ -253,7 +253,8 @@ def merged_class_saddle(
         return v_A, v_B
 
     def balance(delta: float) -> float:
-        return saddle_residuals(delta, *features(delta), a, b, n, lam_W, lam_H)[2] / delta
+        by_weights: float = saddle_residuals(delta, *features(delta), a, b, n, lam_W, lam_H)[2]
+        return by_weights / delta
 
     high = 1.0  # f_W/delta is below 0 for small delta (small decay) and above 0 for large delta
     while balance(high) < 0:
@@ -392,7 +393,8 @@ def _relative_nc0(run: Run, convention: str = "code") -> Prediction:
 def _power_of_two(A: np.ndarray) -> np.ndarray:
     """The power of two above max|A| of each record; 1 where A = 0."""
     largest = np.abs(A).max(axis=(1, 2), keepdims=True)
-    return np.ldexp(1.0, np.frexp(largest)[1] - (largest >= 2.0**1023))
+    power: np.ndarray = np.ldexp(1.0, np.frexp(largest)[1] - (largest >= 2.0**1023))
+    return power
 
 
 def _relative_nc0_as_printed(run: Run) -> Prediction:
