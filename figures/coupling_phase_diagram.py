@@ -103,7 +103,8 @@ def _alpha(
         record=ufm.At([0, steps]),
         metrics=["nc0"],
     )["nc0"].transpose("momentum", "total_decay", "coupled_share", "record")
-    return found.values[..., -1] / found.values[..., 0]
+    ratio: np.ndarray = found.values[..., -1] / found.values[..., 0]
+    return ratio
 
 
 def draw(data: xarray.Dataset) -> Figure:

@@ -109,7 +109,8 @@ def _relative_effect(method: Method, shares: np.ndarray, before: np.ndarray) -> 
         lr, decoupled = row_sum.rates_before(method.lr, LAM * (1 - share))
         run = _end(method.optimizer(float(lr)), ufm.Mixed(coupled=LAM * share, decoupled=float(decoupled)))
         found.append(nc0(run)[-1])
-    return np.array(found) / before - 1
+    effect: np.ndarray = np.array(found) / before - 1
+    return effect
 
 
 def _caption(data: xarray.Dataset) -> str:

@@ -82,12 +82,14 @@ def _frame() -> np.ndarray:
     """Orthonormal vectors orthogonal to 1, shape (classes, modes)."""
     from scipy.linalg import helmert
 
-    return helmert(CLASSES)[:MODES].T
+    frame: np.ndarray = helmert(CLASSES)[:MODES].T
+    return frame
 
 
 def _eigenvalues(W: np.ndarray, U: np.ndarray) -> np.ndarray:
     """Diagonal of U^T W W^T U at every record."""
-    return np.sum((np.swapaxes(W, 1, 2) @ U) ** 2, axis=1)
+    diagonal: np.ndarray = np.sum((np.swapaxes(W, 1, 2) @ U) ** 2, axis=1)
+    return diagonal
 
 
 def _path(dynamics: str, moments: np.ndarray) -> np.ndarray:

@@ -43,7 +43,8 @@ def compute(quick: bool) -> xarray.Dataset:
 
 def _agrees(predicted: np.ndarray, printed: np.ndarray) -> np.ndarray:
     """Which cells are equal once the prediction is rounded to the two printed decimals."""
-    return np.round(predicted, 2) == printed
+    equal: np.ndarray = np.round(predicted, 2) == printed
+    return equal
 
 
 def _caption(data: xarray.Dataset, control: int) -> str:

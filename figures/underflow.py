@@ -76,7 +76,8 @@ def _alpha(program: str, lr: float, lam: float, when: np.ndarray) -> np.ndarray:
     who, dtype = program.split(", ")
     run = _packaged if who == "this package" else _plain
     W = run(lr, lam, when, dtype).astype(np.float64)
-    return (W.sum(axis=1) ** 2).sum(axis=1) / CLASSES
+    alpha: np.ndarray = (W.sum(axis=1) ** 2).sum(axis=1) / CLASSES
+    return alpha
 
 
 def _packaged(lr: float, lam: float, when: np.ndarray, dtype: str) -> np.ndarray:

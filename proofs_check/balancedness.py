@@ -73,7 +73,8 @@ def one_step_obeys_the_law(law: Law) -> bool:
     if law.momentum:  # a buffer of the gradient before
         U_next, V_next = U_next - lr * free("P"), V_next - lr * free("Q")
     expected = law.following(balancedness.imbalance(U, V), by_U, by_V, lr, lam)
-    return (balancedness.imbalance(U_next, V_next) - expected).vanishes()
+    left: Matrix = balancedness.imbalance(U_next, V_next) - expected
+    return left.vanishes()
 
 
 def chain_gradients(middle: Callable[..., Any]) -> bool:
@@ -107,7 +108,8 @@ def critical_points_are_balanced(balance: Balance) -> bool:
     U, V, M = free("U"), free("V"), free("M")
     brackets = U.T @ (M @ V.T + lam_U * U) - (U.T @ M + lam_V * V) @ V.T
     claimed = balance.upper(lam_U, lam_V) * (U.T @ U) - balance.lower(lam_U, lam_V) * (V @ V.T)
-    return (brackets - claimed).vanishes()
+    left: Matrix = brackets - claimed
+    return left.vanishes()
 
 
 def perturbed(change: Callable[..., tuple[Any, ...]]) -> Callable[..., Any]:

@@ -148,7 +148,7 @@ def _rational_is_positive(expression: Any) -> bool:
         if not (all(one > 0 for one in coefficients) or all(one < 0 for one in coefficients)):
             return False
         signs.append(coefficients[0] > 0)
-    return signs[0] == signs[1]
+    return bool(signs[0] == signs[1])
 
 
 def defects_are_bounded(limits: Callable[[Any], tuple[Any, Any]]) -> bool:

@@ -124,7 +124,7 @@ def step_is_seli(step: Callable[..., seli.Step]) -> bool:
 
 def _vanishes(expression: Any) -> bool:
     point = {K_A: sp.Integer(3), K_B: sp.Integer(4), R: sp.Integer(5)}
-    return abs(sp.N(expression.subs(point), 30)) < 1e-20 and sp.cancel(sp.expand(expression)) == 0
+    return bool(abs(sp.N(expression.subs(point), 30)) < 1e-20 and sp.cancel(sp.expand(expression)) == 0)
 
 
 class Angles(NamedTuple):

@@ -583,7 +583,7 @@ def every_start_converges(found: Convergence) -> bool:
     claimed = general.subs({gamma: eta * lam, extra: kappa, q: slope})
     if sp.expand(found.margin(eta, lam, K3, sp) - claimed) != 0:
         return False
-    return sp.limit((sp.exp(plain) - 1 - plain) / plain, plain, 0) == 0
+    return bool(sp.limit((sp.exp(plain) - 1 - plain) / plain, plain, 0) == 0)
 
 
 # ---------------------------------------------------------------------------- a cycle, and what was measured

@@ -177,9 +177,10 @@ def adam(
     theta: Any, g: Any, m: Any, v: Any, eps: Any, first: Any, second: Any, t: Any
 ) -> tuple[Any, Any, Any]:
     """One step of Adam by the compiled rule."""
-    return compiled_rule("adam_step")(
+    theta, m, v = compiled_rule("adam_step")(
         theta, g, m, v, lr, first, second, eps, 1 / (1 - first**t), 1 / (1 - second**t)
     )
+    return theta, m, v
 
 
 class Averages(NamedTuple):
@@ -222,15 +223,16 @@ def signum(theta: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
 def adam_without_eps(theta: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
     """Adam with eps = 0 by the compiled rule, its bias corrections free."""
     factors = sp.symbols("factor1 factor2", positive=True)
-    return compiled_rule("adam_step")(theta, g, m, v, lr, beta1, beta2, sp.Integer(0), *factors)
+    theta, m, v = compiled_rule("adam_step")(theta, g, m, v, lr, beta1, beta2, sp.Integer(0), *factors)
+    return theta, m, v
 
 
 def adam_with_eps(theta: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
     """The same with eps > 0, which sets a scale."""
     factors = sp.symbols("factor1 factor2", positive=True)
-    return compiled_rule("adam_step")(
-        theta, g, m, v, lr, beta1, beta2, sp.Symbol("eps", positive=True), *factors
-    )
+    eps = sp.Symbol("eps", positive=True)
+    theta, m, v = compiled_rule("adam_step")(theta, g, m, v, lr, beta1, beta2, eps, *factors)
+    return theta, m, v
 
 
 def gradient_descent(theta: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:

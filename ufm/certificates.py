@@ -386,7 +386,8 @@ def _gradient_of(
     found["H"] = problem.unpack(theta)["W1"].T @ before[0]
     found["b"] = before[-1].sum(axis=1)
     flat = np.concatenate([found[name].ravel() for name in problem.trained])
-    return flat + objective.rates * theta[: problem.size]
+    gradient: np.ndarray = flat + objective.rates * theta[: problem.size]
+    return gradient
 
 
 def _fastest_descent(
@@ -434,7 +435,7 @@ def _multipliers(
 
     u, s, vt = np.linalg.svd(jacobian.T, full_matrices=False)
     kept = s > 1e-10 * s[0]
-    p = -(vt[kept].T / s[kept]) @ (u[:, kept].T @ gradient)
+    p: np.ndarray = -(vt[kept].T / s[kept]) @ (u[:, kept].T @ gradient)
     free = np.linalg.svd(vt[kept])[2][int(kept.sum()) :].T if not kept.all() else np.zeros((p.size, 0))
     q, count = slopes(p), free.shape[1]
     unit = max(np.abs(p).max(), np.abs(q).max())
@@ -447,7 +448,9 @@ def _multipliers(
     cost = np.concatenate([np.zeros(count), -np.ones(p.size), [1e3 * p.size]])
     limits = [(None, None)] * count + [(0.0, 1.0)] * p.size + [(0.0, None)]
     found = linprog(cost, bounds, np.concatenate([p, q - p]) / unit, bounds=limits, method="highs")
-    return p + unit * free @ found.x[:count] if found.status == 0 else p
+    if found.status == 0:
+        p = p + unit * free @ found.x[:count]
+    return p
 
 
 def _spread(chosen: list[np.ndarray], values: np.ndarray) -> list[np.ndarray]:
@@ -475,7 +478,8 @@ def _unit(v: np.ndarray) -> np.ndarray:
 def _orthonormal(rows: np.ndarray) -> np.ndarray:
     """Orthonormal rows that span these, up to 1e-10 of the largest singular value."""
     _, s, vt = np.linalg.svd(rows, full_matrices=False)
-    return vt[s > 1e-10 * s.max(initial=0.0)]
+    spanning: np.ndarray = vt[s > 1e-10 * s.max(initial=0.0)]
+    return spanning
 
 
 # ------------------------------------------------------------------------------------------ eigenvalues
@@ -493,7 +497,8 @@ def _lowest(product: Product, slopes: np.ndarray, rows: np.ndarray, rng: np.rand
     size = rows.shape[1]
 
     def inside(v: np.ndarray) -> np.ndarray:
-        return v - rows.T @ (rows @ v)
+        projected: np.ndarray = v - rows.T @ (rows @ v)
+        return projected
 
     def constrained(v: np.ndarray) -> np.ndarray:
         return inside(product(inside(v)))
@@ -537,7 +542,8 @@ def _eigenpair(
     top = 1.01 * abs(float(eigsh(operator(product), k=1, which="LM", tol=1e-2, v0=start)[0][0]))
 
     def turned(v: np.ndarray) -> np.ndarray:
-        return top * (v - 2.0 * rows.T @ (rows @ v)) - product(v)
+        image: np.ndarray = top * (v - 2.0 * rows.T @ (rows @ v)) - product(v)
+        return image
 
     try:
         _, vectors = eigsh(

@@ -111,7 +111,8 @@ class Flow:
     @property
     def loss(self) -> np.ndarray:
         """Objective at each record: fit + penalty, shape (times,)."""
-        return self.fit + self.penalty
+        loss: np.ndarray = self.fit + self.penalty
+        return loss
 
     @cached_property
     def blocks(self) -> Blocks:

@@ -145,7 +145,8 @@ def simplex_etf(K: int, norm: str = "frobenius") -> np.ndarray:
     choice("simplex_etf.norm", norm, ("frobenius", "columns"))
     fits("simplex_etf.K", "the frame", K * K, "fewer classes")
     scale = (1.0 if norm == "frobenius" else np.sqrt(K)) / np.sqrt(K - 1.0)
-    return scale * (np.eye(K) - 1.0 / K)
+    frame: np.ndarray = scale * (np.eye(K) - 1.0 / K)
+    return frame
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,8 @@ def walsh(K: int) -> np.ndarray:
     fits("walsh.K", "the matrix", K * K, "a smaller K")
     from scipy.linalg import hadamard
 
-    return hadamard(K)
+    characters: np.ndarray = hadamard(K)
+    return characters
 
 
 @dataclass(frozen=True)

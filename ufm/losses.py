@@ -201,7 +201,7 @@ def as_loss(where: str, loss: Any) -> CrossEntropy | MSE | UserLoss:
     if isinstance(loss, CrossEntropy | MSE | UserLoss):
         return loss
     if isinstance(loss, str):
-        named = {"ce": CrossEntropy, "mse": MSE}
+        named: dict[str, type[CrossEntropy | MSE]] = {"ce": CrossEntropy, "mse": MSE}
         if loss in named:
             return named[loss]()
     elif callable(loss) and not isinstance(loss, type):

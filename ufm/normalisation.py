@@ -85,14 +85,16 @@ def standardised(X: np.ndarray, eps: float = 0.0) -> np.ndarray:
     shifted = X - X[..., :1]
     centred = shifted - shifted.mean(axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + eps)
+        found: np.ndarray = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + eps)
+        return found
 
 
 def behind(problem: Problem, blocks: Mapping[str, Any], layer: int, X: np.ndarray) -> np.ndarray:
     """H_l behind the normalisation, where the problem has one: diag(gamma) BN(X), shape of X; else X itself."""
     if problem.normalisation is None or layer not in problem.scales:
         return X
-    return blocks[problem.scales[layer]][..., None] * standardised(X, problem.normalisation.eps)
+    scaled: np.ndarray = blocks[problem.scales[layer]][..., None] * standardised(X, problem.normalisation.eps)
+    return scaled
 
 
 def other_features(problem: Problem) -> str | None:

@@ -104,29 +104,32 @@ class SymmetricTrajectory:
     @property
     def alpha(self) -> np.ndarray:
         """NC0, ||W^T 1||^2/K = (diagonal + (K - 1) off_diagonal)^2, shape (records,)."""
-        return symmetric_path.nc0(self.diagonal, self.off_diagonal, self.classes)
+        alpha: np.ndarray = symmetric_path.nc0(self.diagonal, self.off_diagonal, self.classes)
+        return alpha
 
     @property
     def logit_gap(self) -> np.ndarray:
         """Logit of the true class minus that of any other, c (diagonal - off_diagonal), shape (records,)."""
-        return symmetric_path.logit_gap(self.diagonal, self.off_diagonal, self.norm)
+        gap: np.ndarray = symmetric_path.logit_gap(self.diagonal, self.off_diagonal, self.norm)
+        return gap
 
     @property
     def fit(self) -> np.ndarray:
         """Cross-entropy averaged (or summed) over samples, shape (records,)."""
-        return self.classes * self.samples_factor * symmetric_path.cross_entropy(self.logit_gap, self.classes)
+        loss_of_sample: np.ndarray = symmetric_path.cross_entropy(self.logit_gap, self.classes)
+        return self.classes * self.samples_factor * loss_of_sample
 
     @property
     def penalty(self) -> np.ndarray:
         """lam/2 ||W||_F^2 of the coupled decay, shape (records,)."""
-        return (
-            0.5 * self.coupled * symmetric_path.squared_norm(self.diagonal, self.off_diagonal, self.classes)
-        )
+        square: np.ndarray = symmetric_path.squared_norm(self.diagonal, self.off_diagonal, self.classes)
+        return 0.5 * self.coupled * square
 
     @property
     def loss(self) -> np.ndarray:
         """Objective: fit + penalty, shape (records,)."""
-        return self.fit + self.penalty
+        loss: np.ndarray = self.fit + self.penalty
+        return loss
 
     def weights(self, i: int) -> np.ndarray:
         """W at record i as a matrix, shape (classes, classes)."""

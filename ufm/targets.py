@@ -49,4 +49,5 @@ def correlated_targets(covariance: Any, samples: int, seed: int = 0) -> np.ndarr
     samples = whole("correlated_targets.samples", samples, len(values) + 1)
     drawn = block_rng(whole("correlated_targets.seed", seed, 0), 3, 0).standard_normal((len(values), samples))
     white = np.linalg.qr((drawn - drawn.mean(axis=1, keepdims=True)).T)[0].T
-    return vectors @ (np.sqrt(samples * values)[:, None] * (vectors.T @ white))
+    targets: np.ndarray = vectors @ (np.sqrt(samples * values)[:, None] * (vectors.T @ white))
+    return targets

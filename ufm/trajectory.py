@@ -143,7 +143,8 @@ class Trajectory:
     @property
     def problem(self) -> Problem:
         """What was minimised."""
-        return self.run.problem
+        problem: Problem = self.run.problem
+        return problem
 
     @property
     def optimizer(self) -> Any:
@@ -153,7 +154,8 @@ class Trajectory:
     @property
     def loss(self) -> np.ndarray:
         """Objective at each record: fit + penalty, shape (records,)."""
-        return self.fit + self.penalty
+        loss: np.ndarray = self.fit + self.penalty
+        return loss
 
     @cached_property
     def blocks(self) -> Blocks:
@@ -253,8 +255,10 @@ class Trajectory:
         >>> ufm.simulate(ufm.UFM(classes=3, width=4, per_class=2), ufm.GD(0.1), steps=5).logits().shape
         (6, 3, 6)
         """
-        Z = self["W"] @ self.features()
-        return Z + self["b"][..., None] if self.problem.bias else Z
+        Z: np.ndarray = self["W"] @ self.features()
+        if self.problem.bias:
+            Z = Z + self["b"][..., None]
+        return Z
 
     def resume(self, steps: int | None = None, **options: Any) -> Trajectory:
         """Continue where the run ended, bit for bit as if it had never stopped.

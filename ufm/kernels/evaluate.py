@@ -27,4 +27,5 @@ def evaluation(problem: Any) -> Callable[..., Any]:
         return loop.evaluate
     from ufm.kernels import normalisation
 
-    return normalisation.evaluate
+    kernel: Callable[..., Any] = normalisation.evaluate
+    return kernel

@@ -20,7 +20,8 @@ def targets(problem: Any) -> np.ndarray:
         return np.asarray(problem.targets)
     onehot = np.eye(problem.classes)[:, problem.labels]
     s = getattr(problem.loss, "smoothing", 0.0)
-    return (1 - s) * onehot + s / problem.classes
+    smoothed: np.ndarray = (1 - s) * onehot + s / problem.classes
+    return smoothed
 
 
 def fit_and_gradient(

@@ -49,7 +49,8 @@ class Classes:
 
     def means(self, H: np.ndarray) -> np.ndarray:
         """Mean over the samples of each class, for columns by class, shape (..., K)."""
-        return self.sums(H) / self.counts
+        means: np.ndarray = self.sums(H) / self.counts
+        return means
 
     def spread(self, means: np.ndarray) -> np.ndarray:
         """The mean of its class for every sample, shape (..., N)."""

@@ -276,8 +276,10 @@ def _rank(A: np.ndarray, tolerance: float) -> int:
 
 def _mean_logits(problem: Problem, blocks: Blocks) -> np.ndarray:
     """Class means of the logits, shape (K, K)."""
-    logits = blocks["W"] @ layer_means(problem, blocks)[-1]
-    return logits + blocks["b"][:, None] if problem.bias else logits
+    logits: np.ndarray = blocks["W"] @ layer_means(problem, blocks)[-1]
+    if problem.bias:
+        logits = logits + blocks["b"][:, None]
+    return logits
 
 
 def _matrices(problem: Problem, blocks: Blocks) -> np.ndarray:
@@ -351,7 +353,7 @@ def relabel(A: np.ndarray, B: np.ndarray) -> np.ndarray:
         of, chosen = np.unravel_index(best, total.shape)
         partial = np.concatenate([partial[of], chosen[:, None]], axis=1)
         costs = total[of, chosen]
-    found = partial[0]
+    found: np.ndarray = partial[0]
     value, improved = _mismatch(A, B, found), True
     while improved:
         improved = False

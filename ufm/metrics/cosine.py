@@ -54,10 +54,10 @@ def intra_class_cosine(H: Any, labels: Any = None, over: str = "worst", *, layer
     features, classes = read_features("intra_class_cosine", H, labels, layer)
 
     def cosines(H: np.ndarray) -> np.ndarray:
-        found = (_unit_means(H, classes) ** 2).sum(axis=COLUMN)
-        if over == "each":
-            return found
-        return found.min(axis=-1) if over == "worst" else found.mean(axis=-1)
+        found: np.ndarray = (_unit_means(H, classes) ** 2).sum(axis=COLUMN)
+        if over != "each":
+            found = found.min(axis=-1) if over == "worst" else found.mean(axis=-1)
+        return found
 
     return over_records(cosines, features)
 
@@ -99,14 +99,15 @@ def inter_class_cosine(H: Any, labels: Any = None, over: str = "worst", *, layer
 
     def cosines(H: np.ndarray) -> np.ndarray:
         u = _unit_means(H, classes)
-        gram = np.swapaxes(u, -1, -2) @ u
+        gram: np.ndarray = np.swapaxes(u, -1, -2) @ u
         if over == "each":
             gram[..., range(K), range(K)] = np.nan
             return gram
         pairs = gram[..., i, j]
         if K == 1:
             return np.full(pairs.shape[:-1], np.nan)
-        return pairs.max(axis=-1) if over == "worst" else pairs.mean(axis=-1)
+        found: np.ndarray = pairs.max(axis=-1) if over == "worst" else pairs.mean(axis=-1)
+        return found
 
     return over_records(cosines, features, largest=(K, K))
 

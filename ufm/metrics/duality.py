@@ -108,7 +108,8 @@ def nc3(
 
     def distance(W: np.ndarray, H: np.ndarray) -> np.ndarray:
         difference = unit(W) - np.swapaxes(unit(geometry(H, classes).means), -1, -2)
-        return prefactor(convention, W.shape[-2] * W.shape[-1]) * np.linalg.norm(difference, axis=(-2, -1))
+        norm: np.ndarray = np.linalg.norm(difference, axis=(-2, -1))
+        return prefactor(convention, W.shape[-2] * W.shape[-1]) * norm
 
     return over_records(distance, weights, features)
 
@@ -128,7 +129,7 @@ def scaled_logits(W: np.ndarray, H: np.ndarray, b: np.ndarray) -> np.ndarray:
     ndarray, shape (..., K, N)
         Not finite where W, H or b is not.
     """
-    product = scaled(W) @ scaled(H, COLUMN)
+    product: np.ndarray = scaled(W) @ scaled(H, COLUMN)
     if not b.any():
         return product
     terms = ((product, exponent(W) + exponent(H, COLUMN)), (scaled(b), exponent(b)))
@@ -138,7 +139,8 @@ def scaled_logits(W: np.ndarray, H: np.ndarray, b: np.ndarray) -> np.ndarray:
     first, second = (
         np.ldexp(1.0, size - largest) * term for (term, _), size in zip(terms, sizes, strict=True)
     )
-    return first + second
+    logits: np.ndarray = first + second
+    return logits
 
 
 def nc4(W: Any, H: Any = None, labels: Any = None, b: Any = None, *, layer: int | None = None) -> Any:

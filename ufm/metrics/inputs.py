@@ -41,7 +41,8 @@ class RecordedFeatures:
         return (len(self.trajectory), problem.widths[layer - 1], problem.samples)
 
     def __getitem__(self, records: slice) -> np.ndarray:
-        return self.trajectory.features(self.layer, records)
+        features: np.ndarray = self.trajectory.features(self.layer, records)
+        return features
 
 
 Source = np.ndarray | RecordedFeatures
@@ -79,10 +80,10 @@ def read_weights(where: str, W: Any, layer: int | None = None) -> np.ndarray:
     layer = read_layer(where, W, layer)
     if is_trajectory(W):
         W = W["W" if layer is None else f"W{layer}"]
-    W = numbers("metrics.W", W)
-    if W.ndim < 2 or 0 in W.shape[-2:]:
-        raise invalid("metrics.W.shape", W.shape, "(..., classes, width), both at least 1")
-    return W
+    weights = numbers("metrics.W", W)
+    if weights.ndim < 2 or 0 in weights.shape[-2:]:
+        raise invalid("metrics.W.shape", weights.shape, "(..., classes, width), both at least 1")
+    return weights
 
 
 def read_features(where: str, H: Any, labels: Any, layer: int | None = None) -> tuple[Source, Classes]:

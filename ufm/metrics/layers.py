@@ -151,7 +151,8 @@ def layer_grams(source: Any, state: Mapping[str, Any] | None = None, *, stage: s
 
     def gram(layer: Layer) -> np.ndarray:
         M = layer.means(stage)
-        return np.swapaxes(M, -1, -2) @ M
+        products: np.ndarray = np.swapaxes(M, -1, -2) @ M
+        return products
 
     return _stacked("layer_grams", source, state, gram)
 
@@ -324,7 +325,9 @@ def dnc2(source: Any, state: Mapping[str, Any] | None = None, *, stage: str = "p
     def distance(layer: Layer) -> np.ndarray:
         M = scaled(layer.means(stage))
         K = M.shape[-1]
-        return np.linalg.norm(unit(np.swapaxes(M, -1, -2) @ M) - np.eye(K) / np.sqrt(K), axis=(-2, -1))
+        difference = unit(np.swapaxes(M, -1, -2) @ M) - np.eye(K) / np.sqrt(K)
+        norm: np.ndarray = np.linalg.norm(difference, axis=(-2, -1))
+        return norm
 
     return _stacked("dnc2", source, state, distance)
 

@@ -39,12 +39,14 @@ def exponent(A: np.ndarray, of: Axes = MATRIX) -> np.ndarray:
     largest = np.maximum(A.max(axis=of, keepdims=True), -A.min(axis=of, keepdims=True))
     usable = np.isfinite(largest) & (largest > 0)
     _, above = np.frexp(np.where(usable, largest, 1.0))
-    return np.maximum(above - 1, -1000)  # below that the inverse of the power would overflow
+    found: np.ndarray = np.maximum(above - 1, -1000)  # below that the inverse of the power would overflow
+    return found
 
 
 def scale(A: np.ndarray, of: Axes = MATRIX) -> np.ndarray:
     """Two to the power `exponent`."""
-    return np.ldexp(1.0, exponent(A, of))
+    power: np.ndarray = np.ldexp(1.0, exponent(A, of))
+    return power
 
 
 def scaled(A: np.ndarray, of: Axes = MATRIX) -> np.ndarray:
@@ -55,7 +57,8 @@ def scaled(A: np.ndarray, of: Axes = MATRIX) -> np.ndarray:
 def unit(A: np.ndarray) -> np.ndarray:
     """Matrix over its Frobenius norm; nan where the matrix is 0."""
     A = scaled(A)
-    return A / np.linalg.norm(A, axis=(-2, -1), keepdims=True)
+    direction: np.ndarray = A / np.linalg.norm(A, axis=(-2, -1), keepdims=True)
+    return direction
 
 
 def from_first_sample(H: np.ndarray) -> np.ndarray:
@@ -91,7 +94,7 @@ def geometry(H: np.ndarray, classes: Classes, centre: str = "classes") -> Geomet
     centre : {"classes", "samples"}
         What is subtracted from the class means: their unweighted mean, or the mean of all samples.
     """
-    found = getattr(_shared, "found", None)
+    found: dict[tuple[int, str], tuple[np.ndarray, Geometry]] | None = getattr(_shared, "found", None)
     if found is None:
         return _geometry(H, classes, centre)
     key = id(H), centre
@@ -112,7 +115,8 @@ def minus_mean(means: np.ndarray, weights: np.ndarray | None = None) -> np.ndarr
     weights = np.ones(means.shape[-1]) if weights is None else weights
     # relative to the first class, so that means that all coincide become 0
     means = means - means[..., :1]
-    return means - (means * weights).sum(axis=-1, keepdims=True) / weights.sum()
+    centred: np.ndarray = means - (means * weights).sum(axis=-1, keepdims=True) / weights.sum()
+    return centred
 
 
 def class_means(H: Any, labels: Any = None, centred: bool = True, *, layer: int | None = None) -> Any:

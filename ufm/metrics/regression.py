@@ -154,7 +154,8 @@ def nrc3(W: Any, targets: Any = None, gamma: float | None = None) -> Any:
 
     def distance(W: np.ndarray) -> np.ndarray:
         W = scaled(W)
-        return ((unit(W @ W.swapaxes(-1, -2)) - A) ** 2).sum(axis=(-2, -1))
+        square: np.ndarray = ((unit(W @ W.swapaxes(-1, -2)) - A) ** 2).sum(axis=(-2, -1))
+        return square
 
     return over_records(distance, weights, largest=root.shape)
 
@@ -248,7 +249,8 @@ def _outside(H: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """Mean over columns of the squared part of h/||h|| outside the span of an orthonormal basis."""
     H = H / np.linalg.norm(H, axis=-2, keepdims=True)
     rest = H - basis @ (basis.swapaxes(-1, -2) @ H)
-    return (rest**2).sum(axis=-2).mean(axis=-1)
+    mean: np.ndarray = (rest**2).sum(axis=-2).mean(axis=-1)
+    return mean
 
 
 def _gamma(where: str, gamma: Any, weights: np.ndarray, root: np.ndarray) -> float:

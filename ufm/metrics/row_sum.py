@@ -54,10 +54,13 @@ def nc0(W: Any, normalisation: str = "alpha", *, layer: int | None = None) -> An
         W = W * (1.0 / factor)
         row_sum = np.linalg.norm(W.sum(axis=-2), axis=-1)
         if normalisation == "relative":
-            return row_sum / (p * np.linalg.norm(W, axis=(-2, -1)))
-        norm = factor[..., 0, 0] * row_sum
+            relative: np.ndarray = row_sum / (p * np.linalg.norm(W, axis=(-2, -1)))
+            return relative
+        norm: np.ndarray = factor[..., 0, 0] * row_sum
         if normalisation == "alpha":
-            return norm**2 / K
-        return norm / p if normalisation == "norm_per_width" else norm
+            norm = norm**2 / K
+        elif normalisation == "norm_per_width":
+            norm = norm / p
+        return norm
 
     return over_records(size, read_class_weights("nc0", W, layer))

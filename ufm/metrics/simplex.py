@@ -23,7 +23,8 @@ def distance_to_simplex(G: np.ndarray) -> np.ndarray:
     """|| G/||G||_F - M* ||_F with M* = (I - J/K)/sqrt(K - 1); nan where G = 0, and for K = 1."""
     K = G.shape[-1]
     simplex = (np.eye(K) - 1.0 / K) / np.sqrt(np.float64(K - 1))
-    return np.linalg.norm(unit(G) - simplex, axis=(-2, -1))
+    distance: np.ndarray = np.linalg.norm(unit(G) - simplex, axis=(-2, -1))
+    return distance
 
 
 def gram_distance(rows: np.ndarray, convention: str) -> np.ndarray:
@@ -39,7 +40,8 @@ def norm_variation(rows: np.ndarray, convention: str) -> np.ndarray:
     norms = np.linalg.norm(scaled(rows), axis=-1)
     mean = norms.mean(axis=-1, keepdims=True)
     variance = ((norms - mean) ** 2).sum(axis=-1) / np.float64(norms.shape[-1] - ddof)
-    return np.sqrt(variance) / mean[..., 0]
+    variation: np.ndarray = np.sqrt(variance) / mean[..., 0]
+    return variation
 
 
 def angle_deviation(rows: np.ndarray, convention: str) -> np.ndarray:
@@ -51,7 +53,8 @@ def angle_deviation(rows: np.ndarray, convention: str) -> np.ndarray:
     # in C order, so that the order of a record's sum does not depend on how many records there are
     deviation = np.ascontiguousarray(cosines) + 1.0 / max(K - 1, 1)
     terms = deviation if convention == "paper" else np.abs(deviation)
-    return terms.sum(axis=-1) / np.float64(K * (K - 1))
+    mean: np.ndarray = terms.sum(axis=-1) / np.float64(K * (K - 1))
+    return mean
 
 
 Structure = Callable[[np.ndarray, str], np.ndarray]

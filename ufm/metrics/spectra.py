@@ -46,10 +46,10 @@ def _matrix(where: str, A: Any, of: str | None, layer: int | None) -> Source:
         for name, value in (("of", of), ("layer", layer)):
             if value is not None:
                 raise invalid(f"{where}.{name}", value, "None with plain arrays")
-        A = numbers(f"{where}.A", A)
-        if A.ndim < 2 or 0 in A.shape[-2:]:
-            raise invalid(f"{where}.A.shape", A.shape, "(..., rows, columns), both at least 1")
-        return A
+        matrix = numbers(f"{where}.A", A)
+        if matrix.ndim < 2 or 0 in matrix.shape[-2:]:
+            raise invalid(f"{where}.A.shape", matrix.shape, "(..., rows, columns), both at least 1")
+        return matrix
     choice(f"{where}.of", "weights" if of is None else of, MATRICES)
     if of == "features":
         return RecordedFeatures(A, read_layer(where, A, layer))
@@ -152,7 +152,9 @@ def effective_rank(A: Any, of: str | None = None, *, layer: int | None = None) -
         s = _singular_values(A)
         shares = s / s[..., :1]  # first over the largest: the sum might overflow
         shares = shares / shares.sum(axis=-1, keepdims=True)
-        return np.exp(-(shares * np.log(np.where(shares == 0, 1.0, shares))).sum(axis=-1))
+        entropy = -(shares * np.log(np.where(shares == 0, 1.0, shares))).sum(axis=-1)
+        rank: np.ndarray = np.exp(entropy)
+        return rank
 
     return over_records(volume, _matrix("effective_rank", A, of, layer))
 
@@ -178,6 +180,7 @@ def stable_rank(A: Any, of: str | None = None, *, layer: int | None = None) -> A
 
     def quotient(A: np.ndarray) -> np.ndarray:
         s = _singular_values(A)
-        return ((s / s[..., :1]) ** 2).sum(axis=-1)
+        rank: np.ndarray = ((s / s[..., :1]) ** 2).sum(axis=-1)
+        return rank
 
     return over_records(quotient, _matrix("stable_rank", A, of, layer))

@@ -118,6 +118,7 @@ def zhu_nc4(W: Any, H: Any = None, labels: Any = None, b: Any = None, *, layer: 
     bias = read_bias("zhu_nc4", W, b, classes.count, layer)
 
     def residual(W: np.ndarray, H: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(W @ H.mean(axis=-1, keepdims=True) + b, axis=(-2, -1))
+        norm: np.ndarray = np.linalg.norm(W @ H.mean(axis=-1, keepdims=True) + b, axis=(-2, -1))
+        return norm
 
     return over_records(residual, weights, features, bias)

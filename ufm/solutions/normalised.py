@@ -122,7 +122,8 @@ def _contrasts(classes: int) -> np.ndarray:
     """Orthonormal rows orthogonal to the ones, shape (classes - 1, classes)."""
     from scipy.linalg import helmert
 
-    return helmert(classes)
+    contrasts: np.ndarray = helmert(classes)
+    return contrasts
 
 
 def _rates_of(problem: Problem, decay: Decay | None) -> dict[str, float]:

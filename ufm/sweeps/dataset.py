@@ -70,7 +70,8 @@ class Layout:
     @property
     def records(self) -> int:
         """Number of records of the longest runs."""
-        return self.steps.shape[-1]
+        longest: int = self.steps.shape[-1]
+        return longest
 
     @property
     def bytes(self) -> int:

@@ -155,7 +155,8 @@ class _Loss:
     name: str
 
     def __call__(self, trajectory: Trajectory) -> np.ndarray:
-        return getattr(trajectory, self.name)
+        values: np.ndarray = getattr(trajectory, self.name)
+        return values
 
 
 def _formula(metric: Callable[..., Any]) -> str:

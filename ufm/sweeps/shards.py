@@ -108,7 +108,7 @@ def shards(grid: Grid, kept: Kept) -> list[Shard]:
 
 def shard_size(run: Run, cells: int) -> int:
     """Cells of a shard: bounded in memory and time, whole ensembles where possible, and enough shards to share."""
-    bytes_per_run = 8 * run.problem.size * len(recorded(run))
+    bytes_per_run: int = 8 * run.problem.size * len(recorded(run))
     largest = min(MOST_CELLS, STATE_BYTES // max(1, bytes_per_run), int(SECONDS / max(seconds(run), 1e-12)))
     if largest <= LANES:
         return max(1, largest)
@@ -121,7 +121,8 @@ def seconds(run: Run) -> float:
     sizes = (*run.problem.widths, run.problem.classes)
     weights = sum(rows * columns for columns, rows in pairwise(sizes))
     samples = run.batch or run.problem.samples
-    return (run.steps or 0) * (6.0 * weights * samples + 20.0 * run.problem.size) / OPERATIONS_PER_SECOND
+    operations: float = 6.0 * weights * samples + 20.0 * run.problem.size
+    return (run.steps or 0) * operations / OPERATIONS_PER_SECOND
 
 
 def compute(shard: Shard) -> Arrays:

@@ -81,7 +81,8 @@ class Means(NamedTuple):
     @property
     def contrasts(self) -> np.ndarray:
         """Probability of the own class less that of another class of its group."""
-        return self.own - self.other
+        contrasts: np.ndarray = self.own - self.other
+        return contrasts
 
 
 @lru_cache(maxsize=256)
@@ -124,7 +125,8 @@ class _Solver:
         return a, b, rest[: r * r].reshape(r, r), rest[r * r :].reshape(self.G, r)
 
     def coarse_of(self, U: np.ndarray, V: np.ndarray) -> np.ndarray:
-        return (self.basis @ (U @ V.T)) / (self.basis_scale * self.w)
+        coarse: np.ndarray = (self.basis @ (U @ V.T)) / (self.basis_scale * self.w)
+        return coarse
 
     # -- the model
 

@@ -76,7 +76,8 @@ class DoubleDouble:
         return self + (-DoubleDouble.of(other))
 
     def __rsub__(self, other: Any) -> DoubleDouble:
-        return (-self) + other
+        difference: DoubleDouble = (-self) + other
+        return difference
 
     __radd__ = __add__
     __rmul__ = __mul__

@@ -69,7 +69,8 @@ def spread_evenly(records: np.ndarray, most: int) -> np.ndarray:
     """
     if len(records) <= most:
         return records
-    return records[np.unique(np.linspace(0, len(records) - 1, most).astype(int))]
+    spread: np.ndarray = records[np.unique(np.linspace(0, len(records) - 1, most).astype(int))]
+    return spread
 
 
 def parts(run: Run, kept: np.ndarray) -> Iterator[tuple[slice, Trajectory]]:

@@ -434,7 +434,7 @@ def shortfall(strength: Any, depth: int, xp: Any = np) -> Any:
 def _climb(strength: np.ndarray, depth: int) -> np.ndarray:
     """Newton's iteration of `shortfall` from below: with logarithms first, then in double-double arithmetic."""
     a, turn = _exponent(depth, np), 1 - existence_gain(depth)
-    u = np.minimum(strength, turn)
+    u: np.ndarray = np.minimum(strength, turn)
     for excess, back in ((_rounded_excess, 1e-6), (_excess, 0.0)):
         for _ in range(100):  # some 30 beside the double root, 5 elsewhere
             rising = 1 - u - a * u  # u (1 - u) times the derivative of log u + a log(1 - u)
@@ -450,7 +450,8 @@ def _climb(strength: np.ndarray, depth: int) -> np.ndarray:
 
 def _rounded_excess(u: np.ndarray, strength: np.ndarray, depth: int) -> np.ndarray:
     """log u + a log(1 - u) - log(D Lam)."""
-    return np.log(u / strength) + _exponent(depth, np) * np.log1p(-u)
+    excess: np.ndarray = np.log(u / strength) + _exponent(depth, np) * np.log1p(-u)
+    return excess
 
 
 def _excess(u: np.ndarray, strength: np.ndarray, depth: int) -> np.ndarray:
@@ -459,7 +460,8 @@ def _excess(u: np.ndarray, strength: np.ndarray, depth: int) -> np.ndarray:
     product, error = two_product(quotient, strength)
     q = DoubleDouble(*two_sum(quotient, ((u - product) - error) / strength))
     power = _power(q * DoubleDouble(*two_sum(np.ones_like(u), -u)), depth - 1) * q * q
-    return np.log1p((power - 1.0).high) / (depth + 1)
+    excess: np.ndarray = np.log1p((power - 1.0).high) / (depth + 1)
+    return excess
 
 
 def _power(base: DoubleDouble, exponent: int) -> DoubleDouble:
@@ -600,7 +602,8 @@ def least_objective(spread: float, decays: Decays, class_sizes: Sequence[int]) -
     depth, weight = len(decays.weights), sum(class_sizes) / decays.samples
     strength = spread * geometric_decay(decays.features, decays.weights, class_sizes[0]) / weight
     missing = shortfall(strength, depth)
-    return weight * min(0.5, stationary_loss(1 - missing, depth, missing))
+    least: float = weight * min(0.5, stationary_loss(1 - missing, depth, missing))
+    return least
 
 
 # ---------------------------------------------------------------------------------------- claims about runs

@@ -284,7 +284,8 @@ def theorem_1(K: int, depth: int) -> bool:
     (True, False, True)
     """
     m = K // 2
-    return 4 * m ** (depth + 1) < (2 * m - 1) ** (depth + 1)
+    cheaper: bool = 4 * m ** (depth + 1) < (2 * m - 1) ** (depth + 1)
+    return cheaper
 
 
 def theorem_7(K: int, depth: int) -> bool:
@@ -306,7 +307,9 @@ def theorem_7(K: int, depth: int) -> bool:
     >>> theorem_7(12, 4), theorem_7(14, 4), theorem_7(10, 5)
     (False, True, True)
     """
-    return (2 * (K + 2)) ** (depth + 1) * K**3 < 4 ** (depth - 1) * (K - 1) ** (depth + 1) * (K + 2) ** 3
+    left: int = (2 * (K + 2)) ** (depth + 1) * K**3
+    right: int = 4 ** (depth - 1) * (K - 1) ** (depth + 1) * (K + 2) ** 3
+    return left < right
 
 
 def relu_low_rank_wins(K: int, depth: int) -> bool:
@@ -328,7 +331,8 @@ def relu_low_rank_wins(K: int, depth: int) -> bool:
     >>> relu_low_rank_wins(6, 4), relu_low_rank_wins(8, 4), relu_low_rank_wins(100, 3)
     (False, True, False)
     """
-    return 2 * K * (K + 2) ** (depth - 2) < (K - 1) * (2 * K) ** (depth - 2)
+    cheaper: bool = 2 * K * (K + 2) ** (depth - 2) < (K - 1) * (2 * K) ** (depth - 2)
+    return cheaper
 
 
 # ------------------------------------------------------------------------------------- the evaluator

@@ -580,7 +580,8 @@ def class_means(problem: Problem, means: Means) -> np.ndarray:
         label[list(members)] = g
     same = label[:, None] == label
     centred = np.eye(problem.classes) - same / np.array(found.counts)[label]
-    return means.coarse[np.ix_(label, label)] + centred * means.amplitudes[label]
+    logits: np.ndarray = means.coarse[np.ix_(label, label)] + centred * means.amplitudes[label]
+    return logits
 
 
 def other_model(problem: Problem, coupled: Any, decoupled: Any) -> str | None:
@@ -700,7 +701,8 @@ def _mean_contrast(problem: Problem, P: np.ndarray, members: tuple[int, ...]) ->
     samples = np.flatnonzero(np.isin(problem.labels, members))
     own = P[:, problem.labels[samples], samples]
     inside = P[:, list(members)][:, :, samples].sum(axis=1)
-    return (own - (inside - own) / (len(members) - 1)).mean(axis=1)
+    contrast: np.ndarray = (own - (inside - own) / (len(members) - 1)).mean(axis=1)
+    return contrast
 
 
 def _contrast(problem: Problem, coupled: Any, means: Means, g: int, opposite: bool) -> float:

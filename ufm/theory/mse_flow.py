@@ -482,12 +482,13 @@ def central_path_velocity(H: np.ndarray, classes: int, dynamics: str = "projecte
     Y = np.repeat(np.eye(classes), samples // classes, axis=1)
     centred, targets = H - H.mean(axis=1, keepdims=True), Y - 1 / classes
     W = np.linalg.solve(centred @ centred.T, centred @ targets.T).T
-    velocity = -W.T @ (W @ centred - targets) / samples
+    velocity: np.ndarray = -W.T @ (W @ centred - targets) / samples
     deviations = H - _class_means(H, classes)
     overlap = velocity @ deviations.T / samples
     symmetric = (overlap + overlap.T) / 2  # half the rate of the covariance
     # the normal space holds S times the deviations, S symmetric; whitening multiplies all features by 1 - S dt
-    return velocity - symmetric @ (deviations if dynamics == "projected" else H)
+    velocity -= symmetric @ (deviations if dynamics == "projected" else H)
+    return velocity
 
 
 def _class_means(H: np.ndarray, classes: int) -> np.ndarray:

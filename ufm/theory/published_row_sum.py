@@ -125,7 +125,9 @@ def heatmap_growth(decoupled: bool = False, steps_per_epoch: int = STEPS_PER_EPO
     schedule = epoch_rates(HEATMAP_LR, steps_per_epoch=steps_per_epoch)
     lam, beta = cells.decay[None, :], cells.momentum[:, None]
     lam_c, lam_d = (0.0, lam) if decoupled else (lam, 0.0)
-    return np.abs(growth(len(schedule), beta=beta, coupled=lam_c, decoupled=lam_d, schedule=schedule))
+    factor = growth(len(schedule), beta=beta, coupled=lam_c, decoupled=lam_d, schedule=schedule)
+    size: np.ndarray = np.abs(factor)
+    return size
 
 
 def predicted_heatmap(

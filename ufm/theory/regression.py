@@ -245,7 +245,8 @@ def optimal_gram(covariance: Any, l_W: float, l_H: float) -> np.ndarray:
     [[0.5, 0.5], [0.5, 0.5]]
     """
     values, vectors = _eigenbasis(covariance)
-    return (vectors * weight_square(values, l_W, l_H)) @ vectors.T
+    gram: np.ndarray = (vectors * weight_square(values, l_W, l_H)) @ vectors.T
+    return gram
 
 
 def printed_gram(covariance: Any, l_W: float, l_H: float) -> np.ndarray:
@@ -272,7 +273,8 @@ def printed_gram(covariance: Any, l_W: float, l_H: float) -> np.ndarray:
     values, vectors = _eigenbasis(covariance)
     columns = (vectors * np.sqrt(excess(values, l_W, l_H))) @ vectors.T
     kept = columns[:, : int(np.sum(values > l_W * l_H))]
-    return np.sqrt(l_H / l_W) * kept @ kept.T
+    gram: np.ndarray = np.sqrt(l_H / l_W) * kept @ kept.T
+    return gram
 
 
 def gram_loss(gram: Any, covariance: Any, l_W: Any, l_H: Any, xp: Any = np) -> Any:
@@ -583,7 +585,8 @@ class PublishedCovariance:
         outputs renumbered.
         """
         matrix = self.correlation_matrix
-        return matrix * (self.smallest / np.linalg.eigvalsh(matrix)[0])
+        covariance: np.ndarray = matrix * (self.smallest / np.linalg.eigvalsh(matrix)[0])
+        return covariance
 
 
 @cache
@@ -822,7 +825,8 @@ def _growth(run: Run, start: _Aligned, a: np.ndarray, q: np.ndarray) -> np.ndarr
     spread = np.sqrt((W - H) ** 2 / 4 + r**2)
     square = (q**2).max(axis=1, initial=0.0) + (a**2).max(axis=1, initial=0.0) / M + float(problem.bias)
     lowest, highest = np.minimum((W + H) / 2 - spread, 0.0), (W + H) / 2 + spread + square
-    return np.maximum(1 - run.rates * lowest[:-1], run.rates * highest[:-1] - 1)
+    growth: np.ndarray = np.maximum(1 - run.rates * lowest[:-1], run.rates * highest[:-1] - 1)
+    return growth
 
 
 def _path_bound(run: Run, start: _Aligned, a: np.ndarray, q: np.ndarray) -> np.ndarray:

@@ -325,7 +325,8 @@ def _balance(multiple: float, lam: np.ndarray, K: int, s: float, c: float) -> np
     # one more step in x itself: the logarithms above have lost a few digits
     argument = rate * x
     ratio = psi(multiple * x, K, s, c) / (lam * x)
-    return x * (1 + (ratio - 1) / (1 + argument / (1 + (K - 1) * np.exp(-argument))))
+    root: np.ndarray = x * (1 + (ratio - 1) / (1 + argument / (1 + (K - 1) * np.exp(-argument))))
+    return root
 
 
 def first_balance(lam: Any, classes: int, samples_factor: Any = None, scale: Any = None) -> Any:

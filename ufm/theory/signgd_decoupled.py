@@ -332,7 +332,8 @@ def minimiser(lam: float, classes: int) -> np.ndarray:
     >>> minimiser(0.5, 2).tolist()
     [[2.0, -2.0], [-2.0, 2.0]]
     """
-    return limit_weight(lam) * sign_pattern(classes)
+    limit: np.ndarray = limit_weight(lam) * sign_pattern(classes)
+    return limit
 
 
 # ------------------------------------------------------------------------------ away from the symmetric path

@@ -743,7 +743,8 @@ def _path(run: Run, error: float = 0.0) -> np.ndarray:
 def _recorded_steps(run: Run) -> np.ndarray:
     """Steps of the finite records."""
     assert run.trajectory is not None
-    return np.asarray(run.trajectory.steps)[finite_records(run)]
+    steps: np.ndarray = np.asarray(run.trajectory.steps)[finite_records(run)]
+    return steps
 
 
 def _rates(run: Run) -> np.ndarray:
@@ -1073,7 +1074,8 @@ def integrate_flow(
 
     def slope(_: float, now: np.ndarray) -> np.ndarray:
         now = np.maximum(now, 0.0)  # a stage of the solver may step across
-        return scale * flow(now, residual(now, loss, per_class, mean), depth, decay)
+        velocity: np.ndarray = flow(now, residual(now, loss, per_class, mean), depth, decay)
+        return scale * velocity
 
     found = np.tile(np.asarray(z, dtype=float), (len(times), 1))
     later = times > 0

@@ -871,11 +871,12 @@ def loss(
     block = graph_block(whole("loss.vertices", vertices, 3), variant)
     K = whole("loss.classes", block.classes if classes is None else classes, block.classes)
     best = relaxed_minimum if relaxed else collapsed_minimum
-    found = best(block, features, weights, samples, K).loss
+    found: float = best(block, features, weights, samples, K).loss
     rest = K - block.classes
     if not rest:
         return found
-    return found + collapsed_minimum(collapsed_block(rest), features, weights, samples, K).loss
+    found += collapsed_minimum(collapsed_block(rest), features, weights, samples, K).loss
+    return found
 
 
 def loss_ratio(vertices: int, depth: int, variant: str = "kneser") -> float:
