@@ -102,6 +102,21 @@ def test_compare_exits_with_0_or_1_as_the_report(npz, capsys, monkeypatch):
     assert cli.main(["compare", str(npz)]) == 1
 
 
+@pytest.mark.parametrize(("suffix", "begins"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
+def test_compare_draws_the_run(npz, tmp_path, suffix, begins):
+    picture = tmp_path / f"run{suffix}"
+    picture.write_bytes(b"older")
+    assert cli.main(["compare", str(npz), "--figure", str(picture)]) == 0
+    assert picture.read_bytes().startswith(begins)
+
+
+def test_compare_refuses_a_figure_of_another_kind_and_a_folder_that_cannot_be(npz, tmp_path, capsys):
+    assert "allowed: a name that ends in .png" in refused(
+        capsys, "compare", npz, "--figure", tmp_path / "a.gif"
+    )
+    assert "is no folder" in refused(capsys, "compare", npz, "--figure", npz / "a.png")
+
+
 def test_compare_as_json_is_strict_json(npz, capsys):
     def no_constant(name):
         raise AssertionError(f"{name} is not JSON")

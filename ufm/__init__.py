@@ -59,6 +59,7 @@ from ufm.compare import compare  # noqa: E402
 from ufm.environment import environment  # noqa: E402
 from ufm.flow import flow  # noqa: E402
 from ufm.minimise import minimise  # noqa: E402
+from ufm.overview import overview  # noqa: E402
 
 __all__ = [
     "DUFM", "GD", "MSE", "UFM", "Adam", "At", "BatchNorm", "Blockwise", "Certificate", "Cosine",
@@ -68,7 +69,7 @@ __all__ = [
     "SignGD", "Signum", "SimplexETF", "Spectral", "Start", "StepDecay", "StorageError",
     "SymmetricTrajectory", "Trajectory", "UfmError", "UserLoss", "Zeros", "Zipped", "certify", "claims",
     "compare", "convention", "correlated_targets", "environment", "flow", "load", "metrics", "minimise",
-    "optimality", "plotting", "simplex_etf", "simulate", "simulate_symmetric", "solutions", "sweep",
+    "optimality", "overview", "plotting", "simplex_etf", "simulate", "simulate_symmetric", "solutions", "sweep",
     "theory", "walsh",
 ]  # fmt: skip
 

@@ -14,9 +14,11 @@ from ufm.errors import DivergedError, IncompatibleError, InvalidProblemError, St
 
 if TYPE_CHECKING:
     from ufm.claims import Claim
+    from ufm.compare import Report
     from ufm.trajectory import Trajectory
 
 _OK, _DIFFERENT, _REFUSED, _INTERRUPTED, _PIPE = 0, 1, 2, 130, 141
+_PICTURES = (".png", ".svg", ".pdf")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -94,10 +96,13 @@ def _parser() -> argparse.ArgumentParser:
         "compare",
         _compare,
         "Judge a saved run by every claim that applies; exit code 1 if one fails.",
-        "ufm compare signum.npz --json",
+        "ufm compare signum.npz --figure signum.png",
     )
     compare.add_argument("file", type=Path, help="saved run")
     compare.add_argument("--json", action="store_true", help="print the rows as JSON")
+    compare.add_argument(
+        "--figure", type=Path, help="picture of the run to draw, .png, .svg or .pdf; replaced"
+    )
 
     claims = command(
         "claims",
@@ -331,7 +336,14 @@ def _compare(options: argparse.Namespace) -> int:
     from ufm.compare import compare
     from ufm.storage import load
 
-    report = compare(load(options.file))
+    if options.figure is not None and options.figure.suffix not in _PICTURES:
+        raise StorageError(
+            f"--figure is {options.figure}; allowed: a name that ends in {', '.join(_PICTURES)}."
+        )
+    trajectory = load(options.file)
+    report = compare(trajectory)
+    if options.figure is not None:
+        _draw(trajectory, report, options.figure)
     if options.json:
         import json
 
@@ -351,6 +363,17 @@ def _compare(options: argparse.Namespace) -> int:
     else:
         print(report)
     return _OK if report.ok else _DIFFERENT
+
+
+def _draw(trajectory: Trajectory, report: Report, out: Path) -> None:
+    from io import BytesIO
+
+    from ufm.overview import overview
+    from ufm.storage import write_atomically
+
+    picture = BytesIO()
+    overview(trajectory, report).savefig(picture, format=out.suffix[1:])
+    write_atomically(out, picture.getvalue())
 
 
 def _json_value(value: Any) -> Any:

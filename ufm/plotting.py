@@ -43,6 +43,7 @@ COLOURS: Mapping[str, str] = {
     "black": "#000000",
     "grey": "#8C8C8C",
 }
+LARGEST = 1e200  # margins and ticks of a logarithmic axis that reaches further overflow
 SIMULATION, PREDICTION, ERROR, QUIET = (COLOURS[name] for name in ("sky", "black", "red", "grey"))
 
 # plain Unicode: one text element each in an SVG, readable in every font, and the same in a terminal
@@ -112,7 +113,7 @@ def style() -> Iterator[None]:
 def _positive(values: Any) -> np.ndarray:
     """Values that a log axis can show; the others become gaps."""
     values = np.asarray(values, dtype=float)
-    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+    return np.where((values > 0) & (values < LARGEST), values, np.nan)
 
 
 def _some(records: int, dots: int) -> np.ndarray:
