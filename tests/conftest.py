@@ -21,6 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 settings.register_profile("ufm", deadline=None, derandomize=True, database=None)
 settings.load_profile("ufm")
 
+# an absolute tolerance is stated where it is meant: the 1e-12 that pytest adds hides any error of a tiny number
+type(pytest.approx(1.0)).DEFAULT_ABSOLUTE_TOLERANCE = 0.0
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
