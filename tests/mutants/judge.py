@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 THEORY = Path("ufm/theory")
 COPIED = ("ufm", "proofs_check", "figures", "tests", "pyproject.toml", "README.md")
 IMPORTED = (  # before the first mutant; nothing that imports ufm.theory, as ufm.metrics does
-    "pytest", "hypothesis", "sympy", "mpmath", "scipy.optimize", "scipy.integrate",
+    "pytest", "sympy", "mpmath", "scipy.optimize", "scipy.integrate",
     "ufm", "ufm.simulate", "ufm.problems", "ufm.initial", "ufm.kernels.loop",
 )  # fmt: skip
 # with a mutant a test may compute this many times as long as without, and some seconds more; all of them together too
