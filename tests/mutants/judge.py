@@ -265,8 +265,9 @@ class _Call:
 
 
 def _calls(module: str, rooms: Sequence[str], own: Sequence[str]) -> Iterator[_Call]:
-    """The module's own doctests first, then its rooms, those with few tests first."""
+    """The own doctests first, then what claims say of short runs, then the rooms, those with few tests first."""
     yield _Call(module, "", (module, *own))
+    yield _Call("predictions", "", ("tests/theory/test_predictions.py",))
     for room in sorted(rooms, key=lambda room: Path(f"tests/theory/test_{room}.py").stat().st_size):
         yield _Call(
             room,

@@ -1,0 +1,38 @@
+"""What the claims say of short runs: predictions, error models and perturbed statements are those written down."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.predictions import RECORD, RUNS, numbers, run_of
+from ufm.claims import registry
+
+KNOWN = json.loads(RECORD.read_text(encoding="utf-8"))
+# other machines round otherwise; a bound may depend on the round-off of a start, and a control moves a millionth
+PRECISION = {"float64": 1e-8, "float32": 1e-5}
+ASKED = [(name, claim) for name, short in RUNS.items() for claim in short.claims]
+
+
+@pytest.mark.parametrize(("name", "claim"), ASKED)
+def test_what_a_claim_says_of_a_run(name, claim):
+    """An error model that changes does so on purpose: `tests.predictions` writes it down anew."""
+    precision = PRECISION[run_of(name).dtype]
+    known, found = KNOWN[name][claim], numbers(name, claim)
+    assert found.keys() == known.keys()
+    for key, values in known.items():
+        expected, actual = (np.array(one, dtype=np.float64) for one in (values, found[key]))
+        rtol = 1e-3 if key == "moved" else 1e-4 if key.startswith("bound") else precision
+        size = np.nanmax(np.abs(expected), initial=0.0)
+        np.testing.assert_allclose(actual, expected, rtol=rtol, atol=rtol * 1e-3 * size, err_msg=key)
+
+
+@pytest.mark.parametrize(("name", "claim"), ASKED)
+def test_claims_are_asked_where_they_apply(name, claim):
+    assert registry()[claim].applies(run_of(name)) is None
+
+
+def test_every_claim_about_runs_is_asked():
+    about_runs = {name for name, claim in registry().items() if claim.predict is not None}
+    assert {claim for _, claim in ASKED} == about_runs
+    assert {(name, claim) for name, claims in KNOWN.items() for claim in claims} == set(ASKED)
