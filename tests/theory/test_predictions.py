@@ -7,6 +7,7 @@ import pytest
 
 from tests.predictions import RECORD, RUNS, numbers, run_of
 from ufm.claims import registry
+from ufm.theory._recorded import PERTURBATION
 
 KNOWN = json.loads(RECORD.read_text(encoding="utf-8"))
 # other machines round otherwise; a bound may depend on the round-off of a start, and a control moves a millionth
@@ -30,6 +31,19 @@ def test_what_a_claim_says_of_a_run(name, claim):
 @pytest.mark.parametrize(("name", "claim"), ASKED)
 def test_claims_are_asked_where_they_apply(name, claim):
     assert registry()[claim].applies(run_of(name)) is None
+
+
+BOUNDED = [(name, claim) for name, claim in ASKED if "least" in KNOWN[name][claim]]
+
+
+@pytest.mark.parametrize(("name", "claim"), BOUNDED)
+def test_controls_of_lower_bounds_are_higher(name, claim):
+    """By the share that a run of this precision must see; above the product bound stands the value of DNC."""
+    found, share = numbers(name, claim), 1 + PERTURBATION[run_of(name).dtype]
+    if claim == "ufm.product_bound":
+        assert found["least of the control"] >= found["least"] * share
+    else:
+        assert found["least of the control"] == pytest.approx(found["least"] * share, rel=1e-13)
 
 
 def test_every_claim_about_runs_is_asked():

@@ -250,6 +250,17 @@ def test_the_bound_is_an_error_model_not_a_tolerance() -> None:
     assert 0.01 < worst < 1
 
 
+@pytest.mark.parametrize("optimizer", [ufm.SignGD(2.0), ufm.SignGD(ufm.StepDecay(2.0))])
+def test_the_control_is_the_path_at_a_decay_that_is_a_millionth_larger(optimizer) -> None:
+    run = simulate(etf(4), optimizer).judged()
+    wrong = replace(run, decay=ufm.Decoupled(W=0.01 * (1 + 1e-6)))
+    for claim in (THEOREM, LOCK):
+        control, path = claim.control(run), claim.predict(wrong)
+        assert control.predicted[-1] != claim.predict(run).predicted[-1]
+        np.testing.assert_array_equal(control.predicted, path.predicted)
+        np.testing.assert_array_equal(control.nc0, path.nc0)
+
+
 def test_signs_that_round_off_decides_make_a_run_inconclusive() -> None:
     """Logits of 1e17 have a spacing above 1: the gradient's sums cannot be trusted, and the run says so."""
     run = simulate(etf(3), ufm.SignGD(1e16), ufm.Decoupled(W=1e-17), steps=30, record=ufm.Every(1))
