@@ -13,6 +13,7 @@ import numpy as np
 import xarray
 
 import ufm
+from ufm.sweeps import Plan, plan
 from ufm.theory import row_sum
 
 SOURCE = f"simulation by this package on the grid of {row_sum.PAPER}, appendix on hyper-parameters"
@@ -90,23 +91,28 @@ def paper_grid(quick: bool) -> xarray.Dataset:
     return data
 
 
-def _family(family: Family, size: Size) -> xarray.Dataset:
-    rates, decays = family.rates[size.rates], family.decays[size.decays]
-    is_sgd = family.base == "SGD"
-    found = ufm.sweep(
+def plan_of(family: Family, size: Size) -> Plan:
+    """The sweep over the runs of a family."""
+    return plan(
         size.problem,
         family.optimizer,
         momentum=list(size.momenta),
-        lr=[ufm.StepDecay(rate) for rate in rates],
-        total_decay=list(decays),
+        lr=[ufm.StepDecay(rate) for rate in family.rates[size.rates]],
+        total_decay=list(family.decays[size.decays]),
         coupled_share=float(family.coupled),
         seed=range(size.seeds),
         steps=size.steps,
         init=START,
         record=ufm.LogSpaced(size.records),
         metrics=METRICS,
-        claims=(LAW,) if is_sgd else (),
-    ).rename(lr="rate", total_decay="level")
+        claims=(LAW,) if family.base == "SGD" else (),
+    )
+
+
+def _family(family: Family, size: Size) -> xarray.Dataset:
+    rates, decays = family.rates[size.rates], family.decays[size.decays]
+    is_sgd = family.base == "SGD"
+    found = plan_of(family, size).run().rename(lr="rate", total_decay="level")
     order = ("momentum", "rate", "level", "seed")
     final, alpha = found.isel(record=-1), found["nc0"]
     data = xarray.Dataset({name: final[name].transpose(*order) for name in METRICS})

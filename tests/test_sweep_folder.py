@@ -226,7 +226,7 @@ def test_a_second_sweep_in_a_folder_at_work_is_refused(tmp_path):
     ufm.sweep(**OPTIONS, out=tmp_path)
 
 
-@pytest.mark.parametrize(("where", "room"), [("fsync", 4), ("write_array", 20)])
+@pytest.mark.parametrize(("where", "room"), [("fsync", 4), ("write_array", 40)])
 def test_a_full_disk_leaves_nothing_half_written_and_loses_nothing(
     tmp_path, expected, monkeypatch, where, room
 ):

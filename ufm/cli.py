@@ -315,7 +315,7 @@ def _executor(address: str | None) -> Iterator[Any]:
             f"there is no Dask scheduler at {address} ({type(error).__name__}); allowed: the address of one."
         ) from None
     with client:
-        yield client.get_executor()
+        yield client.get_executor(pure=False)
 
 
 def _summary(data: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a sweep would cost: cells, shards, bytes, and time from a timed probe."""
+"""What a sweep would cost: cells, shards, bytes, and time from timed probes with their uncertainty."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ufm.errors import InterruptedRunError, UfmError
-from ufm.record import LogSpaced
+import numpy as np
+
+from ufm.record import At
 from ufm.run import Run
+from ufm.schedules import Rates
 from ufm.sweeps.grid import Grid
-from ufm.sweeps.shards import LANES, Shard, one_blas_thread, seconds
+from ufm.sweeps.shards import LANES, Shard, one_blas_thread, recorded, seconds
 
 if TYPE_CHECKING:
     from ufm.sweeps.folder import Folder
+    from ufm.trajectory import Trajectory
 
-PROBE_SECONDS = 0.5
+FIRST_STEPS = 64  # of a probe; each has twice the steps of the one before
+PROBE_SECONDS, MOST_PROBE_SECONDS = 2.0, 20.0  # for each kind of runs
+PROBE_SHARE = 0.02  # of what a kind seems to cost: for as long as its probes may take between these two
 MOST_PROBES = 8  # kinds of runs that are timed; others are taken in proportion to their matrix products
 
 
@@ -34,6 +39,11 @@ class Estimate:
         Recorded states that a worker holds at a time.
     seconds : float
         Time of the shards that are not finished, on `workers` workers.
+    error : float
+        By how much that may be off: twice the standard error of the mean over the runs that were timed, and, where
+        not all of their steps were, as much as if the cost of a step went on changing as it last did.
+    probed : float
+        Share of the steps of the timed runs that was taken, at least.
     workers : int
         Number of workers.
     """
@@ -44,6 +54,8 @@ class Estimate:
     bytes: int
     worker_bytes: int
     seconds: float
+    error: float
+    probed: float
     workers: int
 
     def __str__(self) -> str:
@@ -52,9 +64,18 @@ class Estimate:
             "shards": f"{self.shards:,}, {self.finished:,} of them finished",
             "results": f"{self.bytes / 2**20:,.1f} MiB",
             "states": f"{self.worker_bytes / 2**20:,.1f} MiB per worker",
-            "time": f"{_duration(self.seconds)} on {self.workers} worker{'s' * (self.workers > 1)}",
+            "time": f"{_duration(self.seconds)} on {self.workers} worker{'s' * (self.workers > 1)}, {self._range}",
         }
         return "\n".join(f"{name:8s} {text}" for name, text in rows.items())
+
+    @property
+    def _range(self) -> str:
+        """How sure the time is."""
+        low, high = max(0.0, self.seconds - self.error), self.seconds + self.error
+        text = f"{_duration(low)} to {_duration(high)} by a sample of the runs"
+        if self.probed < 1.0:
+            text += f" over the first {self.probed:.0%} of their steps; later ones may cost more"
+        return text
 
 
 def estimate(grid: Grid, shards: Sequence[Shard], folder: Folder | None, workers: int) -> Estimate:
@@ -62,69 +83,109 @@ def estimate(grid: Grid, shards: Sequence[Shard], folder: Folder | None, workers
     left = [shard for shard in shards if folder is None or not folder.file(shard).exists()]
     one = {shard: shard.kept.empty(1, shard.records) for shard in shards}
     with one_blas_thread:
-        time_left = _total(left)
+        total = _total(left)
+    side_by_side = min(workers, max(1, len(left)))
     return Estimate(
         cells=grid.size,
         shards=len(shards),
         finished=len(shards) - len(left),
         bytes=sum(len(s.cells) * sum(array.nbytes for array in one[s].values()) for s in shards),
         worker_bytes=max(8 * len(s.cells) * s.records * s.first.problem.size for s in shards),
-        seconds=time_left / min(workers, max(1, len(left))),
+        seconds=total.seconds / side_by_side,
+        error=total.error / side_by_side,
+        probed=total.probed,
         workers=workers,
     )
 
 
-def _total(shards: Sequence[Shard]) -> float:
+@dataclass(frozen=True)
+class _Time:
+    """Seconds, how much they may be off, and the share of the steps that was timed for them."""
+
+    seconds: float
+    error: float
+    probed: float
+
+
+def _total(shards: Sequence[Shard]) -> _Time:
     """Time of these shards one after the other: the largest kinds are timed, the others follow the rough count."""
     kinds: dict[object, list[Shard]] = {}
     for shard in shards:
         run = shard.first
-        kinds.setdefault((run.problem, type(run.optimizer), run.steps), []).append(shard)
-    by_size = sorted(
-        kinds.values(), key=lambda kind: -sum(len(shard.cells) for shard in kind) * seconds(kind[0].first)
+        key = (run.problem, type(run.optimizer), run.optimizer.rule, run.steps, run.batch, run.dtype)
+        kinds.setdefault(key, []).append(shard)
+
+    def rough(kind: Sequence[Shard]) -> float:
+        return sum(len(shard.cells) for shard in kind) * seconds(kind[0].first)
+
+    by_size = sorted(kinds.values(), key=rough, reverse=True)
+    timed, others = by_size[:MOST_PROBES], by_size[MOST_PROBES:]
+    times = [_time_of(kind) for kind in timed]
+    counted = sum(map(rough, timed))
+    scale = 1.0 + sum(map(rough, others)) / counted if counted else 1.0
+    return _Time(
+        scale * sum(found.seconds for found in times),
+        scale * sum(found.error for found in times),
+        min((found.probed for found in times), default=1.0),
     )
-    timed = counted = rest = 0.0
-    for number, kind in enumerate(by_size):
-        runs = sum(len(shard.cells) for shard in kind)
-        rough = runs * seconds(kind[0].first)
-        if number < MOST_PROBES:
-            timed += runs * _time_of_run(kind[0])
-            counted += rough
-        else:
-            rest += rough
-    return timed + rest * (timed / counted if counted else 1.0)
 
 
-def _time_of_run(shard: Shard) -> float:
-    """Seconds of one run of a shard, its metrics included, from fewer steps of a few of its runs."""
+def _time_of(kind: Sequence[Shard]) -> _Time:
+    """Time of shards of one kind from some of their runs, over twice as many steps again and again while time allows."""
     from ufm.ensemble import ensemble
+    from ufm.kernels.contract import compile_seconds
 
-    runs = shard.runs[:LANES]
-    total = runs[0].steps or 0
-    steps = min(total, 16)
+    shard, runs = kind[0], _sample(kind)
+    number, total = sum(len(one.cells) for one in kind), runs[0].steps or 0
+    ensemble([_begin(run, min(total, FIRST_STEPS)) for run in runs], workers=1)  # whatever has to be compiled
+    steps, spent, before, rate_before = min(total, FIRST_STEPS), 0.0, np.zeros(len(runs)), None
+    taken = 0
+    while True:
+        begin, compiled = time.perf_counter(), compile_seconds["total"]
+        trajectories = ensemble([_begin(run, steps) for run in runs], workers=1)
+        wall = time.perf_counter() - begin - (compile_seconds["total"] - compiled)
+        own = np.array([one.stats["seconds"] for one in trajectories])
+        times = wall * own / own.sum() if own.sum() else np.full(len(runs), wall / len(runs))
+        rate = (times - before) / max(1, steps - taken)  # of the steps that the probe before did not have
+        rate *= [one.status.step >= steps for one in trajectories]  # a run that has ended costs no more
+        whole = times + (total - steps) * rate
+        spent += wall
+        allowed = np.clip(PROBE_SHARE * number * whole.mean(), PROBE_SECONDS, MOST_PROBE_SECONDS)
+        if steps >= total or spent + 2.0 * wall > allowed:
+            break
+        steps, taken, before, rate_before = min(total, 2 * steps), steps, times, rate
+    metrics = _time_of_metrics(shard, trajectories)
+    error = 2.0 * whole.std() / np.sqrt(len(runs)) if len(runs) < number else 0.0
+    if rate_before is not None:
+        error += (total - steps) * abs(rate.mean() - rate_before.mean())
+    return _Time(number * (whole.mean() + metrics), number * error, steps / max(1, total))
 
-    def short(steps: int) -> list[Run]:
-        return [replace(run, steps=steps, record=LogSpaced(max(2, shard.records))) for run in runs]
 
-    try:
-        ensemble(short(steps), workers=1)  # whatever has to be compiled
-        while True:
-            begin = time.perf_counter()
-            trajectories = ensemble(short(steps), workers=1)
-            spent = time.perf_counter() - begin
-            if steps >= total or spent > PROBE_SECONDS / 4:
-                break
-            steps = min(total, 4 * steps)
-    except InterruptedRunError:
-        raise
-    except UfmError:
-        return seconds(runs[0])  # a schedule that only fits the whole run
-    arrays = shard.kept.empty(len(trajectories), len(trajectories[0]))
+def _sample(kind: Sequence[Shard]) -> list[Run]:
+    """Runs from everywhere in shards of one kind: one at random from each of some equal parts."""
+    cells = np.concatenate([shard.cells for shard in kind])
+    parts = np.array_split(cells, min(LANES, len(cells)))
+    rng = np.random.default_rng(0)
+    return kind[0].grid.runs([rng.choice(part) for part in parts])
+
+
+def _begin(run: Run, steps: int) -> Run:
+    """The first steps of a run as a run, with its records among them."""
+    lr, known = run.optimizer.lr, recorded(run)
+    if not isinstance(lr, float) and steps:
+        lr = Rates(run.rates[:steps])
+    record = At(tuple(known[known <= steps].tolist()))
+    return replace(run, steps=steps, record=record, optimizer=replace(run.optimizer, lr=lr))
+
+
+def _time_of_metrics(shard: Shard, trajectories: Sequence[Trajectory]) -> float:
+    """Seconds for what is kept of a run with all of its records."""
+    records = max(map(len, trajectories))
+    arrays = shard.kept.empty(len(trajectories), records)
     shard.kept.put(arrays, trajectories[:1])  # once to warm up
     begin = time.perf_counter()
     shard.kept.put(arrays, trajectories)
-    metrics = (time.perf_counter() - begin) * shard.records / len(trajectories[0])
-    return (spent * total / max(1, steps) + metrics) / len(runs)
+    return (time.perf_counter() - begin) * shard.records / records / len(trajectories)
 
 
 def _duration(value: float) -> str:

@@ -26,6 +26,7 @@ try:
 except ImportError:  # a system without it has no lock against a second sweep
     fcntl = None  # type: ignore[assignment]
 
+WRITERS = 4  # files written side by side: a disk needs milliseconds for each, but not many more for several
 SHARD = Archive("ufm sweep shard", 1, "ufm.sweep", "run the sweep again, which computes it anew")
 
 
@@ -93,6 +94,7 @@ class Folder:
     def __init__(self, path: str | Path, names: Names) -> None:
         self.path = path_of("sweep.out", path)
         self._names = names
+        self._files: dict[Shard, Path] = {}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -101,8 +103,10 @@ class Folder:
             ) from None
 
     def file(self, shard: Shard) -> Path:
-        """Where a shard is kept."""
-        return self.path / self._names.of(shard)
+        """Where a shard is kept; the hash of its cells is computed once."""
+        if shard not in self._files:
+            self._files[shard] = self.path / self._names.of(shard)
+        return self._files[shard]
 
     @cached_property
     def _lock_file(self) -> Path:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from ufm.errors import invalid
 from ufm.initial import Gaussian
 from ufm.record import LogSpaced
 from ufm.sweeps.axes import Zipped
-from ufm.sweeps.folder import Folder, Names
+from ufm.sweeps.folder import WRITERS, Folder, Names
 from ufm.sweeps.grid import Grid
 from ufm.sweeps.measures import RESERVED, Kept, claim_names, measures
 from ufm.sweeps.shards import Arrays, Shard, shards
@@ -116,12 +117,20 @@ class Plan:
         if folder:
             kept = f"finished ones are in {folder.path}, where the same sweep continues"
         done = self.grid.size - sum(len(shard.cells) for shard in left)
-        with _bar(progress, self.grid.size, done) as advance:
+        writing: deque[Future[None]] = deque()
+        with (
+            _bar(progress, self.grid.size, done) as advance,
+            ThreadPoolExecutor(WRITERS, "ufm-write") as writers,
+        ):
             for shard, arrays in computed(left, executor, workers, kept):
                 if folder:
-                    folder.write(shard, arrays)
+                    writing.append(writers.submit(folder.write, shard, arrays))
+                    if len(writing) > WRITERS:
+                        writing.popleft().result()
                 advance(len(shard.cells))
                 yield shard, arrays
+            for written in writing:
+                written.result()
 
     def _folder(self, out: str | Path | None) -> Folder | None:
         return None if out is None else Folder(out, Names(self.grid, self.kept))
@@ -235,8 +244,8 @@ def sweep(
     claims : True or sequence of str
         Claims that judge every run, by name, or all of them; see `ufm.compare`. None by default.
     executor : concurrent.futures.Executor, optional
-        What computes the shards. On a cluster ``dask.distributed.Client(address).get_executor()``, of the extra
-        ``cluster``. By default threads of this process.
+        What computes the shards. On a cluster ``dask.distributed.Client(address).get_executor(pure=False)``, of the
+        extra ``cluster``. By default threads of this process.
     workers : int, optional
         Number of these threads; by default one per core.
     out : str or Path, optional
@@ -277,7 +286,8 @@ def sweep(
         from dask.distributed import Client
 
         with Client("tcp://scheduler:8786") as client:
-            data = ufm.sweep(problem, ufm.Adam, lr=[0.1, 0.01], steps=10_000, executor=client.get_executor())
+            executor = client.get_executor(pure=False)  # no hash of every shard in search of equal ones
+            data = ufm.sweep(problem, ufm.Adam, lr=[0.1, 0.01], steps=10_000, executor=executor)
 
     Workers have to have the same sources and libraries, which is checked.
 

@@ -82,7 +82,7 @@ def _ready(executor: Executor | None, workers: int | None) -> Iterator[Executor]
         raise invalid(
             "sweep.executor",
             executor,
-            "a concurrent.futures.Executor, such as ProcessPoolExecutor() or Client(...).get_executor()",
+            "a concurrent.futures.Executor, such as ProcessPoolExecutor() or Client(...).get_executor(pure=False)",
         )
     if workers is not None:
         raise IncompatibleError(
