@@ -7,7 +7,19 @@ import numpy as np
 import pytest
 
 from ufm.kernels import vectors
-from ufm.kernels.vectors import WIDTH, below, first, load, multiply_add, power_of_two, store, where, zeros
+from ufm.kernels.vectors import (
+    WIDTH,
+    anywhere,
+    below,
+    equal,
+    first,
+    load,
+    multiply_add,
+    power_of_two,
+    store,
+    where,
+    zeros,
+)
 
 ROUND = 1.5 * 2.0**52
 STRANGE = np.array([0.0, -0.0, 1.5, -2.0, np.inf, -np.inf, np.nan, 5e-324])
@@ -37,6 +49,7 @@ def arithmetic(x, y, out):
     store(out, 56, m, where(below(a, 1.0), -1.0, b))
     store(out, 64, m, multiply_add(a, b, zeros()))
     store(out, 72, m, zeros())
+    store(out, 80, m, where(equal(a, b), 1.0, 0.0))
 
 
 @numba.njit
@@ -76,15 +89,32 @@ def test_masks_keep_to_their_entries(rng, dtype, count, shape):
     assert not found[max(count, 0) :].any()
 
 
+@numba.njit
+def stored_where_equal(x, out, offset, number):
+    a = load(x, 0, first(WIDTH))
+    store(out, offset, equal(a, number), 2.0 * a)
+    return anywhere(equal(a, number))
+
+
+def test_a_mask_with_holes_keeps_to_its_entries():
+    x = np.array([0.0, 1.0, 1.0, 3.0, 1.0, np.nan, 0.0, 1.0])
+    for number in (1.0, 0.0, 5.0):
+        out, expected = np.full(12, 7.0), np.full(12, 7.0)
+        expected[2:10][x == number] = 2.0 * number
+        assert stored_where_equal(x, out, 2, number) == (number != 5.0)
+        assert np.array_equal(out, expected)
+
+
 def test_arithmetic_is_numpys(rng):
     with np.errstate(all="ignore"):
         for x in (rng.standard_normal(WIDTH), STRANGE):
-            for y in (rng.standard_normal(WIDTH), STRANGE[::-1].copy()):
-                out = np.full(80, 7.0)
+            for y in (x, rng.standard_normal(WIDTH), STRANGE[::-1].copy()):
+                out = np.full(88, 7.0)
                 arithmetic(x, y, out)
                 expected = [
                     x + y, x - y, x * y, x / y, 2.0 - x, x / 3.0,
                     np.where(x < y, x, y), np.where(x < 1.0, -1.0, y), x * y + 0.0, np.zeros(WIDTH),
+                    1.0 * (x == y),
                 ]  # fmt: skip
                 assert np.array_equal(out, np.concatenate(expected), equal_nan=True)
 

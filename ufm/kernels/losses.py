@@ -17,7 +17,7 @@ import numpy as np
 
 from ufm.kernels.contract import EXPONENTS, FINE, NOT_FINITE, ZERO, compiled, helper, inline, user_compiled
 from ufm.kernels.exponential import exp
-from ufm.kernels.vectors import WIDTH, below, first, load, store, where, zeros
+from ufm.kernels.vectors import WIDTH, anywhere, below, equal, first, load, store, where, zeros
 
 HUGE = 1e300
 ONE_HOT, SMOOTHED, SOFT, SQUARED, OWN = (
@@ -72,48 +72,45 @@ def _state_of_logits(work, B, threshold):
 
 
 @inline
-def _drop_true(R, segments, k, begin, end):
-    """Set the true entries of columns begin ... end - 1 to 0, from class k on; return the class of the last."""
-    while begin < end:
-        while segments[k + 1] <= begin:
-            k += 1
-        stop = segments[k + 1] if segments[k + 1] < end else end
-        for i in range(begin, stop):
-            R[k, i] = 0.0
-        begin = stop
-    return k
+def _classes(segments, k, begin, end):
+    """Class of each of the columns begin ... end - 1, none of them below k, as numbers; the first and last of them."""
+    while segments[k + 1] <= begin:
+        k += 1
+    classes, last = zeros() + k, k
+    while segments[last + 1] < end:
+        last += 1
+        classes = where(first(segments[last] - begin), classes, 1.0 * last)
+    return where(first(end - begin), classes, -1.0), k, last
+
+
+@inline
+def _vanishes(numbers):
+    """Whether all are 0; nan is not."""
+    return not anywhere(below(0.0, where(equal(numbers, 0.0), 0.0, 1.0)))
 
 
 def cross_entropy_head(Z, segments, targets, parameters, scale, R, work):
     """Residual softmax - onehot, its true entry as minus the sum of the others."""
     K, B = Z.shape
     widest, strange = zeros(), zeros()  # the widest gap as a negative number; 1 if a column is not finite
-    label = ZERO
+    begin = ZERO
     for i in range(0, B, WIDTH):  # all that is done to a column is done while it is in the first cache
         m = first(B - i)
         top, low, total = _exponentials(Z, R, i, m)
         gap = low - top
         widest = where(below(gap, widest), gap, widest)
         strange = where(below(-HUGE, gap), where(below(total, HUGE), strange, 1.0), 1.0)
-        label = _drop_true(R, segments, label, i, i + WIDTH if i + WIDTH < B else B)
-        factor, true = scale / total, zeros()
+        classes, begin, last = _classes(segments, begin, i, i + WIDTH if i + WIDTH < B else B)
+        factor, true, number = scale / total, zeros(), zeros()
         for k in range(K):
-            r = load(R, k * B + i, m) * factor
+            r = where(equal(classes, number), 0.0, load(R, k * B + i, m) * factor)
             store(R, k * B + i, m, r)
-            true = true - r
-        store(work, i, m, true)
-    store(work, B, first(B), widest)
-    store(work, 2 * B, first(B), strange)
-    for k in range(K):
-        for i in range(segments[k], segments[k + 1]):
-            R[k, i] = work[i]
-    flag = FINE
-    for i in range(B if B < WIDTH else WIDTH):
-        if work[2 * B + i] != 0.0:
-            return NOT_FINITE
-        if work[B + i] < parameters[1]:
-            flag = EXPONENTS
-    return flag
+            true, number = true - r, number + 1.0
+        for k in range(begin, last + 1):
+            store(R, k * B + i, equal(classes, 1.0 * k), true)
+    if anywhere(below(0.0, strange)):
+        return NOT_FINITE
+    return EXPONENTS if anywhere(below(widest, parameters[1])) else FINE
 
 
 def smoothed_head(Z, segments, targets, parameters, scale, R, work):
@@ -160,38 +157,28 @@ def soft_head(Z, segments, targets, parameters, scale, R, work):
 def mse_head(Z, segments, targets, parameters, scale, R, work):
     """Residual Z - onehot."""
     K, B = Z.shape
+    strange, begin = zeros(), ZERO  # the first stays 0 unless a logit is not finite
     for i in range(0, B, WIDTH):
         m = first(B - i)
-        strange = zeros()  # stays 0 unless a logit is not finite
+        classes, begin, _ = _classes(segments, begin, i, i + WIDTH if i + WIDTH < B else B)
         for k in range(K):
             z = load(Z, k * B + i, m)
-            store(R, k * B + i, m, scale * z)
+            store(R, k * B + i, m, scale * where(equal(classes, 1.0 * k), z - 1.0, z))
             strange = strange + 0.0 * z
-        store(work, i, m, strange)
-    for k in range(K):
-        for i in range(segments[k], segments[k + 1]):
-            R[k, i] = scale * (Z[k, i] - 1.0)
-    for i in range(B):
-        if work[i] != 0.0:  # true for nan too
-            return NOT_FINITE
-    return FINE
+    return FINE if _vanishes(strange) else NOT_FINITE
 
 
 def regression_head(Z, segments, targets, parameters, scale, R, work):
     """Residual Z - Y for real targets."""
     K, B = Z.shape
+    strange = zeros()  # stays 0 unless an output is not finite
     for i in range(0, B, WIDTH):
         m = first(B - i)
-        strange = zeros()  # stays 0 unless an output is not finite
         for k in range(K):
             z = load(Z, k * B + i, m)
             store(R, k * B + i, m, scale * (z - load(targets, k * B + i, m)))
             strange = strange + 0.0 * z
-        store(work, i, m, strange)
-    for i in range(B):
-        if work[i] != 0.0:  # true for nan too
-            return NOT_FINITE
-    return FINE
+    return FINE if _vanishes(strange) else NOT_FINITE
 
 
 @helper

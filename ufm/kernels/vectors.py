@@ -101,6 +101,7 @@ _typed_multiply_add = _on_numbers(_instruction("fmuladd"))
 _typed_square_root = _on_numbers(_instruction("sqrt"))
 _typed_power_of_two = _on_numbers(_emit_power_of_two)
 _typed_below = _on_numbers(lambda builder, v: builder.fcmp_ordered("<", *v), Mask)
+_typed_equal = _on_numbers(lambda builder, v: builder.fcmp_ordered("==", *v), Mask)
 
 
 @intrinsic
@@ -121,6 +122,20 @@ def _power_of_two(typingctx, shifted):
 @intrinsic
 def _below(typingctx, a, b):
     return _typed_below(a, b)
+
+
+@intrinsic
+def _equal(typingctx, a, b):
+    return _typed_equal(a, b)
+
+
+@intrinsic
+def _anywhere(typingctx, mask):
+    def codegen(context, builder, signature, values):
+        bits = builder.bitcast(values[0], ir.IntType(WIDTH))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    return types.boolean(Mask), codegen
 
 
 @intrinsic
@@ -227,12 +242,12 @@ def _interpreted_first(count):
 
 def _interpreted_load(array, offset, mask):
     vector = np.zeros(WIDTH)
-    vector[mask] = array.ravel()[offset : offset + WIDTH][: np.count_nonzero(mask)]
+    vector[mask] = array.ravel()[offset + np.flatnonzero(mask)]
     return vector
 
 
 def _interpreted_store(array, offset, mask, vector):
-    array.reshape(-1)[offset : offset + np.count_nonzero(mask)] = vector[mask]
+    array.reshape(-1)[offset + np.flatnonzero(mask)] = vector[mask]
 
 
 def _interpreted_power_of_two(shifted):
@@ -243,7 +258,7 @@ def _interpreted_power_of_two(shifted):
 if config.DISABLE_JIT:
     first, load, store = _interpreted_first, _interpreted_load, _interpreted_store
     power_of_two, where = _interpreted_power_of_two, np.where
-    below, square_root = operator.lt, np.sqrt
+    below, equal, anywhere, square_root = operator.lt, operator.eq, np.any, np.sqrt
 
     def zeros():
         """WIDTH zeros."""
@@ -257,9 +272,10 @@ else:
     # load(array, offset, mask), store(array, offset, mask, vector): at array's entry `offset`, counted flat
     # zeros(): a vector of zeros
     # multiply_add(a, b, c): a b + c, rounded once where the processor can
-    # below(a, b): a < b; where(mask, a, b): a where the mask holds, else b
+    # below(a, b): a < b; equal(a, b): a == b; anywhere(mask): whether it holds for some entry
+    # where(mask, a, b): a where the mask holds, else b
     # square_root(x): rounded once
     # power_of_two(n + 1.5 2^52): 2^n for a whole number n
     first, load, store, zeros = _first, _load, _store, _zeros
     multiply_add, below, where, power_of_two = _multiply_add, _below, _where, _power_of_two
-    square_root = _square_root
+    equal, anywhere, square_root = _equal, _anywhere, _square_root
