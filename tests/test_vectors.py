@@ -21,7 +21,7 @@ from ufm.kernels.vectors import (
     zeros,
 )
 
-ROUND = 1.5 * 2.0**52
+ROUND = 1.5 * 2.0**52 + 1023
 STRANGE = np.array([0.0, -0.0, 1.5, -2.0, np.inf, -np.inf, np.nan, 5e-324])
 
 

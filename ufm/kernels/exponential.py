@@ -9,7 +9,7 @@ from ufm.kernels.contract import inline
 from ufm.kernels.vectors import below, multiply_add, power_of_two, where
 
 LOWEST = -708.0  # exp below this is not a normal float64; results there are set to 0
-_ROUND = 6755399441055744.0  # 1.5 * 2^52: adding it rounds to the nearest integer
+_ROUND = 6755399441056767.0  # 1.5 * 2^52 + 1023: adding it rounds to the nearest integer, for `power_of_two`
 _LOG2E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 
@@ -28,16 +28,16 @@ def _exp_interpreted(x):
 
 def _exp_polynomial(x):
     """exp(x) for x <= 0; 0 below `LOWEST`, nan stays nan."""
-    vanishes = below(x, LOWEST)
-    clipped = where(vanishes, LOWEST, x)
-    shifted = multiply_add(clipped, _LOG2E, _ROUND)
+    vanishes = below(x, LOWEST)  # what the rest makes of such x is not used
+    shifted = multiply_add(x, _LOG2E, _ROUND)
     n = shifted - _ROUND
-    r = multiply_add(n, -_LN2_LOW, multiply_add(n, -_LN2_HIGH, clipped))
+    r = multiply_add(n, -_LN2_LOW, multiply_add(n, -_LN2_HIGH, x))
     s = r * r
-    # by pairs (Estrin): fewer steps that wait for one another
-    high = multiply_add(multiply_add(_Q[9], r, _Q[8]), s, multiply_add(_Q[7], r, _Q[6]))
-    low = multiply_add(multiply_add(_Q[5], r, _Q[4]), s, multiply_add(_Q[3], r, _Q[2]))
-    q = multiply_add(multiply_add(high, s * s, low), s, multiply_add(_Q[1], r, _Q[0]))
+    q = multiply_add(_Q[9], r, _Q[8])  # by pairs: fewer steps that wait for one another
+    q = multiply_add(q, s, multiply_add(_Q[7], r, _Q[6]))
+    q = multiply_add(q, s, multiply_add(_Q[5], r, _Q[4]))
+    q = multiply_add(q, s, multiply_add(_Q[3], r, _Q[2]))
+    q = multiply_add(q, s, multiply_add(_Q[1], r, _Q[0]))
     power = power_of_two(shifted)
     return where(vanishes, 0.0, multiply_add(multiply_add(q, s, r), power, power))
 

@@ -88,13 +88,9 @@ def _emit_power_of_two(builder, values):
     (number,) = values
     long = number.type == _vector
     kind = _words if long else _word
-
-    def constant(value):
-        return ir.Constant(kind, [value] * WIDTH if long else value)
-
-    # the low bits of the number are the integer; moved up they are the exponent field
-    field = builder.shl(builder.add(builder.bitcast(number, kind), constant(1023)), constant(52))
-    return builder.bitcast(field, number.type)
+    # the low bits of the number are n + 1023; moved up they are the exponent field
+    up = ir.Constant(kind, [52] * WIDTH if long else 52)
+    return builder.bitcast(builder.shl(builder.bitcast(number, kind), up), number.type)
 
 
 _typed_multiply_add = _on_numbers(_instruction("fmuladd"))
@@ -252,7 +248,7 @@ def _interpreted_store(array, offset, mask, vector):
 
 def _interpreted_power_of_two(shifted):
     bits = np.asarray(shifted, np.float64).view(np.int64)
-    return ((bits + 1023) << 52).view(np.float64)
+    return (bits << 52).view(np.float64)
 
 
 if config.DISABLE_JIT:
@@ -275,7 +271,7 @@ else:
     # below(a, b): a < b; equal(a, b): a == b; anywhere(mask): whether it holds for some entry
     # where(mask, a, b): a where the mask holds, else b
     # square_root(x): rounded once
-    # power_of_two(n + 1.5 2^52): 2^n for a whole number n
+    # power_of_two(n + 1023 + 1.5 2^52): 2^n for a whole number n
     first, load, store, zeros = _first, _load, _store, _zeros
     multiply_add, below, where, power_of_two = _multiply_add, _below, _where, _power_of_two
     equal, anywhere, square_root = _equal, _anywhere, _square_root
