@@ -44,6 +44,7 @@ from numba.np.numpy_support import as_dtype
 
 from ufm.kernels.chain import logits_offset
 from ufm.kernels.contract import APART, OPTIONS, ZERO, allocates, allocating_apart, apart, helper, inline
+from ufm.kernels.exponential import exp
 from ufm.kernels.loop import MARKS, scale_of
 from ufm.kernels.losses import ONE_HOT, SMOOTHED, SOFT, SQUARED
 from ufm.kernels.product import product
@@ -52,9 +53,11 @@ from ufm.kernels.vectors import WIDTH, below, first, load, store, where, zeros
 NOTHING = -np.inf  # logarithm of zero
 SMALLEST = math.log(np.finfo(np.float64).tiny)
 BY_ROWS, BY_COLUMNS = np.bool_(True), np.bool_(False)  # not literals, as ZERO
+SIGNED, UNSIGNED = np.bool_(True), np.bool_(False)
 SUSPECTED = -1  # what `alarm` answers instead of a count
 BITS = 64  # exponents of lines are whole multiples of log 2^64, so that units differ by powers of two
 STRIDE = BITS * math.log(2.0)
+ROUND = 1.5 * 2.0**52  # adding and subtracting it rounds to the nearest integer
 LINEAR = 0.5  # largest rho at which a probability's error is taken in proportion to it
 
 # bounds may sum and compare in any order: that, and indices that cannot be negative, lets LLVM vectorise them
@@ -217,34 +220,62 @@ def input_errors(chain, theta, X, B, E):
                 E[j] += 2.0 * u * (abs(theta[chain.bias + k]) + abs(X[j]))
 
 
-@apart
-def scaled(sign, size, unsure, B, by_rows, out, off, exponents):
-    """Fill `out` with sign exp(size) and `off` with its doubt exp(unsure), each row or column in units exp(exponent).
+@inline
+def larger(a, b):
+    """The larger number."""
+    return where(below(a, b), b, a)
 
-    What is smaller than a floor in these units is put there, and in doubt as a whole. Products of the floor with
-    inputs and weights are normal numbers still: a processor is slow at others.
+
+@inline
+def whole_strides(x):
+    """The multiple of STRIDE next to each number, 0 for -inf."""
+    number = (x * (1.0 / STRIDE) + ROUND) - ROUND
+    return where(below(NOTHING, x), STRIDE * number, 0.0)
+
+
+@apart
+def line_units(size, unsure, B, by_rows, exponents):
+    """Fill `exponents` with the units of each row or column: whole strides next to its largest size or doubt.
+
+    The last WIDTH entries of `exponents` are room for the maximum of a row.
     """
-    rows = size.size // B
+    rows, every, room = size.size // B, first(WIDTH), exponents.size - WIDTH
+    if by_rows:
+        for k in range(rows):
+            top = zeros() + NOTHING
+            for i in range(0, B, WIDTH):
+                there = first(B - i)
+                both = larger(load(size, k * B + i, there), load(unsure, k * B + i, there))
+                top = larger(top, where(there, both, NOTHING))
+            store(exponents, room, every, top)
+            for i in range(room, exponents.size):
+                exponents[k] = exponents[i] if i == room else max(exponents[k], exponents[i])
+        for k in range(0, rows, WIDTH):
+            there = first(rows - k)
+            store(exponents, k, there, whole_strides(load(exponents, k, there)))
+        return
+    for i in range(0, B, WIDTH):
+        there, top = first(B - i), zeros() + NOTHING
+        for k in range(rows):
+            top = larger(top, larger(load(size, k * B + i, there), load(unsure, k * B + i, there)))
+        store(exponents, i, there, whole_strides(top))
+
+
+@apart
+def in_units(sign, signed, size, B, by_rows, exponents, out):
+    """Fill `out` with exp(size), times the sign if asked, each row or column in its unit exp(exponent).
+
+    What is smaller than a floor in these units is put there. Products of the floor with inputs and weights are normal
+    numbers still: a processor is slow at others.
+    """
     floor = smallest_normal(out) / (2.0 * unit_round_off(out)) ** 2
-    lines = rows if by_rows else B
-    for line in range(lines):
-        exponents[line] = NOTHING
-    for k in range(rows):
-        for i in range(B):
-            line = k if by_rows else i
-            exponents[line] = max(exponents[line], max(size[k * B + i], unsure[k * B + i]))
-    for line in range(lines):
-        exponents[line] = (
-            STRIDE * math.floor(exponents[line] / STRIDE + 0.5) if exponents[line] > NOTHING else 0.0
-        )
-    for k in range(rows):
-        for i in range(B):
-            j, exponent = k * B + i, exponents[k if by_rows else i]
-            out[j], off[j] = 0.0, 0.0
-            if size[j] > NOTHING:
-                out[j] = sign[j] * max(power(size[j] - exponent), floor)
-            if unsure[j] > NOTHING:
-                off[j] = max(power(unsure[j] - exponent), floor)
+    for k in range(size.size // B):
+        for i in range(0, B, WIDTH):
+            there, j = first(B - i), k * B + i
+            unit = zeros() + exponents[k] if by_rows else load(exponents, i, there)
+            log = load(size, j, there)
+            number = where(below(NOTHING, log), larger(exp(log - unit), floor), 0.0)
+            store(out, j, there, number * load(sign, j, there) if signed else number)
 
 
 @allocating_apart
@@ -261,10 +292,12 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
         start, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
         below = here - inner * B
         out, off = np.empty(rows * B, X.dtype), np.empty(rows * B, X.dtype)
-        exponents = np.empty(max(rows, B))
+        exponents = np.empty(max(rows, B) + WIDTH)
         bias = layer == depth and chain.bias >= 0 and chain.trained[depth + 1] == 1
         if bias or chain.trained[layer] == 1:
-            scaled(sign, size, unsure, B, BY_ROWS, out, off, exponents)
+            line_units(size, unsure, B, BY_ROWS, exponents)
+            in_units(sign, SIGNED, size, B, BY_ROWS, exponents, out)
+            in_units(sign, UNSIGNED, unsure, B, BY_ROWS, exponents, off)
         if bias:
             for k in range(rows):
                 j = chain.bias + k
@@ -284,13 +317,16 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
             else:
                 for j in range(rows * inner):
                     of_inputs[j] = 0.0
-            for j in range(rows * inner):
-                exponent[start + j] = exponents[j // inner]
-                doubt[start + j] = terms[j] + of_inputs[j]
+            for k in range(rows):
+                for j in range(k * inner, (k + 1) * inner):
+                    exponent[start + j] = exponents[k]
+                    doubt[start + j] = terms[j] + of_inputs[j]
         if layer <= chain.lowest:
             break
         # derivative by the inputs of this layer, before its ReLU
-        scaled(sign, size, unsure, B, BY_COLUMNS, out, off, exponents)
+        line_units(size, unsure, B, BY_COLUMNS, exponents)
+        in_units(sign, SIGNED, size, B, BY_COLUMNS, exponents, out)
+        in_units(sign, UNSIGNED, unsure, B, BY_COLUMNS, exponents, off)
         back, terms = np.empty(inner * B, X.dtype), np.empty(inner * B, X.dtype)
         product(theta, start, 1, out, 0, 0, back, 0, inner, rows, B)
         for j in range(rows * B):
@@ -607,12 +643,6 @@ def alarm(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
                         return SUSPECTED
         here = below
     return 0
-
-
-@inline
-def larger(a, b):
-    """The larger number."""
-    return where(below(a, b), b, a)
 
 
 @inline

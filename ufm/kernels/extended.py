@@ -14,21 +14,35 @@ import numpy as np
 
 from ufm.kernels.batches import record
 from ufm.kernels.chain import forward, gather, logits_offset
-from ufm.kernels.contract import NOT_FINITE, ZERO, allocates, apart, helper
+from ufm.kernels.contract import NOT_FINITE, ZERO, allocates, apart, helper, inline
 from ufm.kernels.doubt import (
     BITS,
+    BY_COLUMNS,
+    BY_ROWS,
     LINEAR,
     NOTHING,
+    ROUND,
+    SIGNED,
     STRIDE,
+    add_magnitudes,
+    any_below,
+    any_below_each,
     gradient,
+    in_units,
     input_errors,
-    power,
+    larger,
+    largest,
+    line_units,
     slack_of,
     smallest_normal,
+    total,
     unit_round_off,
+    whole_strides,
 )  # fmt: skip
+from ufm.kernels.exponential import exp
 from ufm.kernels.loop import AT, KEPT, MARKS, WHY, note, take_step, takes_signs
 from ufm.kernels.small_product import product
+from ufm.kernels.vectors import WIDTH, below, first, load, power_of_two, store, where, zeros
 
 DOUBLE = 2.0**-53  # unit round-off of logarithms and exponentials, whatever the precision of the run
 LOWEST = np.iinfo(np.int64).min  # no unit at all
@@ -37,35 +51,109 @@ POWERS = 2.0 ** (BITS * np.arange(-FAR, FAR + 1.0))
 
 
 @apart
-def log_residual(X, E, begin, K, B, segments, slack, shift, sign, size, unsure):
-    """Sign, log magnitude and log doubt of (softmax - onehot) exp(shift); False if a logit is not finite."""
+def log_residual(X, begin, B, segments, shift, sign, size, room):
+    """Fill `sign`, `size` with sign and log magnitude of (softmax - onehot) exp(shift); `room` is for 4 B numbers."""
+    K, wrong_at, top_at, sum_at = segments.size - 1, B, 2 * B, 3 * B
+    for j in range(K * B):
+        sign[j], size[j] = 1.0, X[begin + j]
     for k in range(K):
         for i in range(segments[k], segments[k + 1]):
-            top, wrong_top, error = X[begin + k * B + i], NOTHING, 0.0
-            for j in range(K):
-                z = X[begin + j * B + i]
-                if not (abs(z) < np.inf):
-                    return False
-                top, error = max(top, z), max(error, E[begin + j * B + i])
-                if j != k:
-                    wrong_top = max(wrong_top, z)
-            total, wrong = 0.0, 0.0
-            for j in range(K):
-                z = X[begin + j * B + i]
-                total += power(z - top)
-                if j != k:
-                    wrong += power(z - wrong_top)
-            normaliser, doubt = top + math.log(total), math.log(2.0 * error + slack)
-            for j in range(K):
-                s = j * B + i
-                sign[s] = 1.0
-                size[s] = X[begin + s] - normaliser
-                if j == k:
-                    sign[s] = -1.0
-                    size[s] = wrong_top + math.log(wrong) - normaliser
-                size[s] += shift
-                unsure[s] = size[s] + doubt if 2.0 * error + slack <= LINEAR else max(size[s] + doubt, shift)
-    return True
+            j = k * B + i
+            room[i], sign[j], size[j] = size[j], -1.0, NOTHING
+    for i in range(0, B, WIDTH):
+        there, wrong_top, wrong = first(B - i), zeros() + NOTHING, zeros()
+        for k in range(K):
+            wrong_top = larger(wrong_top, load(size, k * B + i, there))
+        for k in range(K):
+            wrong = wrong + exp(load(size, k * B + i, there) - wrong_top)
+        true = load(room, i, there)
+        top = larger(true, wrong_top)
+        store(room, i, there, wrong_top)
+        store(room, wrong_at + i, there, wrong)
+        store(room, top_at + i, there, top)
+        store(room, sum_at + i, there, exp(true - top) + wrong * exp(wrong_top - top))
+    for i in range(B):
+        normaliser = room[top_at + i] + math.log(room[sum_at + i])
+        room[i] = room[i] + math.log(room[wrong_at + i]) - normaliser + shift
+        room[top_at + i] = normaliser
+    for i in range(0, B, WIDTH):
+        there = first(B - i)
+        normaliser = load(room, top_at + i, there)
+        for k in range(K):
+            store(size, k * B + i, there, load(size, k * B + i, there) - normaliser + shift)
+    for k in range(K):
+        for i in range(segments[k], segments[k + 1]):
+            size[k * B + i] = room[i]
+
+
+@apart
+def log_doubt(E, begin, B, slack, shift, size, unsure):
+    """Fill `unsure` with the logarithm of what round-off may be in exp(size), from that of the logits."""
+    rows = size.size // B
+    for i in range(B):
+        error = 0.0
+        for k in range(rows):
+            error = max(error, E[begin + k * B + i])
+        share = 2.0 * error + slack
+        doubt = math.log(share)
+        for j in range(i, rows * B, B):
+            unsure[j] = size[j] + doubt if share <= LINEAR else max(size[j] + doubt, shift)
+
+
+@apart
+def decided_gradient(chain, theta, X, B, sign, size, logit, slack, out, lines, grad, exponent):
+    """Gradient in units exp(exponent), one per coordinate; False where a sign may be undecided.
+
+    For all samples of a chain of one layer. To what `gradient` adds up entry by entry this is a bound line by line:
+    maxima of |W|, |H| and the logits stand for their entries.
+    """
+    start, K, d, place = chain.table[1, 0], chain.table[1, 1], chain.table[1, 2], chain.table[0, 0]
+    x, w, u = largest(X, 0, d * B), largest(theta, start, start + K * d), unit_round_off(X)
+    error = d * w * (d + 2.0) * u * x
+    if chain.bias >= 0:
+        error += 2.0 * u * (largest(theta, chain.bias, chain.bias + K) + logit)
+    share = 2.0 * error + slack
+    if share > LINEAR:
+        return False
+    of_row, bias = share + (B + 4.0) * u * (1.0 + share), chain.bias >= 0 and chain.trained[2] == 1
+    if bias or chain.trained[1] == 1:
+        line_units(size, size, B, BY_ROWS, lines)
+        in_units(sign, SIGNED, size, B, BY_ROWS, lines, out)
+    if chain.trained[1] == 1:
+        product(out, 0, 0, X, 0, 1, grad, start, K, B, d)
+    for k in range(K):
+        row = start + k * d
+        allowed = 2.0 * of_row * total(out, k * B, (k + 1) * B)
+        if bias:
+            j = chain.bias + k
+            grad[j], exponent[j] = 0.0, lines[k]
+            for i in range(k * B, (k + 1) * B):
+                grad[j] += out[i]
+            if abs(grad[j]) < allowed:
+                return False
+        if chain.trained[1] == 1:
+            if any_below(grad, row, row + d, allowed * x):
+                return False
+            for j in range(row, row + d):
+                exponent[j] = lines[k]
+    if chain.lowest > 0:
+        return True
+    line_units(size, size, B, BY_COLUMNS, lines)
+    in_units(sign, SIGNED, size, B, BY_COLUMNS, lines, out)
+    product(theta, start, 1, out, 0, 0, grad, place, d, K, B)
+    for c in range(d):
+        for i in range(B):
+            exponent[place + c * B + i] = lines[i]
+    for i in range(B):
+        lines[i] = 0.0
+    for k in range(K):
+        add_magnitudes(out, k * B, lines, 0, B)
+    doubtful = False
+    for i in range(B):
+        lines[i] *= 2.0 * w * (share + (K + 4.0) * u + slack)
+    for c in range(d):
+        doubtful = doubtful or any_below_each(grad, place + c * B, lines, 0, B, 0.0)
+    return not doubtful
 
 
 @helper
@@ -98,13 +186,47 @@ def moved(x, count):
 
 
 @helper
-def whole_strides(m, v, unit):
+def settle_units(m, v, unit):
     """Bring buffers to units that are whole strides from 1; those of a stored run may be others."""
     for j in range(unit.size):
         nearest = STRIDE * strides(unit[j])
         if nearest != unit[j]:
             factor = math.exp(unit[j] - nearest)
             m[j], v[j], unit[j] = m[j] * factor, v[j] * factor * factor, nearest
+
+
+@inline
+def ratio(down):
+    """exp(down) for a whole number of strides <= 0; 0 for more than FAR of them."""
+    near = below(-(FAR + 0.5) * STRIDE, down)
+    return where(near, power_of_two(where(near, down, 0.0) * (BITS / STRIDE) + ROUND), 0.0)
+
+
+@apart
+def common_units_of_decided(grad, exponent, m, v, unit):
+    """As `common_units`, without coupled decay and doubt; False if second buffers are in use.
+
+    A unit is made smaller by one stride a step.
+    """
+    if largest(v, 0, v.size) > 0.0:
+        return False
+    low = math.sqrt(math.sqrt(smallest_normal(grad)))
+    for j in range(0, grad.size, WIDTH):
+        there = first(grad.size - j)
+        g, x = load(grad, j, there), load(m, j, there)
+        own, held = load(exponent, j, there), load(unit, j, there)
+        own = where(below(0.0, larger(g, 0.0 - g)), own, NOTHING)
+        held = where(below(0.0, larger(x, 0.0 - x)), held, NOTHING)
+        new = larger(own, held)
+        new = where(below(NOTHING, new), new, 0.0)
+        g, x = g * ratio(own - new), x * ratio(held - new)
+        top = larger(larger(g, 0.0 - g), larger(x, 0.0 - x))
+        small = below(top, low)
+        factor = where(small, 2.0**BITS, 1.0)
+        store(grad, j, there, g * factor)
+        store(m, j, there, x * factor)
+        store(unit, j, there, whole_strides(where(small, new - STRIDE, new)))
+    return True
 
 
 @apart
@@ -166,11 +288,13 @@ def run(
     """As the other loops, for cross-entropy with one-hot targets, with exponents carried."""
     K, N, size = chain.table[-1, 1], chain.table[0, 2], batches.shape[1]
     X, E = buffers.X, np.empty(buffers.X.size, theta.dtype)
-    segments = np.empty(chain.segments.size, np.int64)
+    segments = chain.segments.copy()
     exponent, doubt = np.empty(grad.size), np.empty(grad.size)
     sign, magnitude, unsure = np.empty(K * N), np.empty(K * N), np.empty(K * N)
+    out, lines, room = np.empty(K * N, theta.dtype), np.empty(max(K, N) + WIDTH), np.empty(4 * N)
+    quick = chain.table.shape[0] == 2 and size == 0 and takes_signs(step) and step.has_coupled == 0
     kept = cursor[KEPT]
-    whole_strides(m, v, unit)
+    settle_units(m, v, unit)
     for t in range(start, stop + 1):
         cursor[AT] = t
         if kept < records.when.size and records.when[kept] == t:
@@ -179,22 +303,34 @@ def run(
                 return
         if t == stop:
             return
-        columns = buffers.columns
+        columns, B = buffers.columns, N
         if size > 0:
             columns = batches[t - start]
             columns = columns if columns[size - 1] >= 0 else columns[: N % size]
-        B = columns.size
-        gather(chain, theta, columns, B, X, segments, chain.targets)
+            B = columns.size
+            gather(chain, theta, columns, B, X, segments, chain.targets)
+        else:
+            for j in range(chain.table[0, 1] * N):
+                X[j] = theta[chain.table[0, 0] + j]
         forward(product, chain, theta, X, ZERO, X, B)
-        input_errors(chain, theta, X, B, E)
-        begin, largest = logits_offset(chain, B), 0.0
-        for j in range(begin, begin + K * B):
-            largest = max(largest, abs(X[j]))
-        slack, shift = slack_of(DOUBLE, K, largest), (-math.log(B) if chain.scale == 0.0 else 0.0)
-        of_batch = sign[: K * B], magnitude[: K * B], unsure[: K * B]
-        if not log_residual(X, E, begin, K, B, segments, slack, shift, *of_batch):
+        begin = logits_offset(chain, B)
+        logit = largest(X, begin, begin + K * B)
+        if not logit < np.inf:
             cursor[WHY] = NOT_FINITE
             return
-        gradient(chain, theta, X, E, columns, B, *of_batch, slack, grad, exponent, doubt)
-        note(common_units(step, theta, grad, exponent, doubt, m, v, unit, cursor), cursor)
+        slack, shift = slack_of(DOUBLE, K, logit), (-math.log(B) if chain.scale == 0.0 else 0.0)
+        of_batch = sign[: K * B], magnitude[: K * B], unsure[: K * B]
+        log_residual(X, begin, B, segments, shift, of_batch[0], of_batch[1], room)
+        decided = quick and decided_gradient(
+            chain, theta, X, N, sign, magnitude, logit, slack, out, lines, grad, exponent
+        )
+        if not decided:
+            input_errors(chain, theta, X, B, E)
+            log_doubt(E, begin, B, slack, shift, of_batch[1], of_batch[2])
+            gradient(chain, theta, X, E, columns, B, *of_batch, slack, grad, exponent, doubt)
+        if not (decided and common_units_of_decided(grad, exponent, m, v, unit)):
+            if decided:
+                for j in range(doubt.size):
+                    doubt[j] = 0.0
+            note(common_units(step, theta, grad, exponent, doubt, m, v, unit, cursor), cursor)
         take_step(update, step, theta, grad, m, v, rates, t - start, t + 1)
