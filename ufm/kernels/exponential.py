@@ -6,10 +6,9 @@ import numpy as np
 from numba import config
 
 from ufm.kernels.contract import inline
-from ufm.kernels.vectors import below, multiply_add, power_of_two, where
+from ufm.kernels.vectors import SHIFTED, below, multiply_add, power_of_two, where
 
 LOWEST = -708.0  # exp below this is not a normal float64; results there are set to 0
-_ROUND = 6755399441056767.0  # 1.5 * 2^52 + 1023: adding it rounds to the nearest integer, for `power_of_two`
 _LOG2E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 
@@ -29,8 +28,8 @@ def _exp_interpreted(x):
 def _exp_polynomial(x):
     """exp(x) for x <= 0; 0 below `LOWEST`, nan stays nan."""
     vanishes = below(x, LOWEST)  # what the rest makes of such x is not used
-    shifted = multiply_add(x, _LOG2E, _ROUND)
-    n = shifted - _ROUND
+    shifted = multiply_add(x, _LOG2E, SHIFTED)
+    n = shifted - SHIFTED
     r = multiply_add(n, -_LN2_LOW, multiply_add(n, -_LN2_HIGH, x))
     s = r * r
     q = multiply_add(_Q[9], r, _Q[8])  # by pairs: fewer steps that wait for one another

@@ -21,12 +21,9 @@ from ufm.kernels.doubt import (
     BY_ROWS,
     LINEAR,
     NOTHING,
-    ROUND,
     SIGNED,
     STRIDE,
     add_magnitudes,
-    any_below,
-    any_below_each,
     gradient,
     in_units,
     input_errors,
@@ -42,11 +39,12 @@ from ufm.kernels.doubt import (
 from ufm.kernels.exponential import exp
 from ufm.kernels.loop import AT, KEPT, MARKS, WHY, note, take_step, takes_signs
 from ufm.kernels.small_product import product
-from ufm.kernels.vectors import WIDTH, below, first, load, power_of_two, store, where, zeros
+from ufm.kernels.vectors import SHIFTED, WIDTH, anywhere, below, first, load, power_of_two, store, where, zeros
 
 DOUBLE = 2.0**-53  # unit round-off of logarithms and exponentials, whatever the precision of the run
 LOWEST = np.iinfo(np.int64).min  # no unit at all
 FAR = 15  # strides beyond which a power of two is no normal number
+TINY = np.finfo(np.float64).smallest_subnormal  # what is below is 0
 POWERS = 2.0 ** (BITS * np.arange(-FAR, FAR + 1.0))
 
 
@@ -100,60 +98,94 @@ def log_doubt(E, begin, B, slack, shift, size, unsure):
             unsure[j] = size[j] + doubt if share <= LINEAR else max(size[j] + doubt, shift)
 
 
-@apart
-def decided_gradient(chain, theta, X, B, sign, size, logit, slack, out, lines, grad, exponent):
-    """Gradient in units exp(exponent), one per coordinate; False where a sign may be undecided.
+@inline
+def ratio(down):
+    """exp(down) for a whole number of strides <= 0; 0 for more than FAR of them."""
+    near = below(-(FAR + 0.5) * STRIDE, down)
+    return where(near, power_of_two(where(near, down, 0.0) * (BITS / STRIDE) + SHIFTED), 0.0)
 
-    For all samples of a chain of one layer. To what `gradient` adds up entry by entry this is a bound line by line:
-    maxima of |W|, |H| and the logits stand for their entries.
+
+@inline
+def join(grad, m, unit, j, there, own, bound, low):
+    """Bring gradients in units exp(own) and buffers to one unit each; 1 where a gradient is not above its bound.
+
+    The unit is that of the larger, made smaller by a stride where both have fallen below `low`.
+    """
+    g, x, held = load(grad, j, there), load(m, j, there), load(unit, j, there)
+    size, of_buffer, down = larger(g, 0.0 - g), larger(x, 0.0 - x), own - held
+    doubtful = where(below(bound, size), 0.0, 1.0)
+    empty, vanishes = below(of_buffer, TINY), below(down, -FAR * STRIDE)
+    # nearly always: there is no buffer, or its unit stays, and the gradient either has it or vanishes in it
+    new, g_new = where(empty, own, held), where(empty, g, where(vanishes, 0.0, g))
+    other = where(vanishes, 0.0, larger(down, 0.0 - down))
+    other = where(empty, 0.0, where(below(of_buffer, low), 1.0, other))
+    if anywhere(below(0.0, where(there, other, 0.0))):
+        down = where(empty, np.inf, down)
+        share = ratio(0.0 - larger(down, 0.0 - down))
+        new = where(empty, own, larger(own, held))
+        g_new, x = where(below(down, 0.0), g * share, g), where(below(0.0, down), x * share, x)
+        small = below(larger(larger(g_new, 0.0 - g_new), larger(x, 0.0 - x)), low)
+        factor = where(small, 2.0**BITS, 1.0)
+        g_new, x, new = g_new * factor, x * factor, whole_strides(where(small, new - STRIDE, new))
+        store(m, j, there, x)
+    store(grad, j, there, g_new)
+    store(unit, j, there, new)
+    return where(there, doubtful, 0.0)
+
+
+@apart
+def decided_gradient(chain, theta, X, B, sign, size, logit, slack, out, lines, bounds, grad, m, v, unit):
+    """Gradient and buffers in one unit per coordinate; False where a sign may be undecided, or v is in use.
+
+    For all samples of a chain of one layer without coupled decay. To what `gradient` adds up entry by entry this is
+    a bound line by line: maxima of |W|, |H| and the logits stand for their entries.
     """
     start, K, d, place = chain.table[1, 0], chain.table[1, 1], chain.table[1, 2], chain.table[0, 0]
     x, w, u = largest(X, 0, d * B), largest(theta, start, start + K * d), unit_round_off(X)
-    error = d * w * (d + 2.0) * u * x
+    error, low = d * w * (d + 2.0) * u * x, math.sqrt(math.sqrt(smallest_normal(grad)))
     if chain.bias >= 0:
         error += 2.0 * u * (largest(theta, chain.bias, chain.bias + K) + logit)
-    share = 2.0 * error + slack
-    if share > LINEAR:
+    share, doubtful = 2.0 * error + slack, zeros()
+    if share > LINEAR or largest(v, 0, v.size) > 0.0:
         return False
-    of_row, bias = share + (B + 4.0) * u * (1.0 + share), chain.bias >= 0 and chain.trained[2] == 1
+    bias = chain.bias >= 0 and chain.trained[2] == 1
     if bias or chain.trained[1] == 1:
         line_units(size, size, B, BY_ROWS, lines)
         in_units(sign, SIGNED, size, B, BY_ROWS, lines, out)
+        for k in range(K):
+            bounds[k] = 2.0 * (share + (B + 4.0) * u * (1.0 + share)) * total(out, k * B, (k + 1) * B)
+    if bias:
+        for k in range(K):
+            grad[chain.bias + k] = 0.0
+            for i in range(k * B, (k + 1) * B):
+                grad[chain.bias + k] += out[i]
+        for k in range(0, K, WIDTH):
+            there = first(K - k)
+            own, bound = load(lines, k, there), load(bounds, k, there)
+            doubtful = doubtful + join(grad, m, unit, chain.bias + k, there, own, bound, low)
     if chain.trained[1] == 1:
         product(out, 0, 0, X, 0, 1, grad, start, K, B, d)
-    for k in range(K):
-        row = start + k * d
-        allowed = 2.0 * of_row * total(out, k * B, (k + 1) * B)
-        if bias:
-            j = chain.bias + k
-            grad[j], exponent[j] = 0.0, lines[k]
-            for i in range(k * B, (k + 1) * B):
-                grad[j] += out[i]
-            if abs(grad[j]) < allowed:
-                return False
-        if chain.trained[1] == 1:
-            if any_below(grad, row, row + d, allowed * x):
-                return False
-            for j in range(row, row + d):
-                exponent[j] = lines[k]
-    if chain.lowest > 0:
-        return True
-    line_units(size, size, B, BY_COLUMNS, lines)
-    in_units(sign, SIGNED, size, B, BY_COLUMNS, lines, out)
-    product(theta, start, 1, out, 0, 0, grad, place, d, K, B)
-    for c in range(d):
+        for k in range(K):
+            own, bound = zeros() + lines[k], zeros() + bounds[k] * x
+            for c in range(0, d, WIDTH):
+                j = start + k * d + c
+                doubtful = doubtful + join(grad, m, unit, j, first(d - c), own, bound, low)
+    if chain.lowest == 0:
+        line_units(size, size, B, BY_COLUMNS, lines)
+        in_units(sign, SIGNED, size, B, BY_COLUMNS, lines, out)
         for i in range(B):
-            exponent[place + c * B + i] = lines[i]
-    for i in range(B):
-        lines[i] = 0.0
-    for k in range(K):
-        add_magnitudes(out, k * B, lines, 0, B)
-    doubtful = False
-    for i in range(B):
-        lines[i] *= 2.0 * w * (share + (K + 4.0) * u + slack)
-    for c in range(d):
-        doubtful = doubtful or any_below_each(grad, place + c * B, lines, 0, B, 0.0)
-    return not doubtful
+            bounds[i] = 0.0
+        for k in range(K):
+            add_magnitudes(out, k * B, bounds, 0, B)
+        for i in range(B):
+            bounds[i] *= 2.0 * w * (share + (K + 4.0) * u + slack)
+        product(theta, start, 1, out, 0, 0, grad, place, d, K, B)
+        for c in range(d):
+            for i in range(0, B, WIDTH):
+                there, j = first(B - i), place + c * B + i
+                own, bound = load(lines, i, there), load(bounds, i, there)
+                doubtful = doubtful + join(grad, m, unit, j, there, own, bound, low)
+    return not anywhere(below(0.0, doubtful))
 
 
 @helper
@@ -193,40 +225,6 @@ def settle_units(m, v, unit):
         if nearest != unit[j]:
             factor = math.exp(unit[j] - nearest)
             m[j], v[j], unit[j] = m[j] * factor, v[j] * factor * factor, nearest
-
-
-@inline
-def ratio(down):
-    """exp(down) for a whole number of strides <= 0; 0 for more than FAR of them."""
-    near = below(-(FAR + 0.5) * STRIDE, down)
-    return where(near, power_of_two(where(near, down, 0.0) * (BITS / STRIDE) + ROUND), 0.0)
-
-
-@apart
-def common_units_of_decided(grad, exponent, m, v, unit):
-    """As `common_units`, without coupled decay and doubt; False if second buffers are in use.
-
-    A unit is made smaller by one stride a step.
-    """
-    if largest(v, 0, v.size) > 0.0:
-        return False
-    low = math.sqrt(math.sqrt(smallest_normal(grad)))
-    for j in range(0, grad.size, WIDTH):
-        there = first(grad.size - j)
-        g, x = load(grad, j, there), load(m, j, there)
-        own, held = load(exponent, j, there), load(unit, j, there)
-        own = where(below(0.0, larger(g, 0.0 - g)), own, NOTHING)
-        held = where(below(0.0, larger(x, 0.0 - x)), held, NOTHING)
-        new = larger(own, held)
-        new = where(below(NOTHING, new), new, 0.0)
-        g, x = g * ratio(own - new), x * ratio(held - new)
-        top = larger(larger(g, 0.0 - g), larger(x, 0.0 - x))
-        small = below(top, low)
-        factor = where(small, 2.0**BITS, 1.0)
-        store(grad, j, there, g * factor)
-        store(m, j, there, x * factor)
-        store(unit, j, there, whole_strides(where(small, new - STRIDE, new)))
-    return True
 
 
 @apart
@@ -292,6 +290,7 @@ def run(
     exponent, doubt = np.empty(grad.size), np.empty(grad.size)
     sign, magnitude, unsure = np.empty(K * N), np.empty(K * N), np.empty(K * N)
     out, lines, room = np.empty(K * N, theta.dtype), np.empty(max(K, N) + WIDTH), np.empty(4 * N)
+    bounds = np.empty(max(K, N))
     quick = chain.table.shape[0] == 2 and size == 0 and takes_signs(step) and step.has_coupled == 0
     kept = cursor[KEPT]
     settle_units(m, v, unit)
@@ -322,15 +321,11 @@ def run(
         of_batch = sign[: K * B], magnitude[: K * B], unsure[: K * B]
         log_residual(X, begin, B, segments, shift, of_batch[0], of_batch[1], room)
         decided = quick and decided_gradient(
-            chain, theta, X, N, sign, magnitude, logit, slack, out, lines, grad, exponent
+            chain, theta, X, N, sign, magnitude, logit, slack, out, lines, bounds, grad, m, v, unit
         )
         if not decided:
             input_errors(chain, theta, X, B, E)
             log_doubt(E, begin, B, slack, shift, of_batch[1], of_batch[2])
             gradient(chain, theta, X, E, columns, B, *of_batch, slack, grad, exponent, doubt)
-        if not (decided and common_units_of_decided(grad, exponent, m, v, unit)):
-            if decided:
-                for j in range(doubt.size):
-                    doubt[j] = 0.0
             note(common_units(step, theta, grad, exponent, doubt, m, v, unit, cursor), cursor)
         take_step(update, step, theta, grad, m, v, rates, t - start, t + 1)
