@@ -85,14 +85,21 @@ def _signgd(theta, g, m, v, lr, p):
 
 
 @inline
+def _remembered(average, beta):
+    """What is kept of an average for the next step: nothing at beta = 0, lest smaller gradients vanish beside it."""
+    return where(below(0.0, beta), average, 0.0)
+
+
+@inline
 def _signum(theta, g, m, v, lr, p):
     theta, m = signum_step(theta, g, m, lr, p[0])
-    return theta, m, v
+    return theta, _remembered(m, p[0]), v
 
 
 @inline
 def _adam(theta, g, m, v, lr, p):
-    return adam_step(theta, g, m, v, lr, p[0], p[1], p[2], p[3], p[4])
+    theta, m, v = adam_step(theta, g, m, v, lr, p[0], p[1], p[2], p[3], p[4])
+    return theta, _remembered(m, p[0]), _remembered(v, p[1])
 
 
 @inline
