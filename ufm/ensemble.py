@@ -25,6 +25,9 @@ from ufm.trajectory import End, Status, Trajectory
 # lanes and alone (AVX-512, 2 MiB of second cache): K = d = 10, n = 1 0.5 and 2.6; 24 2.7 and 6.8; 32 7.1 and 12; 48 21
 # and 22; 64 (8192 numbers) 48 and 49; K = 10, d = 64, n = 10 15 and 22; n = 50 (32640 numbers) 162 and 66.
 LARGEST_IN_LANES = 8192  # numbers of the state of a run: LANES of them take 1 MiB
+# Signs are bounded by maxima over the whole state, and a lane that a run left is wasted: K = d = 24 3.3 and 5.7; 32 7.7
+# and 9.3; K = 10, d = 64, n = 5 (3840 numbers) 13 and 9.2.
+LARGEST_WITH_SIGNS = 3072
 GOES_ON = "goes on alone"  # the status of a run between its lane and the kernels for one run
 MOST_STEPS = 2**14  # between two looks at Ctrl-C; their rates, one for each step and lane, take 2 MiB
 
@@ -33,20 +36,20 @@ def runs_in_lanes(run: Run) -> bool:
     """Which of the two families of kernels a run of an ensemble is for; it depends on that run alone.
 
     Lanes take full batches, losses of ours, chains without normalisation, and rules that act on each coordinate by
-    itself. Of methods that do not
-    depend on the gradient's scale, chains with ReLU stay outside: what is in doubt at its kink, and what is 0 behind
-    dead units, is looked at one run at a time.
+    itself. Of methods that do not depend on the gradient's scale, chains with ReLU stay outside: what is in doubt at
+    its kink, and what is 0 behind dead units, is looked at one run at a time.
     """
     from ufm.kernels.updates import in_lanes
 
     problem, optimizer = run.problem, run.optimizer
+    largest = LARGEST_WITH_SIGNS if optimizer.scale_free else LARGEST_IN_LANES
     return (
         in_lanes(optimizer)
         and not (optimizer.scale_free and problem.activation == "relu" and problem.depth > 1)
         and not isinstance(problem.loss, UserLoss)
         and problem.normalisation is None
         and not run.in_batches
-        and sum(int(np.prod(shape)) for shape in problem.shapes.values()) <= LARGEST_IN_LANES
+        and sum(int(np.prod(shape)) for shape in problem.shapes.values()) <= largest
     )
 
 
