@@ -8,6 +8,7 @@ import pytest
 
 from ufm.kernels import vectors
 from ufm.kernels.vectors import (
+    SHIFTED,
     WIDTH,
     anywhere,
     below,
@@ -21,7 +22,7 @@ from ufm.kernels.vectors import (
     zeros,
 )
 
-ROUND = 1.5 * 2.0**52 + 1023
+
 STRANGE = np.array([0.0, -0.0, 1.5, -2.0, np.inf, -np.inf, np.nan, 5e-324])
 
 
@@ -56,7 +57,7 @@ def arithmetic(x, y, out):
 def formula(x):
     """One text for floats and vectors."""
     low = where(below(x, -3.0), -3.0, x)
-    shifted = multiply_add(low, 2.0, ROUND)
+    shifted = multiply_add(low, 2.0, SHIFTED)
     return power_of_two(shifted) * multiply_add(low, low, 0.5) - low / 7.0
 
 
@@ -132,13 +133,15 @@ def test_powers_of_two_are_exact():
     @numba.njit
     def powers(x, out):
         m = first(WIDTH)
-        store(out, 0, m, power_of_two(load(x, 0, m) + ROUND))
+        store(out, 0, m, power_of_two(load(x, 0, m) + SHIFTED))
 
     for exponents in (np.arange(-1022, -1014), np.arange(-4, 4), np.arange(1016, 1024)):
         out = np.zeros(WIDTH)
         powers(exponents.astype(float), out)
         assert np.array_equal(out, np.ldexp(1.0, exponents))
-        assert np.array_equal(vectors._interpreted_power_of_two(exponents + ROUND), np.ldexp(1.0, exponents))
+        assert np.array_equal(
+            vectors._interpreted_power_of_two(exponents + SHIFTED), np.ldexp(1.0, exponents)
+        )
 
 
 INTERPRETED = """

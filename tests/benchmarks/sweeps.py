@@ -254,7 +254,13 @@ def on_slots(slots: int, seconds: float, rounds: int, model: Costs | None) -> di
     with dask(2, slots // 2) as where:
         served(of_shards(slots), where["executor"])  # connections and threads
         wall = served(planned, where["executor"], seconds)
-    found = {"slots": slots, "seconds": seconds, "rounds": rounds, "wall": wall, "bytes": bytes_of(planned.shards[0])}
+    found = {
+        "slots": slots,
+        "seconds": seconds,
+        "rounds": rounds,
+        "wall": wall,
+        "bytes": bytes_of(planned.shards[0]),
+    }
     if model:  # all sleep equally long: nobody waits for a last shard
         found["predicted"] = rounds * seconds * (1 + model.per_shard(seconds, slots)) + slots * model.served
     return found
@@ -322,7 +328,15 @@ def cells_text(rows: Sequence[dict[str, float]]) -> str:
         ]
         for row in rows
     ]  # fmt: skip
-    head = ["cells", "shards", "wall", "CPU per cell", "peak of the sweep", "and of reading a metric", "on disk"]
+    head = [
+        "cells",
+        "shards",
+        "wall",
+        "CPU per cell",
+        "peak of the sweep",
+        "and of reading a metric",
+        "on disk",
+    ]
     text = "Many small runs, results in a folder:\n\n" + table(head, lines)
     if len(rows) < 2:
         return text
@@ -335,7 +349,9 @@ def cells_text(rows: Sequence[dict[str, float]]) -> str:
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.sweeps", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.sweeps", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
     parser.add_argument("--seeds", type=int, default=1, help="of the grid's slice; the whole has 6")
     parser.add_argument("--steps", type=int, default=1000, help="of its runs; the whole has 10000")

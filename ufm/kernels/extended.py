@@ -39,7 +39,18 @@ from ufm.kernels.doubt import (
 from ufm.kernels.exponential import exp
 from ufm.kernels.loop import AT, KEPT, MARKS, WHY, note, take_step, takes_signs
 from ufm.kernels.small_product import product
-from ufm.kernels.vectors import SHIFTED, WIDTH, anywhere, below, first, load, power_of_two, store, where, zeros
+from ufm.kernels.vectors import (
+    SHIFTED,
+    WIDTH,
+    anywhere,
+    below,
+    first,
+    load,
+    power_of_two,
+    store,
+    where,
+    zeros,
+)
 
 DOUBLE = 2.0**-53  # unit round-off of logarithms and exponentials, whatever the precision of the run
 LOWEST = np.iinfo(np.int64).min  # no unit at all

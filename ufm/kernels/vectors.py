@@ -23,7 +23,9 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic, lower_builtin, register_model, type_callable
 
 WIDTH = 8
-SHIFTED = 1.5 * 2.0**52 + 1023.0  # added to x it leaves in the low bits what `power_of_two` makes 2^n of, n next to x
+SHIFTED = (
+    1.5 * 2.0**52 + 1023.0
+)  # added to x it leaves in the low bits what `power_of_two` makes 2^n of, n next to x
 
 _double, _word, _int32 = ir.DoubleType(), ir.IntType(64), ir.IntType(32)
 _vector, _mask, _words = (ir.VectorType(of, WIDTH) for of in (_double, ir.IntType(1), _word))
