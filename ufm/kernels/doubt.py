@@ -274,7 +274,8 @@ def in_units(sign, signed, size, B, by_rows, exponents, out):
             there, j = first(B - i), k * B + i
             unit = zeros() + exponents[k] if by_rows else load(exponents, i, there)
             log = load(size, j, there)
-            number = where(below(NOTHING, log), larger(exp(log - unit), floor), 0.0)
+            number = larger(exp(where(there, log - unit, 0.0)), floor)
+            number = where(below(NOTHING, log), number, 0.0)
             store(out, j, there, number * load(sign, j, there) if signed else number)
 
 
