@@ -265,9 +265,10 @@ class _Call:
 
 
 def _calls(module: str, rooms: Sequence[str], own: Sequence[str]) -> Iterator[_Call]:
-    """The own doctests first, then what claims say of short runs, then the rooms, those with few tests first."""
+    """The own doctests first, then tests of all rooms at once, then the rooms, those with few tests first."""
     yield _Call(module, "", (module, *own))
-    yield _Call("predictions", "", ("tests/theory/test_predictions.py",))
+    general = ("tests/theory/test_number_types.py", "tests/theory/test_predictions.py")
+    yield _Call("all rooms", "", general)
     for room in sorted(rooms, key=lambda room: Path(f"tests/theory/test_{room}.py").stat().st_size):
         yield _Call(
             room,

@@ -55,6 +55,17 @@ def test_a_wrong_description_fails(wrong):
     assert judge(LAW, replace(run, run=replace(run.run, **wrong)).judged()).verdict == "fails"
 
 
+def test_probabilities_are_off_by_themselves_at_most():
+    """Logits of 1e17 are off by more than 1: the error of p is p, and two roundings of p - y."""
+    problem, eps = ufm.UFM(2, 1), 2.0**-52
+    run = ufm.simulate(problem, ufm.GD(0.1), steps=0).judged()
+    state = {"W1": np.array([[1e17], [-1e17]]), "H": np.array([[1.0, -1.0]])}
+    gradients, errors = room._gradients(run, state)
+    assert not gradients["W1"].any()  # p = y
+    np.testing.assert_allclose(errors["W1"], np.full((2, 1), (1 + 4 * eps) / 2), rtol=1e-15)
+    np.testing.assert_allclose(errors["H"], np.full((1, 2), 1e17 * (1 + 4 * eps) / 2), rtol=1e-15)
+
+
 @pytest.mark.parametrize("decay", [ufm.Coupled(1e6), ufm.Decoupled(1e6)])
 def test_a_shrink_far_above_one_rounds_more(decay):
     """eta lam = 1000 in single precision: what is rounded is eta lam B, not B."""

@@ -19,7 +19,7 @@ from ufm.solutions import dnc, fixed_simplex, known, merged, polygon, simplex
 from ufm.solutions.imbalance import imbalanced_optimum
 from ufm.solutions.known import partitions
 from ufm.theory import cross_entropy_optimum as room
-from ufm.theory.cross_entropy_optimum import critical_loss, critical_margin, optimum
+from ufm.theory.cross_entropy_optimum import critical_loss, critical_margin, optimum, polygon_slope
 from ufm.theory.necessity import merged_class_saddle, saddle_curvature
 
 CLAIMS = {claim.name: claim for claim in room.CLAIMS}
@@ -89,6 +89,11 @@ def test_lbfgs_reaches_the_closed_form(seeds):
     in_loss, in_norms = np.max([agrees_with_lbfgs(seed) for seed in seeds], axis=0)
     assert in_loss < 1e-9
     assert in_norms < 1e-6
+
+
+def test_slope_of_the_polygon_where_exponentials_overflow():
+    """At c = 1000 one class has all the weight: the slope is K kappa to e^-691."""
+    assert polygon_slope(1e3, 5, 0.01) == pytest.approx(0.05, rel=1e-14)
 
 
 def test_formula_at_fifty_digits():

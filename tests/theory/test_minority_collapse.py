@@ -255,6 +255,13 @@ def peeled_minority_cosine(K_A, K_B, ratio, E_W, E_H):
     return float((W @ W.T).min())
 
 
+def test_the_layer_peeled_search_sees_the_product_of_the_budgets_alone():
+    """Powers of two, so that both searches take the same steps bit for bit."""
+    (W, H), (V, G) = (room.descend_peeled(2, 2, 3.0, *budgets) for budgets in ((1.0, 1.0), (16.0, 1 / 16)))
+    np.testing.assert_array_equal(V, 4 * W)
+    np.testing.assert_array_equal(4 * G, H)
+
+
 @pytest.mark.parametrize(
     ("K_A", "K_B", "E_W", "E_H"),
     [

@@ -129,6 +129,20 @@ def test_schedules_and_starts_beyond_the_end(rng):
     assert judge(LOGISTIC, inside.judged()).verdict == "holds"
 
 
+@pytest.mark.parametrize(("share", "aligned"), [(0.95, True), (1.05, False)])
+@pytest.mark.parametrize("scale", [0.05, 3.0])
+def test_how_far_from_the_aligned_set_a_start_may_be(share, aligned, scale):
+    """2^-46 (|W| + 1), of which counting round-off of the start itself takes a share."""
+    W = room.aligned_blocks(scale * np.random.default_rng(0).standard_normal((3, 4)), 2)
+    problem = setting(3, 4, 2)
+    size = np.linalg.norm(W["W"])
+    rounding = 8 * 4 * 2.0**-52 * size
+    off = share * 2.0**-46 * (size + 1) - rounding
+    start = {**W, "b": np.full(3, 1 / 3) + off / np.sqrt(3)}
+    run = Run(problem, ufm.GD(0.01), None, ufm.Given(**start), 5)
+    assert (RECURSION.applies(run) is None) == aligned
+
+
 def test_a_wrong_record_fails_and_a_missing_direction_is_left_undecided(rng):
     run = aligned_run(rng)
     wrong = replace(run, states=run.states * (1 + 1e-9 * np.arange(len(run))[:, None]))

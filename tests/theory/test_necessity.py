@@ -85,6 +85,7 @@ def test_merged_classes_cannot_be_told_apart_however_small_the_decay() -> None:
     [
         ((2, 4, 1, 1e-3, 1e-3), "classes is 2"),
         ((4, 0, 1, 1e-3, 1e-3), "width, per_class"),
+        ((4, 4, 0, 1e-3, 1e-3), "width, per_class"),
         ((4, 4, 1, 1e-3, 1e-3, 4), "first_group is 4"),
         ((4, 4, 1, 0.25, 0.25), "K\\^2 n lam_W lam_H < 1"),
         ((4, 4, 1, 0.0, 1e-3), "K\\^2 n lam_W lam_H < 1"),

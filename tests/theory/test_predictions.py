@@ -1,12 +1,14 @@
 """What the claims say of short runs: predictions, error models and perturbed statements are those written down."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.predictions import RECORD, RUNS, numbers, run_of
 from ufm.claims import registry
+from ufm.compare import judge
 from ufm.theory._recorded import PERTURBATION
 
 KNOWN = json.loads(RECORD.read_text(encoding="utf-8"))
@@ -31,6 +33,17 @@ def test_what_a_claim_says_of_a_run(name, claim):
 @pytest.mark.parametrize(("name", "claim"), ASKED)
 def test_claims_are_asked_where_they_apply(name, claim):
     assert registry()[claim].applies(run_of(name)) is None
+
+
+@pytest.mark.parametrize(("name", "claim"), ASKED)
+def test_a_run_without_a_finite_record_is_no_judgement(name, claim):
+    run = run_of(name)
+    empty = replace(run.trajectory, fit=np.full_like(run.trajectory.fit, np.nan)).judged()
+    for asked in (registry()[claim].predict, registry()[claim].control):
+        found = asked(empty)
+        assert len(found.bound) == len(found.predicted) == len(found.observed) == 0
+        assert np.isnan(found.ratio)
+    assert judge(registry()[claim], empty).verdict == "inconclusive"
 
 
 BOUNDED = [(name, claim) for name, claim in ASKED if "least" in KNOWN[name][claim]]

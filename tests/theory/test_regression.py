@@ -555,6 +555,37 @@ def test_bound_of_the_modes_covers_the_linearised_growth(rng):
         assert growth[0] < norm + 0.1
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_growth_at_a_large_rate_counts_the_curvature_term_by_term(bias):
+    """Where a step overshoots: eta (decay and coupling + max q^2 + max a^2/M + 1 with a bias) - 1, at every step."""
+    problem, M = ufm.RegressionUFM(TARGETS, 3, bias=bias), 12
+    decay = ufm.Coupled(**{"W1": 0.2, "H": 0.5}, **({"b": 0.0} if bias else {}))
+    run = Run(problem, ufm.GD(ufm.Rates([2.0, 3.0])), decay, aligned_modes(problem, 0.3, 0.2), steps=2)
+    start = room._aligned_start(run)
+    a = np.array([[3.0, 1.0, 0.5], [4.0, 0.5, 0.0], [0.0, 0.0, 0.0]])
+    q = np.array([[0.5, 2.0, 0.1], [0.1, 3.0, 1.0], [0.0, 0.0, 0.0]])
+    r = np.abs(start.modes.roots - a * q).max(axis=1) / np.sqrt(M)
+    highest = 0.35 + np.sqrt(0.15**2 + r**2) + np.array([4 + 9 / M, 9 + 16 / M, 0.0]) + bias
+    expected = np.array([2.0, 3.0]) * highest[:2] - 1
+    np.testing.assert_allclose(room._growth(run, start, a, q), expected, rtol=1e-14)
+
+
+def test_bound_of_the_modes_term_by_term():
+    """One step: the start, grown, and twice (n + d + M + 8) eta |grad| and four times the state, all times eps."""
+    problem, M, eps = ufm.RegressionUFM(TARGETS + SHIFT, 3, bias=True), 12, 2.0**-52
+    decay = ufm.Coupled(W1=0.2, H=0.5, b=0.0)
+    run = Run(problem, ufm.GD(0.3), decay, aligned_modes(problem, 0.3, 0.2), steps=1)
+    start = room._aligned_start(run)._replace(distance=1e-13)
+    a, q = np.array([[3.0, 1.0, 0.5], [2.0, 0.5, 0.0]]), np.array([[0.5, 2.0, 0.1], [0.1, 1.0, 1.0]])
+    W, H, mean = np.sqrt(10.25), np.sqrt(12 * 4.26), np.linalg.norm(problem.targets.array.mean(axis=1))
+    residual = W * H + np.linalg.norm(problem.targets.array) + np.sqrt(M) * mean
+    gradient = residual * (W + H + np.sqrt(M)) / M + 0.2 * W + 0.5 * H
+    first = 1e-13 + 4 * eps * (W + H + mean)
+    second = room._growth(run, start, a, q)[0] * first
+    second += 2 * eps * ((3 + 3 + 12 + 8) * 0.3 * gradient + 4 * (W + H + mean))
+    np.testing.assert_allclose(room._path_bound(run, start, a, q), [first, second], rtol=1e-12)
+
+
 def test_claims_say_which_hypothesis_fails():
     problem = ufm.RegressionUFM(TARGETS, 3)
     start = aligned_modes(problem, 0.1, 0.1)

@@ -102,6 +102,15 @@ def test_evaluator_equals_closed_form_within_its_error_model() -> None:
     assert negative > 500
 
 
+def test_what_is_not_given_does_not_act() -> None:
+    """No momentum, no decay, heavy ball: (1 - eta lam)^t and 1."""
+    for evaluator in (growth, row_sum.growth_closed_form):
+        assert evaluator(3, 0.5, coupled=0.25) == pytest.approx(0.875**3, rel=1e-14)
+        assert evaluator(3, 0.5, decoupled=0.25) == pytest.approx(0.875**3, rel=1e-14)
+        assert evaluator(3, 0.5, 0.5, coupled=0.25) == evaluator(3, 0.5, 0.5, 0.25, 0.0, False)
+        assert evaluator(3, 0.5) == 1
+
+
 def test_evaluator_beats_the_closed_form_in_float64_beside_the_double_root() -> None:
     case = (10**5, 1.0, float(row_sum.critical_momentum(1.0, 1e-6)) * (1 + 1e-13), 1e-6, 0.0, False)
     with mpmath.workdps(60):

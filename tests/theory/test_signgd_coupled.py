@@ -133,12 +133,13 @@ def test_the_example() -> None:
 @pytest.mark.parametrize("K", [2, 3, 10, 1000, 10**6])
 @pytest.mark.parametrize("lam", [1e-250, 1e-9, 1e-6, 1e-3, 1.0, 1e3])
 def test_roots_at_fifty_digits(K, lam) -> None:
+    """To four eps."""
     with mpmath.workdps(50):
         for multiple, root in ((2, first_balance(lam, K)), (K, end_point(lam, K)[1])):
             x, L, k = mpmath.mpf(float(root)), mpmath.mpf(lam), mpmath.mpf(K)
             below, above = (
                 theory.psi(multiple * x * f, k, xp=mpmath) - L * x * f
-                for f in (1 - mpmath.mpf("1e-14"), 1 + mpmath.mpf("1e-14"))
+                for f in (1 - mpmath.mpf(2) ** -50, 1 + mpmath.mpf(2) ** -50)
             )
             assert below > 0 > above
 

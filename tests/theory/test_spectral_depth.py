@@ -295,6 +295,8 @@ SPECTRAL = Spectral(0.5)
 def test_hypotheses_that_fail_are_named(changes, sentence):
     settings = {"problem": problem(4, 2), "optimizer": ufm.GD(0.1), "init": SPECTRAL, "steps": 5}
     assert RECURSION.applies(Run(**settings)) is None
+    one_layer = ufm.DUFM(4, 4, 1, loss="ce", activation="relu")  # which it has nothing to act on
+    assert RECURSION.applies(Run(**{**settings, "problem": one_layer})) is None
     for claim in (RECURSION, FLOW):
         assert sentence in claim.applies(Run(**{**settings, **changes}))
 

@@ -5,7 +5,7 @@ from itertools import combinations
 import mpmath
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
 
 from ufm.errors import InvalidProblemError
 from ufm.theory import strongly_regular_graph as graph
@@ -169,6 +169,38 @@ def test_relaxed_scale_is_the_largest_minimum_of_several() -> None:
     assert len(minima) == 2
     found = graph.relaxed_minimum(block, lam, weights, 1, 10)
     assert found.scale == pytest.approx(minima[-1], rel=1e-3)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 5, 8])
+def test_relaxed_scale_exists_up_to_the_largest_balance(depth) -> None:
+    """Just below it the scale is beside that of the largest balance, just above it there is none but zero."""
+    block = graph.collapsed_block(10)
+    scales = np.geomspace(1e-3, 1e3, 100_001)
+
+    def largest(lam):
+        balance = graph.relaxed_balance(scales, block.spectrum, 10, lam, depth)
+        return balance.max() / graph.feature_strength(block, lam, [lam] * depth, 1), scales[balance.argmax()]
+
+    lam = brentq(lambda lam: largest(lam)[0] - 1, 1e-6, 1.0, xtol=1e-15)
+    found = graph.relaxed_minimum(block, lam * (1 - 1e-6), [lam * (1 - 1e-6)] * depth, 1, 10)
+    assert found.scale == pytest.approx(largest(lam)[1], rel=1e-2)
+    assert graph.relaxed_minimum(block, lam * (1 + 1e-6), [lam * (1 + 1e-6)] * depth, 1, 10).scale == 0
+
+
+@pytest.mark.parametrize("best", [graph.relaxed_minimum, graph.collapsed_minimum])
+def test_share_is_what_each_factor_before_the_last_pays(best) -> None:
+    """The decay term of a factor is the derivative of the minimum by the logarithm of its rate."""
+    block, features, weights, step = graph.graph_block(5), 3e-4, [2e-4, 5e-4, 4e-4], 1e-5
+    share = best(block, features, weights, 3, 10).share
+
+    def minimum(position, factor):
+        rates = np.array([features, *weights])
+        rates[position] *= factor
+        return best(block, rates[0], rates[1:].tolist(), 3, 10).loss
+
+    for position in (0, 1, 2):
+        slope = (minimum(position, np.exp(step)) - minimum(position, np.exp(-step))) / (2 * step)
+        assert slope == pytest.approx(share / 2, rel=1e-6)
 
 
 def test_relaxed_output_is_better_unless_all_eigenvalues_agree() -> None:

@@ -338,6 +338,9 @@ def test_what_applies():
     assert reason(ufm.UFM(3, 3, features=three)) is None
     assert reason(ufm.UFM(3, 3, 2, features=np.repeat(three, 2, axis=1) * (1 + 2.0**-52))) is None
     assert reason(ufm.UFM(3, 3, features=three * (1 + 1e-14 * np.eye(3)))) is not None
+    for roundings, found in ((8, 1.0), (8.5, None)):  # c = 1, and an entry of 1/2 that is off
+        beside = [[0.5, -0.5], [-0.5, 0.5 + roundings * 2.0**-52]]
+        assert frame_of(ufm.UFM(2, 2, features=beside)) == found
     assert reason(problem(3), init=ufm.Given(weights(1.0, -0.1, 3)), batch=3) is None
     assert reason(problem(4), ufm.Elementwise(lion, 0.1, (0.9, 0.99)), ufm.Mixed(0.1, 0.1, "after")) is None
     assert ufm.claims.applicable(problem(3), ufm.GD(0.1), init=ufm.Zeros())["ufm.symmetric_path"] is None
