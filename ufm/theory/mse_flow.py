@@ -727,8 +727,11 @@ def _paths(run: Run, error: float = 0.0) -> _Paths:
 
 
 def _recursion_prediction(run: Run, error: float = 0.0) -> Prediction:
+    quantity = "W_t, H_t and b_t, against a' = a (1 + eta (sqrt(n) - a^2))"
     found, n = _paths(run, error), run.problem.class_sizes[0]
     assert run.trajectory is not None
+    if not len(found.kept):
+        return Prediction(quantity, np.zeros(0), np.zeros(0), np.zeros(0))
     observed = run.trajectory.states[found.kept]
     W = (found.start.left * found.path[found.steps][:, None, :]) @ found.start.right
     H = np.repeat(np.swapaxes(W, 1, 2), n, axis=2) / np.sqrt(n)
@@ -738,9 +741,7 @@ def _recursion_prediction(run: Run, error: float = 0.0) -> Prediction:
         "b": np.full((len(W), W.shape[1]), 1 / W.shape[1]),
     }
     predicted = np.concatenate([blocks[name].reshape(len(W), -1) for name in run.problem.trained], axis=1)
-    return Prediction(
-        "W_t, H_t and b_t, against a' = a (1 + eta (sqrt(n) - a^2))", predicted, observed, found.bound
-    )
+    return Prediction(quantity, predicted, observed, found.bound)
 
 
 def _wrong_recursion(run: Run) -> Prediction:

@@ -856,8 +856,11 @@ LOST = 1e-3  # share of the state beyond which a deviation counts no longer as s
 
 def _descends_by_modes(run: Run, lr_factor: float = 1.0) -> Prediction:
     """W and H at the records against the recursion by mode."""
+    quantity = "W and H by the modes of the targets"
     traj, kept = run.trajectory, finite_records(run)
     assert traj is not None
+    if not len(kept):
+        return Prediction(quantity, np.zeros(0), np.zeros(0), np.zeros(0))
     start, when = _aligned_start(run), traj.steps[kept]
     with np.errstate(over="ignore", invalid="ignore"):  # the recursion of a run that diverges
         a, q = mode_path(run)
@@ -872,7 +875,7 @@ def _descends_by_modes(run: Run, lr_factor: float = 1.0) -> Prediction:
         np.concatenate([named[block].reshape(len(when), -1) for block in ("W1", "H")], axis=1)
         for named in (blocks, {block: traj[block][kept] for block in ("W1", "H")})
     )
-    return Prediction("W and H by the modes of the targets", predicted, observed, bound[when])
+    return Prediction(quantity, predicted, observed, bound[when])
 
 
 def _descends_at_another_rate(run: Run) -> Prediction:
