@@ -72,8 +72,9 @@ def paper_grid(quick: bool) -> xarray.Dataset:
     Dataset
         ``nc0`` ... ``nc3`` over (optimizer, momentum, rate, level, seed), with the value of lr and decay at each
         rate and level; ``nc0_start`` and ``nc0_peak``, at the start and at most; ``holds``, ``fails`` and
-        ``inconclusive``, 1 where that is the verdict on the row-sum law, which SGD alone is asked for; ``law``, its
-        prediction, negative where there is none.
+        ``inconclusive``, 1 where that is the verdict on the row-sum law, which SGD alone is asked for; ``ratio``, the
+        largest error over what round-off may cause; ``control``, the same for a law with a decay wrong by 1e-6;
+        ``law``, the prediction at the end. These three are negative where there is no law.
     """
     size = QUICK if quick else FULL
     parts = [_family(family, size) for family in FAMILIES]
@@ -124,6 +125,9 @@ def _family(family: Family, size: Size) -> xarray.Dataset:
             order,
             np.broadcast_to(verdict == name, data["nc0"].shape).astype(np.int8),
         )
+    for name in ("ratio", "control"):
+        values = found[name].isel(claim=0).transpose(*order).values if is_sgd else NO_LAW
+        data[name] = (order, np.broadcast_to(values, data["nc0"].shape))
     growth = np.full((len(size.momenta), len(rates), len(decays), 1), NO_LAW)
     for at in np.ndindex(growth.shape[:3]) if is_sgd else ():
         growth[at] = row_sum.nc0(

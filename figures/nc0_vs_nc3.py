@@ -54,7 +54,7 @@ def _line(runs: xarray.Dataset) -> tuple[float, float, float, int]:
 
 def draw(data: xarray.Dataset) -> Figure:
     """Every run, a colour per optimizer, and the line over all."""
-    figure = Figure(figsize=(7.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.8, 4.2), layout="constrained")
     ax = figure.subplots()
     names = data["optimizer"].values.tolist()
     colours = dict(
@@ -77,11 +77,12 @@ def draw(data: xarray.Dataset) -> Figure:
     used = data["used"].values.astype(bool)
     ends = np.array([data["nc0"].values[used].min(), data["nc0"].values[used].max()])
     ax.plot(ends, line["slope"].item() * np.log10(ends) + line["intercept"].item(), color="black")
-    artists.append(Line2D([], [], color="black", label=f"all runs, R² = {line['r_squared'].item():.2f}"))
+    artists.append(Line2D([], [], color="black", label="fit"))
     ax.set_xscale("log")
     ax.set_xlim(ends[0] / 3, 3 * ends[1])
     ax.set_xlabel(plotting.LABELS["alpha"] + " at the end")
     ax.set_ylabel("NC3 at the end")
-    ax.set_title(f"networks in the paper: R² = {data.attrs['published_r_squared']:g}", loc="left")
+    published = data.attrs["published_r_squared"]
+    ax.set_title(f"R² = {line['r_squared'].item():.2f}; networks in the paper: {published:g}", loc="left")
     plotting.legend_below(figure, artists)
     return figure

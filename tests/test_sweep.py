@@ -255,8 +255,67 @@ def test_estimate_says_what_a_sweep_takes():
     data = planned.run()
     kept = sum(data[name].nbytes for name in (*FEW, "final_step", "undecided_signs")) + 80
     assert found.bytes == kept
-    assert found.seconds > 0
+    assert 0 < found.least <= found.seconds <= found.most
+    assert found.probed == 1.0
     assert "80" in str(found)
+    assert "later ones may cost more" not in str(found)
+
+
+class SlowAtTheEnd:
+    """Runs whose steps from `late` on take ten times as long, on a clock that stands still otherwise."""
+
+    def __init__(self, late: int, monkeypatch) -> None:
+        self.late, self.now, self.steps = late, 0.0, []
+        monkeypatch.setattr("ufm.ensemble.ensemble", self)
+        monkeypatch.setattr("ufm.sweeps.estimate.time.perf_counter", lambda: self.now)
+
+    def __call__(self, runs, workers):
+        trajectories = ensemble(runs, workers=workers)
+        taken = runs[0].steps
+        self.steps.append(taken)
+        each = 1e-6 * (min(taken, self.late) + 10 * max(0, taken - self.late))
+        self.now += each * len(runs)
+        for trajectory in trajectories:
+            trajectory.stats["seconds"] = each
+        return trajectories
+
+
+@pytest.mark.parametrize(("steps", "late"), [(1000, 300), (1000, 10**6)])
+def test_probes_see_late_steps(steps, late, monkeypatch):
+    clock = SlowAtTheEnd(late, monkeypatch)
+    found = plan(SMALL, ufm.GD(0.1), seed=range(100), steps=steps, metrics=FEW).estimate(workers=1)
+    one = 1e-6 * (min(steps, late) + 10 * max(0, steps - late))
+    assert clock.steps[-1] == steps
+    assert found.seconds == found.least == found.most == pytest.approx(100 * one)
+
+
+def test_probes_that_end_before_the_runs_say_so(monkeypatch):
+    monkeypatch.setattr("ufm.sweeps.estimate.MOST_PROBE_SECONDS", 0.02)
+    monkeypatch.setattr("ufm.sweeps.estimate.PROBE_SECONDS", 0.02)
+    clock = SlowAtTheEnd(128, monkeypatch)
+    found = plan(SMALL, ufm.GD(0.1), seed=range(100), steps=2000, metrics=FEW).estimate(workers=1)
+    last = clock.steps[-1]
+    assert 128 < last < 2000
+    assert found.probed == last / 2000
+    assert found.seconds == pytest.approx(100e-6 * (128 + 10 * (2000 - 128)))
+    assert found.least < found.seconds < found.most
+    assert f"the first {found.probed:.0%} of their steps; later ones may cost more" in str(found)
+
+
+def test_probes_are_the_first_steps_of_the_runs():
+    from ufm.sweeps.estimate import _begin
+
+    run = Run(SMALL, ufm.Momentum(ufm.StepDecay(0.1), 0.9), ufm.Coupled(0.01), steps=100, record=ufm.Every(7))
+    (whole,), (begun,) = ensemble([run]), ensemble([_begin(run, 40)])
+    known = whole.steps <= 40
+    assert begun.steps.tolist() == [*whole.steps[known], 40]
+    assert begun.states[:-1].tobytes() == whole.states[known].tobytes()
+
+
+def test_a_run_that_ends_early_costs_no_more(monkeypatch):
+    problem = ufm.UFM(classes=3, width=4, loss="mse")
+    planned = plan(problem, ufm.GD(1e3), seed=range(4), steps=10**9, record=ufm.At([0]), metrics=FEW)
+    assert planned.estimate(workers=1).seconds < 60  # a billion steps would be more than a minute
 
 
 BAD = [

@@ -1,6 +1,6 @@
 """Sweeps on several workers: same bits, overhead, what a shard costs besides its runs, and memory of many cells.
 
-    python -m tests.benchmarks.sweeps [--parts NAME ...] [--seeds 1] [--steps 1000] [--cells 10000 100000] [--out FOLDER]
+    python -m tests.benchmarks.sweeps [--parts NAME ...] [--seeds 1] [--steps 1000] [--out FOLDER]
 
 executors  a slice of the grid of the figures on threads, processes and a Dask LocalCluster, one worker and two: wall
            time and bits
@@ -32,7 +32,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -46,6 +46,7 @@ from ufm.sweeps.measures import CHEAP, Kept, measures
 from ufm.sweeps.scaling import Costs
 from ufm.sweeps.shards import SECONDS, Arrays, Shard, compute
 
+from .start_up import ROOT
 from .tables import table
 
 PARTS = ("executors", "costs", "slots", "cells")
@@ -61,21 +62,28 @@ def plans(seeds: int, steps: int) -> list[Plan]:
     return [grid.plan_of(family, size) for family in grid.FAMILIES]
 
 
+class System(NamedTuple):
+    """Where a sweep runs: its arguments, and CPU seconds so far of all that work for it, nan where nobody can say."""
+
+    arguments: dict[str, Any]
+    cpu: Callable[[], float]
+
+
 @contextmanager
-def own_threads(workers: int) -> Iterator[dict[str, Any]]:
+def own_threads(workers: int) -> Iterator[System]:
     """Threads of this process."""
-    yield {"workers": workers}
+    yield System({"workers": workers}, time.process_time)
 
 
 @contextmanager
-def processes(workers: int) -> Iterator[dict[str, Any]]:
+def processes(workers: int) -> Iterator[System]:
     """New processes."""
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        yield {"executor": pool}
+        yield System({"executor": pool}, lambda: float("nan"))
 
 
 @contextmanager
-def dask(workers: int, threads: int = 1) -> Iterator[dict[str, Any]]:
+def dask(workers: int, threads: int = 1) -> Iterator[System]:
     """A Dask cluster of new processes of this machine, its scheduler in this process."""
     from distributed import Client, LocalCluster
 
@@ -85,7 +93,11 @@ def dask(workers: int, threads: int = 1) -> Iterator[dict[str, Any]]:
         LocalCluster(n_workers=workers, threads_per_worker=threads, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
-        yield {"executor": client.get_executor(pure=False)}
+
+        def cpu() -> float:
+            return time.process_time() + sum(client.run(time.process_time).values())
+
+        yield System({"executor": client.get_executor(pure=False)}, cpu)
 
 
 SYSTEMS: dict[str, Callable[[int], Any]] = {"threads": own_threads, "processes": processes, "Dask": dask}
@@ -110,26 +122,34 @@ def same_bits(a: Sequence[xarray.Dataset], b: Sequence[xarray.Dataset]) -> bool:
 
 
 def on_executors(seeds: int, steps: int, rounds: int) -> list[dict[str, Any]]:
-    """Wall seconds of the slice, everything loaded, for every system and one worker and two; systems in turn."""
-    todo, warm_up = plans(seeds, steps), plans(1, min(steps, 20))
+    """Wall and CPU seconds of the slice, kernels loaded, for every system and one worker and two, in turn."""
+    todo, warm_up = (
+        plans(seeds, steps),
+        plans(1, steps // 4),
+    )  # late steps of sign methods have kernels of their own
     reference: list[xarray.Dataset] = []
-    rows = {}
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
     for _ in range(rounds):
         for name in filter(installed, SYSTEMS):
             for workers in (1, 2):
                 with SYSTEMS[name](workers) as where:
                     for small in warm_up:
-                        small.run(**where)
-                    begin = time.perf_counter()
-                    found = [one.run(**where) for one in todo]
-                    wall = time.perf_counter() - begin
+                        small.run(**where.arguments)
+                    wall, cpu = time.perf_counter(), where.cpu()
+                    found = [one.run(**where.arguments) for one in todo]
+                    wall, cpu = time.perf_counter() - wall, where.cpu() - cpu
                 reference = reference or found
                 row = rows.setdefault(
-                    (name, workers), {"system": name, "workers": workers, "wall": [], "same bits": True}
+                    (name, workers),
+                    {"system": name, "workers": workers, "wall": [], "cpu": [], "same bits": True},
                 )
                 row["wall"].append(wall)
+                row["cpu"].append(cpu)
                 row["same bits"] = row["same bits"] and same_bits(reference, found)
-                print(f"{name}, {workers}: {wall:.1f} s, same bits: {row['same bits']}", flush=True)
+                print(
+                    f"{name}, {workers}: {wall:.1f} s, CPU {cpu:.1f} s, same bits: {row['same bits']}",
+                    flush=True,
+                )
     return list(rows.values())
 
 
@@ -144,11 +164,11 @@ def executors_text(rows: Sequence[dict[str, Any]], runs: int, shards: int) -> st
     for row in rows:
         one, threads = wall[row["system"], 1], wall["threads", row["workers"]]
         lines.append([
-            row["system"], str(row["workers"]), f"{median(row['wall']):.1f} s",
+            row["system"], str(row["workers"]), f"{median(row['wall']):.1f} s", f"{median(row['cpu']):.1f} s",
             f"{ratio(row['wall'], threads) - 1:+.1%}", f"{ratio(one, row['wall']) / row['workers']:.0%}",
             "yes" if row["same bits"] else "NO",
         ])  # fmt: skip
-    head = ["system", "workers", "wall", "over threads", "efficiency", "same bits"]
+    head = ["system", "workers", "wall", "CPU", "wall over threads", "efficiency", "same bits"]
     return f"{runs} runs in {shards} shards:\n\n" + table(head, lines)
 
 
@@ -199,8 +219,10 @@ def costs() -> dict[str, Any]:
     small, large = of_shards(SERVED, ["nc0"]), of_shards(SERVED, CHEAP)
     few, many = (bytes_of(planned.shards[0]) for planned in (small, large))
     with dask(2, 8) if name == "Dask" else processes(2) as where:  # more hands than one process can keep busy
-        served(small, where["executor"])  # connections and modules
-        times = [[served(planned, where["executor"]) for planned in (small, large)] for _ in range(3)]
+        served(small, where.arguments["executor"])  # connections and modules
+        times = [
+            [served(planned, where.arguments["executor"]) for planned in (small, large)] for _ in range(3)
+        ]
     cheap, dear = (median(column) / SERVED for column in zip(*times, strict=True))
     byte = max(0.0, (dear - cheap) / (many - few))
     starts = []
@@ -208,7 +230,7 @@ def costs() -> dict[str, Any]:
     for _ in range(3):
         begin = time.perf_counter()
         with SYSTEMS[name](1) as where:
-            first.run(**where)
+            first.run(**where.arguments)
             starts.append(time.perf_counter() - begin)
     found = Costs(
         worker=of_worker(), task=cheap - byte * few, byte=byte, start=median(starts),
@@ -252,8 +274,8 @@ def on_slots(slots: int, seconds: float, rounds: int, model: Costs | None) -> di
     """Wall time of shards that sleep on two processes with many threads, some for each slot, and what is predicted."""
     planned = of_shards(slots * rounds)
     with dask(2, slots // 2) as where:
-        served(of_shards(slots), where["executor"])  # connections and threads
-        wall = served(planned, where["executor"], seconds)
+        served(of_shards(slots), where.arguments["executor"])  # connections and threads
+        wall = served(planned, where.arguments["executor"], seconds)
     found = {
         "slots": slots,
         "seconds": seconds,
@@ -309,13 +331,14 @@ def peak() -> int:
 
 def in_new_processes(numbers: Sequence[int]) -> list[dict[str, float]]:
     """`many_cells` for each number, in a process that has done nothing else."""
-    rows = []
-    for cells in numbers:
-        done = subprocess.run(
-            [sys.executable, "-c", SMALL_CELLS, str(cells)], check=True, stdout=subprocess.PIPE, text=True
-        )
-        rows.append(json.loads(done.stdout))
-    return rows
+
+    def found(cells: int) -> dict[str, float]:
+        command = [sys.executable, "-c", SMALL_CELLS, str(cells)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        return json.loads(done.stdout)
+
+    found(100)  # compiles the kernels
+    return [found(cells) for cells in numbers]
 
 
 def cells_text(rows: Sequence[dict[str, float]]) -> str:

@@ -11,6 +11,7 @@ workers     threads or any `concurrent.futures.Executor`; results as they come
 folder      finished shards on disk, named by the hash of all that decides their numbers
 dataset     results as a labelled `xarray.Dataset`, in memory or read from the folder when indexed
 estimate    what a sweep would cost
+scaling     what many workers cost besides the runs, and how long a shard has to be for them
 planning    `sweep` and `plan`, which put these together
 toml        the same arguments as a file, for the command ``ufm sweep``
 """

@@ -190,7 +190,7 @@ class _Variable(BackendArray):
 
     def _gather(self, cells: np.ndarray) -> np.ndarray:
         """Values of these cells, shape (cells, ...)."""
-        full = self._layout.kept.empty(len(cells), self._layout.records)[self._name]
+        full = np.repeat(self._layout.kept.empty(1, self._layout.records)[self._name], len(cells), axis=0)
         places = self._places[cells]
         for number in np.unique(places[:, 0]):
             here = np.flatnonzero(places[:, 0] == number)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FIRST_STEPS = 64  # of a probe; each has twice the steps of the one before
 PROBE_SECONDS, MOST_PROBE_SECONDS = 2.0, 20.0  # for each kind of runs
-PROBE_SHARE = 0.02  # of what a kind seems to cost: for as long as its probes may take between these two
+PROBE_SHARE = 0.05  # of what a kind seems to cost: for as long as its probes may take between these two
 MOST_PROBES = 8  # kinds of runs that are timed; others are taken in proportion to their matrix products
 
 
@@ -39,9 +39,9 @@ class Estimate:
         Recorded states that a worker holds at a time.
     seconds : float
         Time of the shards that are not finished, on `workers` workers.
-    error : float
-        By how much that may be off: twice the standard error of the mean over the runs that were timed, and, where
-        not all of their steps were, as much as if the cost of a step went on changing as it last did.
+    least, most : float
+        How far that may be off: by twice the standard error of the mean over the runs that were timed, and, where not
+        all of their steps were, by as much as if the cost of a step changed once more as it last did.
     probed : float
         Share of the steps of the timed runs that was taken, at least.
     workers : int
@@ -54,7 +54,8 @@ class Estimate:
     bytes: int
     worker_bytes: int
     seconds: float
-    error: float
+    least: float
+    most: float
     probed: float
     workers: int
 
@@ -71,8 +72,7 @@ class Estimate:
     @property
     def _range(self) -> str:
         """How sure the time is."""
-        low, high = max(0.0, self.seconds - self.error), self.seconds + self.error
-        text = f"{_duration(low)} to {_duration(high)} by a sample of the runs"
+        text = f"{_duration(self.least)} to {_duration(self.most)} by a sample of the runs"
         if self.probed < 1.0:
             text += f" over the first {self.probed:.0%} of their steps; later ones may cost more"
         return text
@@ -92,7 +92,8 @@ def estimate(grid: Grid, shards: Sequence[Shard], folder: Folder | None, workers
         bytes=sum(len(s.cells) * sum(array.nbytes for array in one[s].values()) for s in shards),
         worker_bytes=max(8 * len(s.cells) * s.records * s.first.problem.size for s in shards),
         seconds=total.seconds / side_by_side,
-        error=total.error / side_by_side,
+        least=total.least / side_by_side,
+        most=total.most / side_by_side,
         probed=total.probed,
         workers=workers,
     )
@@ -100,10 +101,11 @@ def estimate(grid: Grid, shards: Sequence[Shard], folder: Folder | None, workers
 
 @dataclass(frozen=True)
 class _Time:
-    """Seconds, how much they may be off, and the share of the steps that was timed for them."""
+    """Seconds, between what they may lie, and the share of the steps that was timed for them."""
 
     seconds: float
-    error: float
+    least: float
+    most: float
     probed: float
 
 
@@ -125,13 +127,14 @@ def _total(shards: Sequence[Shard]) -> _Time:
     scale = 1.0 + sum(map(rough, others)) / counted if counted else 1.0
     return _Time(
         scale * sum(found.seconds for found in times),
-        scale * sum(found.error for found in times),
+        scale * sum(found.least for found in times),
+        scale * sum(found.most for found in times),
         min((found.probed for found in times), default=1.0),
     )
 
 
 def _time_of(kind: Sequence[Shard]) -> _Time:
-    """Time of shards of one kind from some of their runs, over twice as many steps again and again while time allows."""
+    """Time of shards of one kind from some of their runs, with twice as many steps as long as time allows."""
     from ufm.ensemble import ensemble
     from ufm.kernels.contract import compile_seconds
 
@@ -154,11 +157,13 @@ def _time_of(kind: Sequence[Shard]) -> _Time:
         if steps >= total or spent + 2.0 * wall > allowed:
             break
         steps, taken, before, rate_before = min(total, 2 * steps), steps, times, rate
-    metrics = _time_of_metrics(shard, trajectories)
     error = 2.0 * whole.std() / np.sqrt(len(runs)) if len(runs) < number else 0.0
     if rate_before is not None:
         error += (total - steps) * abs(rate.mean() - rate_before.mean())
-    return _Time(number * (whole.mean() + metrics), number * error, steps / max(1, total))
+    metrics, mean = _time_of_metrics(shard, trajectories), whole.mean()
+    least = max(times.mean(), mean - error)  # what the first steps took is certain
+    expected, least, most = (float(number * (metrics + value)) for value in (mean, least, mean + error))
+    return _Time(expected, least, most, steps / max(1, total))
 
 
 def _sample(kind: Sequence[Shard]) -> list[Run]:

@@ -19,7 +19,7 @@ from ufm.sweeps.axes import Zipped
 from ufm.sweeps.folder import WRITERS, Folder, Names
 from ufm.sweeps.grid import Grid
 from ufm.sweeps.measures import RESERVED, Kept, claim_names, measures
-from ufm.sweeps.shards import Arrays, Shard, shards
+from ufm.sweeps.shards import Arrays, Shard, seconds, shards
 from ufm.sweeps.workers import computed, count
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class Plan:
         kept = "none is kept"
         if folder:
             kept = f"finished ones are in {folder.path}, where the same sweep continues"
+        left.sort(key=lambda shard: -len(shard.cells) * seconds(shard.first))  # short ones fill up the end
         done = self.grid.size - sum(len(shard.cells) for shard in left)
         writing: deque[Future[None]] = deque()
         with (

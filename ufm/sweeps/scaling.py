@@ -5,13 +5,13 @@ The process that hands out shards, its scheduler included, serves one after the 
 shard and one for every byte of description and results that goes through it. With P workers it is at work the share
 rho = P s/T of the time, which has to be below 1, and a shard waits q = s rho/(2 (1 - rho)) for it on average (one
 server, arrivals at random: M/D/1). Once per sweep, a worker takes w until it can compute, the last one has its first
-shard P s after the first one, and at the end a worker waits T/2 for the last shards. For a sweep of C seconds of
+shard P s after the first one, and at the end a worker waits at most T for the last shards. For a sweep of C seconds of
 computing this is the share
 
-    (f + q)/T + (w + P s + T/2) P/C
+    (f + q)/T + (w + P s + T) P/C
 
 of the computing. The second part falls with the length of the sweep; the first one and rho < 1 bound T from below.
-``python -m tests.benchmarks.sweeps`` measures f, s and w, and puts the model to a test on a thousand workers that sleep.
+``python -m tests.benchmarks.sweeps`` measures f, s and w, and tests the model on a thousand workers that sleep.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Costs:
         return (self.worker + self.served * rho / (2.0 * (1.0 - rho))) / shard
 
     def once(self, shard: float, workers: int) -> float:
-        """Seconds of every worker at the begin and the end of a sweep."""
-        return self.start + workers * self.served + shard / 2.0
+        """Seconds of every worker, at most, at the begin and the end of a sweep."""
+        return self.start + workers * self.served + shard
 
     def overhead(self, shard: float, workers: int, computing: float) -> float:
         """Overhead of a sweep of `computing` seconds on one core, as a share of them."""
@@ -94,3 +94,7 @@ class Costs:
         """Seconds that a sweep has to take on these workers for a total overhead of `share`; inf if none is enough."""
         left = share - self.per_shard(shard, workers)
         return self.once(shard, workers) / left if left > 0.0 else inf
+
+
+# Dask, two workers on one machine, results of 109 KiB to a disk of its own; under the load of other work
+MEASURED = Costs(worker=0.018, task=0.011, byte=1.9e-8, bytes=109 * 2**10, start=5.3)

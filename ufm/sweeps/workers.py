@@ -59,7 +59,8 @@ def computed(
             for shard in shards:
                 waiting[ready.submit(compute, shard)] = shard
             for future in as_completed(list(waiting)):
-                yield waiting.pop(future), future.result()
+                arrays = future.result()
+                yield waiting.pop(future), arrays
         except BaseException as error:
             for future in waiting:
                 future.cancel()
