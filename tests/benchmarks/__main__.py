@@ -25,14 +25,14 @@ import numpy as np
 import ufm
 from ufm.environment import usable_cores
 
-from . import bounds, start_up, tables
+from . import bounds, memory, start_up, tables
 from .cases import CASES, CHECK, Case
 from .curve import CURVE, draw_curve, measure_curve, worst_choice, write_curve
 from .systems import PEERS, Runner, ours
 from .timing import interleaved
 
 AGREEMENT = 1e-10
-PARTS = ("cases", "compile", "curve")
+PARTS = ("cases", "compile", "curve", "memory")
 
 
 def prepared(case: Case, peers: Sequence[str]) -> tuple[dict[str, Runner], dict[str, str]]:
@@ -131,6 +131,9 @@ def main() -> None:
         results["start_up"] = start_up.first_results(1 if options.quick else 3)
         texts.append(tables.compiling(results["compile"], {name: case.title for name, case in CASES.items()}))
         texts.append(tables.starting(results["start_up"]))
+    if "memory" in options.parts:
+        results["memory"] = memory.peak_of_a_run()
+        texts.append(tables.memory(results["memory"]))
     if "curve" in options.parts:
         results["curve"] = measure_curve(CURVE[::4] if options.quick else CURVE, seconds / 2, repeats)
         write_curve(results["curve"], options.out / "curve.csv")

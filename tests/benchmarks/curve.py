@@ -46,9 +46,9 @@ def measure_curve(sizes: Sequence[int], seconds: float, repeats: int) -> list[di
     rows = []
     with threadpool_limits(1):
         for K in sizes:
-            one = Case("", ufm.UFM(K, K), 1, 0, 0)
+            one = Case("", ufm.UFM(K, K), 1, 0)
             systems = {"one run": ours(one), "dgemm": bounds.square_products, "exp": bounds.exponentials_of}
-            many = ours(Case("", one.problem, RUNS, 0, 0))
+            many = ours(Case("", one.problem, RUNS, 0))
             systems |= {name: forced(many, largest) for name, largest in FAMILIES.items()}
             found = interleaved(systems, seconds, repeats)
             times = {name: median(time["cpu"]) for name, time in found.items()}

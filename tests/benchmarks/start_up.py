@@ -21,9 +21,10 @@ import time
 from tests.benchmarks.cases import CASES
 from tests.benchmarks.systems import ours
 from ufm.kernels import contract
+case = CASES[{name!r}]
 begin = time.process_time()
-ours(CASES[{name!r}])(2)
-print(contract.compile_seconds["total"], time.process_time() - begin)
+ours(case.alone(0) if {alone} else case)(2)
+print(time.process_time() - begin)
 """
 
 
@@ -55,18 +56,25 @@ def _kernels(case: Case) -> tuple[Any, ...]:
 
 
 def compile_times(names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Seconds in which kernels are compiled (cold) and loaded (warm), once for cases that share all kernels.
+    """CPU seconds of the first call of a process that compiles kernels or loads them, once for cases that share them.
 
-    The CPU time is that of the first call altogether.
+    "one run" compiles the kernels of one of the runs alone; "ensemble" then compiles, in a process of its own, what
+    the ensemble needs beside them; "warm" has them all; "whole" is the ensemble that has none.
     """
     found: dict[str, dict[str, float]] = {}
     known = set()
     for name in names:
         kernels = _kernels(CASES[name])
-        if kernels not in known:
-            known.add(kernels)
-            with tempfile.TemporaryDirectory() as folder:
-                for kind in ("cold", "warm"):
-                    wall, cpu = map(float, process(KERNELS.format(name=name), folder)[1].split())
-                    found.setdefault(name, {}).update({kind: wall, f"{kind}, cpu": cpu})
+        if kernels in known:
+            continue
+        known.add(kernels)
+        with tempfile.TemporaryDirectory() as folder:
+
+            def cpu(cache, alone, name=name, folder=folder):
+                return float(process(KERNELS.format(name=name, alone=alone), str(Path(folder) / cache))[1])
+
+            found[name] = {"one run": cpu("shared", True)}
+            if CASES[name].runs > 1:
+                found[name] |= {"ensemble": cpu("shared", False), "whole": cpu("own", False)}
+            found[name]["warm"] = cpu("shared", False)
     return found

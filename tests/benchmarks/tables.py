@@ -101,10 +101,27 @@ def for_readme(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def compiling(found: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) -> str:
-    """Seconds to compile and to load kernels."""
-    kinds = ("cold", "cold, cpu", "warm", "warm, cpu")
-    rows = [[titles[name], *(f"{times[kind]:.2f} s" for kind in kinds)] for name, times in found.items()]
-    return table(["kernels of", "compiled", "CPU of the call", "from the cache", "CPU of the call"], rows)
+    """CPU seconds of first calls that compile and load kernels."""
+    words = {
+        "one run": "one run, none compiled",
+        "ensemble": "ensemble, those of one run compiled",
+        "whole": "ensemble, none compiled",
+        "warm": "all compiled",
+    }
+    rows = [
+        [titles[name], *(f"{times[kind]:.2f} s" if kind in times else "" for kind in words)]
+        for name, times in found.items()
+    ]
+    return table(["CPU time of the first call", *words.values()], rows)
+
+
+def memory(found: Mapping[str, float]) -> str:
+    """Peak above what was resident before, beside the records."""
+    million = 1e6
+    return (
+        f"{found['steps']:,} steps with records of {found['records'] / million:.2f} MB raised the peak of resident "
+        f"memory by {found['peak above'] / million:.2f} MB."
+    )
 
 
 def starting(found: Mapping[str, float]) -> str:

@@ -5,16 +5,19 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
 from . import tables
+from .__main__ import AGREEMENT, prepared
 from .cases import CASES, CHECK
-from .curve import FAMILIES, worst_choice
+from .curve import FAMILIES, draw_curve, measure_curve, worst_choice, write_curve
+from .memory import RECORDS, STEPS, peak_of_a_run
 from .start_up import ROOT
-from .systems import ours, with_numpy
+from .systems import PEERS, ours, with_numpy
 from .timing import ratio
 
 
@@ -27,6 +30,26 @@ def test_the_step_written_by_hand_is_ours(name):
     for block, start in case.starts.items():
         assert np.abs(found[block] - expected[block]).max() <= 1e-13
         assert np.abs(found[block] - start).max() > 1e-5
+
+
+def test_a_peer_that_computes_something_else_stops_the_benchmark(monkeypatch):
+    def beside(case):
+        run = with_numpy(case)
+        return lambda steps: {name: block + 2 * AGREEMENT for name, block in run(steps).items()}
+
+    monkeypatch.setitem(PEERS, "numpy", beside)
+    with pytest.raises(SystemExit, match=r"numpy differs from ours by 2\.00e-10 after 64 steps"):
+        prepared(CASES["one-4"], ["numpy"])
+
+
+def test_a_peer_that_is_not_installed_is_named(monkeypatch):
+    def absent(case):
+        raise ImportError("No module named 'jax'")
+
+    monkeypatch.setitem(PEERS, "jax", absent)
+    runners, missing = prepared(CASES["one-4"], ["jax"])
+    assert list(runners) == ["ufm"]
+    assert missing == {"jax": "No module named 'jax'"}
 
 
 def row(title="a case", **systems):
@@ -64,6 +87,37 @@ def test_the_worst_choice_is_the_one_reported():
     )
     assert worst_choice([fair, wrong]) == (1.5, 9)
     assert list(FAMILIES) == ["ensemble", "lanes", "BLAS"]
+
+
+@pytest.mark.slow
+def test_the_curve_is_measured_written_and_drawn(tmp_path):
+    (row,) = rows = measure_curve((4,), 1e-4, 1)
+    assert list(row) == ["K", "one run", "dgemm", "exp", *FAMILIES]
+    write_curve(rows, tmp_path / "curve.csv")
+    draw_curve(rows, tmp_path / "curve.png")
+    assert (tmp_path / "curve.csv").read_text().splitlines()[0] == ",".join(row)
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the peak can be set back on Linux alone"
+)
+def test_records_are_all_that_a_long_run_keeps():
+    found = peak_of_a_run()
+    assert found["steps"] == STEPS
+    assert found["records"] <= RECORDS * 8 * (800 + 3)
+    assert found["peak above"] <= found["records"] + 2**20
+
+
+def test_tables_of_compiling_name_what_is_missing():
+    found = {
+        "one": {"one run": 3.0, "warm": 0.2},
+        "many": {"one run": 3, "ensemble": 2, "whole": 4, "warm": 0.3},
+    }
+    lines = tables.compiling(found, {"one": "a run", "many": "runs"}).splitlines()
+    assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == ["a run", "3.00 s", "", "", "0.20 s"]
+    assert "2.00 s" in lines[3]
 
 
 def test_command(tmp_path):
