@@ -164,3 +164,12 @@ def test_losses_refuse_decays_that_are_not_positive() -> None:
         theory.loss(4, 1e-3, [1e-3, -1e-3])
     with pytest.raises(InvalidProblemError, match=r"loss.samples is 0"):
         theory.loss(4, 1e-3, [1e-3], 0)
+
+
+@pytest.mark.parametrize("K", [5, 6, 9])
+@pytest.mark.parametrize("state", ["dnc", "low_rank"])
+def test_loss_is_the_least_of_all_scales_for_odd_and_even_numbers_of_classes(K, state):
+    lam, depth = 2**-10, 3
+    decay = theory.geometric_decay(lam, [lam] * depth, 2)
+    values = theory.objective(np.geomspace(0.1, 30, 200_001), K, depth, decay, state, "identity", K % 2 == 1)
+    assert theory.loss(K, lam, [lam] * depth, 2, state) == pytest.approx(values.min(), rel=1e-8)

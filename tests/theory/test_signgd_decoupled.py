@@ -272,6 +272,12 @@ def test_signs_that_round_off_decides_make_a_run_inconclusive() -> None:
     assert np.isinf(bound[-1])
 
 
+def test_the_recorded_start_counts_not_the_one_that_would_be_drawn() -> None:
+    run = simulate(etf(3), record=ufm.Every(100), init=ufm.Given(W=np.eye(3))).judged()
+    again = replace(run, init=ufm.Zeros())
+    assert np.array_equal(THEOREM.predict(again).predicted, THEOREM.predict(run).predicted)
+
+
 def test_no_record_is_no_judgement() -> None:
     run = simulate(etf(3), steps=0)
     assert judge(THEOREM, run.judged()).verdict == "inconclusive"
