@@ -19,7 +19,13 @@ from ufm.solutions import dnc, fixed_simplex, known, merged, polygon, simplex
 from ufm.solutions.imbalance import imbalanced_optimum
 from ufm.solutions.known import partitions
 from ufm.theory import cross_entropy_optimum as room
-from ufm.theory.cross_entropy_optimum import critical_loss, critical_margin, optimum, polygon_slope
+from ufm.theory.cross_entropy_optimum import (
+    critical_loss,
+    critical_margin,
+    dual_value,
+    optimum,
+    polygon_slope,
+)
 from ufm.theory.necessity import merged_class_saddle, saddle_curvature
 
 CLAIMS = {claim.name: claim for claim in room.CLAIMS}
@@ -89,6 +95,12 @@ def test_lbfgs_reaches_the_closed_form(seeds):
     in_loss, in_norms = np.max([agrees_with_lbfgs(seed) for seed in seeds], axis=0)
     assert in_loss < 1e-9
     assert in_norms < 1e-6
+
+
+@pytest.mark.parametrize("probabilities", [[[0.5], [0.5]], [[0.5, 0.5], [0.5]]])
+def test_dual_value_of_matrices_that_do_not_fit(probabilities):
+    with pytest.raises(ValueError, match="shorter"):
+        dual_value(probabilities, [0.5, 0.5], xp=mpmath)
 
 
 def test_slope_of_the_polygon_where_exponentials_overflow():
