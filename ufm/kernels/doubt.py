@@ -53,7 +53,6 @@ from ufm.kernels.vectors import WIDTH, below, first, load, store, where, zeros
 NOTHING = -np.inf  # logarithm of zero
 SMALLEST = math.log(np.finfo(np.float64).tiny)
 BY_ROWS, BY_COLUMNS = np.bool_(True), np.bool_(False)  # not literals, as ZERO
-SIGNED, UNSIGNED = np.bool_(True), np.bool_(False)
 SUSPECTED = -1  # what `alarm` answers instead of a count
 BITS = 64  # exponents of lines are whole multiples of log 2^64, so that units differ by powers of two
 STRIDE = BITS * math.log(2.0)
@@ -262,8 +261,8 @@ def line_units(size, unsure, B, by_rows, exponents):
 
 
 @apart
-def in_units(sign, signed, size, B, by_rows, exponents, out):
-    """Fill `out` with exp(size), times the sign if asked, each row or column in its unit exp(exponent).
+def in_units(sign, size, B, by_rows, exponents, out):
+    """Fill `out` with sign exp(size), each row or column in its unit exp(exponent).
 
     What is smaller than a floor in these units is put there. Products of the floor with inputs and weights are normal
     numbers still: a processor is slow at others.
@@ -275,8 +274,7 @@ def in_units(sign, signed, size, B, by_rows, exponents, out):
             unit = zeros() + exponents[k] if by_rows else load(exponents, i, there)
             log = load(size, j, there)
             number = larger(exp(where(there, log - unit, 0.0)), floor)
-            number = where(below(NOTHING, log), number, 0.0)
-            store(out, j, there, number * load(sign, j, there) if signed else number)
+            store(out, j, there, where(below(NOTHING, log), number * load(sign, j, there), 0.0))
 
 
 @allocating_apart
@@ -297,21 +295,21 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
         bias = layer == depth and chain.bias >= 0 and chain.trained[depth + 1] == 1
         if bias or chain.trained[layer] == 1:
             line_units(size, unsure, B, BY_ROWS, exponents)
-            in_units(sign, SIGNED, size, B, BY_ROWS, exponents, out)
-            in_units(sign, UNSIGNED, unsure, B, BY_ROWS, exponents, off)
+            in_units(sign, size, B, BY_ROWS, exponents, out)
+            in_units(sign, unsure, B, BY_ROWS, exponents, off)
         if bias:
             for k in range(rows):
                 j = chain.bias + k
                 grad[j], exponent[j], doubt[j] = 0.0, exponents[k], 0.0
                 for i in range(k * B, (k + 1) * B):
                     grad[j] += out[i]
-                    doubt[j] += off[i] + (B + 4.0) * u * abs(out[i])
+                    doubt[j] += abs(off[i]) + (B + 4.0) * u * abs(out[i])
         if chain.trained[layer] == 1:
             product(out, 0, 0, X, below, 1, grad, start, rows, B, inner)
             terms, of_inputs = np.empty(rows * inner, X.dtype), np.empty(rows * inner, X.dtype)
             for j in range(rows * B):
-                out[j] = abs(out[j]) + off[j]
-                off[j] += (B + 4.0) * u * out[j]
+                out[j] = abs(out[j]) + abs(off[j])
+                off[j] = abs(off[j]) + (B + 4.0) * u * out[j]
             product(off, 0, 0, magnitudes(X, below, here), 0, 1, terms, 0, rows, B, inner)
             if layer > 1:
                 product(out, 0, 0, E, below, 1, of_inputs, 0, rows, B, inner)
@@ -326,12 +324,12 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
             break
         # derivative by the inputs of this layer, before its ReLU
         line_units(size, unsure, B, BY_COLUMNS, exponents)
-        in_units(sign, SIGNED, size, B, BY_COLUMNS, exponents, out)
-        in_units(sign, UNSIGNED, unsure, B, BY_COLUMNS, exponents, off)
+        in_units(sign, size, B, BY_COLUMNS, exponents, out)
+        in_units(sign, unsure, B, BY_COLUMNS, exponents, off)
         back, terms = np.empty(inner * B, X.dtype), np.empty(inner * B, X.dtype)
         product(theta, start, 1, out, 0, 0, back, 0, inner, rows, B)
         for j in range(rows * B):
-            off[j] += ((rows + 4.0) * u + slack) * abs(out[j])
+            off[j] = abs(off[j]) + ((rows + 4.0) * u + slack) * abs(out[j])
         weights = magnitudes(theta, start, start + rows * inner)
         product(weights, 0, 1, off, 0, 0, terms, 0, inner, rows, B)
         if layer == 1:

@@ -21,7 +21,6 @@ from ufm.kernels.doubt import (
     BY_ROWS,
     LINEAR,
     NOTHING,
-    SIGNED,
     STRIDE,
     add_magnitudes,
     gradient,
@@ -116,32 +115,38 @@ def ratio(down):
     return where(near, power_of_two(where(near, down, 0.0) * (BITS / STRIDE) + SHIFTED), 0.0)
 
 
-@inline
-def join(grad, m, unit, j, there, own, bound, low):
-    """Bring gradients in units exp(own) and buffers to one unit each; 1 where a gradient is not above its bound.
+@apart
+def join(grad, m, unit, start, count, lines, bounds, line, factor, low):
+    """Bring the gradients of `count` coordinates and their buffers to one unit each; True if a sign may be undecided.
 
+    Gradients are in units exp(lines[line]), or a line each if that is -1, and as doubtful as `factor` times the bounds.
     The unit is that of the larger, made smaller by a stride where both have fallen below `low`.
     """
-    g, x, held = load(grad, j, there), load(m, j, there), load(unit, j, there)
-    size, of_buffer, down = larger(g, 0.0 - g), larger(x, 0.0 - x), own - held
-    doubtful = where(below(bound, size), 0.0, 1.0)
-    empty, vanishes = below(of_buffer, TINY), below(down, -FAR * STRIDE)
-    # nearly always: there is no buffer, or its unit stays, and the gradient either has it or vanishes in it
-    new, g_new = where(empty, own, held), where(empty, g, where(vanishes, 0.0, g))
-    other = where(vanishes, 0.0, larger(down, 0.0 - down))
-    other = where(empty, 0.0, where(below(of_buffer, low), 1.0, other))
-    if anywhere(below(0.0, where(there, other, 0.0))):
-        down = where(empty, np.inf, down)
-        share = ratio(0.0 - larger(down, 0.0 - down))
-        new = where(empty, own, larger(own, held))
-        g_new, x = where(below(down, 0.0), g * share, g), where(below(0.0, down), x * share, x)
-        small = below(larger(larger(g_new, 0.0 - g_new), larger(x, 0.0 - x)), low)
-        factor = where(small, 2.0**BITS, 1.0)
-        g_new, x, new = g_new * factor, x * factor, whole_strides(where(small, new - STRIDE, new))
-        store(m, j, there, x)
-    store(grad, j, there, g_new)
-    store(unit, j, there, new)
-    return where(there, doubtful, 0.0)
+    doubtful = zeros()
+    for i in range(0, count, WIDTH):
+        there, j = first(count - i), start + i
+        own = load(lines, i, there) if line < 0 else zeros() + lines[line]
+        bound = factor * (load(bounds, i, there) if line < 0 else zeros() + bounds[line])
+        g, x, held = load(grad, j, there), load(m, j, there), load(unit, j, there)
+        size, of_buffer, down = larger(g, 0.0 - g), larger(x, 0.0 - x), own - held
+        doubtful = where(there, where(below(bound, size), doubtful, 1.0), doubtful)
+        empty, vanishes = below(of_buffer, TINY), below(down, -FAR * STRIDE)
+        # nearly always: there is no buffer, or its unit stays, and the gradient either has it or vanishes in it
+        new, g_new = where(empty, own, held), where(empty, g, where(vanishes, 0.0, g))
+        other = where(vanishes, 0.0, larger(down, 0.0 - down))
+        other = where(empty, 0.0, where(below(of_buffer, low), 1.0, other))
+        if anywhere(below(0.0, where(there, other, 0.0))):
+            down = where(empty, np.inf, down)
+            share = ratio(0.0 - larger(down, 0.0 - down))
+            new = where(empty, own, larger(own, held))
+            g_new, x = where(below(down, 0.0), g * share, g), where(below(0.0, down), x * share, x)
+            small = below(larger(larger(g_new, 0.0 - g_new), larger(x, 0.0 - x)), low)
+            factors = where(small, 2.0**BITS, 1.0)
+            g_new, x, new = g_new * factors, x * factors, whole_strides(where(small, new - STRIDE, new))
+            store(m, j, there, x)
+        store(grad, j, there, g_new)
+        store(unit, j, there, new)
+    return anywhere(below(0.0, doubtful))
 
 
 @apart
@@ -156,13 +161,13 @@ def decided_gradient(chain, theta, X, B, sign, size, logit, slack, out, lines, b
     error, low = d * w * (d + 2.0) * u * x, math.sqrt(math.sqrt(smallest_normal(grad)))
     if chain.bias >= 0:
         error += 2.0 * u * (largest(theta, chain.bias, chain.bias + K) + logit)
-    share, doubtful = 2.0 * error + slack, zeros()
+    share, doubtful = 2.0 * error + slack, False
     if share > LINEAR or largest(v, 0, v.size) > 0.0:
         return False
     bias = chain.bias >= 0 and chain.trained[2] == 1
     if bias or chain.trained[1] == 1:
         line_units(size, size, B, BY_ROWS, lines)
-        in_units(sign, SIGNED, size, B, BY_ROWS, lines, out)
+        in_units(sign, size, B, BY_ROWS, lines, out)
         for k in range(K):
             bounds[k] = 2.0 * (share + (B + 4.0) * u * (1.0 + share)) * total(out, k * B, (k + 1) * B)
     if bias:
@@ -170,20 +175,14 @@ def decided_gradient(chain, theta, X, B, sign, size, logit, slack, out, lines, b
             grad[chain.bias + k] = 0.0
             for i in range(k * B, (k + 1) * B):
                 grad[chain.bias + k] += out[i]
-        for k in range(0, K, WIDTH):
-            there = first(K - k)
-            own, bound = load(lines, k, there), load(bounds, k, there)
-            doubtful = doubtful + join(grad, m, unit, chain.bias + k, there, own, bound, low)
+        doubtful = join(grad, m, unit, chain.bias, K, lines, bounds, -1, 1.0, low)
     if chain.trained[1] == 1:
         product(out, 0, 0, X, 0, 1, grad, start, K, B, d)
         for k in range(K):
-            own, bound = zeros() + lines[k], zeros() + bounds[k] * x
-            for c in range(0, d, WIDTH):
-                j = start + k * d + c
-                doubtful = doubtful + join(grad, m, unit, j, first(d - c), own, bound, low)
+            doubtful |= join(grad, m, unit, start + k * d, d, lines, bounds, k, x, low)
     if chain.lowest == 0:
         line_units(size, size, B, BY_COLUMNS, lines)
-        in_units(sign, SIGNED, size, B, BY_COLUMNS, lines, out)
+        in_units(sign, size, B, BY_COLUMNS, lines, out)
         for i in range(B):
             bounds[i] = 0.0
         for k in range(K):
@@ -192,11 +191,8 @@ def decided_gradient(chain, theta, X, B, sign, size, logit, slack, out, lines, b
             bounds[i] *= 2.0 * w * (share + (K + 4.0) * u + slack)
         product(theta, start, 1, out, 0, 0, grad, place, d, K, B)
         for c in range(d):
-            for i in range(0, B, WIDTH):
-                there, j = first(B - i), place + c * B + i
-                own, bound = load(lines, i, there), load(bounds, i, there)
-                doubtful = doubtful + join(grad, m, unit, j, there, own, bound, low)
-    return not anywhere(below(0.0, doubtful))
+            doubtful |= join(grad, m, unit, place + c * B, B, lines, bounds, -1, 1.0, low)
+    return not doubtful
 
 
 @helper
