@@ -375,6 +375,82 @@ def test_what_the_cheap_bound_lets_pass_has_no_undecided_sign(python):
     assert alarms > 5
 
 
+LINES = """
+import sys
+import numpy as np
+import ufm
+from ufm.kernels import extended
+
+sys.path.insert(0, sys.argv[1])
+import test_signs
+
+by_lines, decided = extended.decided_gradient, [0, 0]
+
+
+def counted(*arguments):
+    found = by_lines(*arguments)
+    decided[bool(found)] += 1
+    return found
+
+
+def in_both_ways(ask):
+    extended.decided_gradient = counted
+    first = ask()
+    extended.decided_gradient = lambda *arguments: False
+    return first, ask()
+
+
+for name, (problem, _, states, _) in test_signs.SETTINGS.items():
+    if problem.depth == 1 and getattr(states, "func", None) is test_signs.random:
+        for state, _ in states(problem, seeds=range(2)):
+            for dtype in ("float64", "float32"):
+                one, other = in_both_ways(lambda: problem.signs(state, dtype=dtype))
+                for block, found in one.sign.items():
+                    assert np.array_equal(one.undecided[block], other.undecided[block]), name
+                    decided_signs = ~one.undecided[block]
+                    assert np.array_equal(found[decided_signs], other.sign[block][decided_signs]), name
+print(*decided)
+decided[:] = 0, 0
+for problem, scale in ((ufm.UFM(3, 9, 2), 20.0), (ufm.UFM(3, 4, 3, bias=True), 20.0), (test_signs.frozen(4), 400.0)):
+    for optimizer in (ufm.Signum(0.5, 0.9), ufm.Signum(2.0, 0.3), ufm.Signum(5.0, 0.0), ufm.SignGD(0.5)):
+        run = lambda: ufm.simulate(problem, optimizer, ufm.Decoupled(1e-3), steps=60, init=ufm.Gaussian(scale))
+        one, other = in_both_ways(run)
+        assert np.array_equal(one.states, other.states), (problem, optimizer)
+        assert one.stats["undecided_signs"] == other.stats["undecided_signs"]
+        assert 0 <= one.stats["exponents_from"] < 30
+print(*decided)
+"""
+
+
+def test_the_bound_of_lines_decides_what_the_bound_of_entries_does(python):
+    """Interpreted, where exponents are carried: signs, counts and states with and without the cheap bound."""
+    found = python(LINES, {"NUMBA_DISABLE_JIT": "1"}, arguments=[str(Path(__file__).parent)])
+    (open_, decided), (open_steps, decided_steps) = (map(int, line.split()) for line in found.splitlines())
+    print(f"states: {decided} decided by lines, {open_} not; steps: {decided_steps} and {open_steps}")
+    assert min(open_, decided) > 5
+    assert decided_steps > 300
+
+
+@pytest.mark.parametrize("lr", [1.0, 5.0])
+@pytest.mark.parametrize(
+    "optimizer", [Signum, lambda lr, beta: Adam(lr, beta, 0.0, eps=0.0)], ids=["Signum", "Adam"]
+)
+def test_an_average_without_momentum_remembers_nothing(optimizer, lr):
+    """It is the gradient, even where that is smaller than the one before by a factor that underflows."""
+    problem, options = ce(64, 1, (5,) * 10), {"steps": 40, "init": Gaussian(1.0), "seed": 2}
+    one, other = (
+        ufm.simulate(problem, SignGD(lr), **options),
+        ufm.simulate(problem, optimizer(lr, 0.0), **options),
+    )
+    Z = one["W"] @ one["H"]
+    gaps = (Z.max(axis=1) - Z.min(axis=1)).max(axis=1)
+    assert np.diff(gaps).max() > 745
+    assert one.stats["undecided_signs"] == other.stats["undecided_signs"] == 0
+    assert np.array_equal(
+        np.rint(np.diff(one.states, axis=0) / lr), np.rint(np.diff(other.states, axis=0) / lr)
+    )
+
+
 def with_dead_units(problem, seed):
     """A Gaussian state of a ReLU chain in which the first sample is dead from layer 1 on, a unit in all samples."""
     state, _ = next(random(problem, (0.5,), (seed,)))
