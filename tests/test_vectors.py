@@ -22,7 +22,6 @@ from ufm.kernels.vectors import (
     zeros,
 )
 
-
 STRANGE = np.array([0.0, -0.0, 1.5, -2.0, np.inf, -np.inf, np.nan, 5e-324])
 
 
