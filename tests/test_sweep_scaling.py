@@ -62,10 +62,10 @@ def test_the_length_of_shards_follows_the_model():
 def test_other_bits_are_noticed():
     data = ufm.sweep(ufm.UFM(3, 4), ufm.GD(0.1), steps=3, metrics=["loss"])
     other = data.copy(deep=True)
-    assert benchmark.same_bits([data], [other])
+    assert benchmark.same_bits(data, other)
     other["loss"][-1] = np.nextafter(other["loss"][-1], 1.0)
-    assert not benchmark.same_bits([data], [other])
-    assert not benchmark.same_bits([data], [data.drop_vars("loss")])
+    assert not benchmark.same_bits(data, other)
+    assert not benchmark.same_bits(data, data.drop_vars("loss"))
 
 
 def test_a_sweep_of_sleepers_has_results_of_true_size(tmp_path):

@@ -29,7 +29,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -90,7 +90,7 @@ def dask(workers: int, threads: int = 1) -> Iterator[System]:
     logging.getLogger("distributed").setLevel(logging.ERROR)
     with (
         warnings.catch_warnings(),
-        LocalCluster(n_workers=workers, threads_per_worker=threads, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=workers, threads_per_worker=threads, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
 
@@ -113,55 +113,53 @@ def installed(name: str) -> bool:
     return True
 
 
-def same_bits(a: Sequence[xarray.Dataset], b: Sequence[xarray.Dataset]) -> bool:
-    """Whether all variables of all datasets have the same bytes."""
-    return all(
-        set(x) == set(y) and all(x[name].values.tobytes() == y[name].values.tobytes() for name in x)
-        for x, y in zip(a, b, strict=True)
-    )
+def same_bits(a: xarray.Dataset, b: xarray.Dataset) -> bool:
+    """Whether all variables have the same bytes."""
+    return set(a) == set(b) and all(a[name].values.tobytes() == b[name].values.tobytes() for name in a)
 
 
 def on_executors(seeds: int, steps: int, rounds: int) -> list[dict[str, Any]]:
-    """Wall and CPU seconds of the slice, kernels loaded, for every system and one worker and two, in turn."""
+    """Wall and CPU seconds of every plan of the slice, kernels loaded, for every system and one worker and two.
+
+    All of them are started at first and take a plan in turn, so that they share what else the machine does.
+    """
     todo = plans(seeds, steps)
     warm_up = plans(1, steps // 4)  # not fewer: late steps of sign methods have kernels of their own
-    reference: list[xarray.Dataset] = []
-    rows: dict[tuple[str, int], dict[str, Any]] = {}
-    for _ in range(rounds):
-        for name in filter(installed, SYSTEMS):
-            for workers in (1, 2):
-                with SYSTEMS[name](workers) as where:
-                    for small in warm_up:
-                        small.run(**where.arguments)
-                    wall, cpu = time.perf_counter(), where.cpu()
-                    found = [one.run(**where.arguments) for one in todo]
-                    wall, cpu = time.perf_counter() - wall, where.cpu() - cpu
-                reference = reference or found
-                row = rows.setdefault(
-                    (name, workers),
-                    {"system": name, "workers": workers, "wall": [], "cpu": [], "same bits": True},
-                )
-                row["wall"].append(wall)
-                row["cpu"].append(cpu)
+    rows = [
+        {"system": name, "workers": n, "same bits": True}
+        for name in SYSTEMS
+        if installed(name)
+        for n in (1, 2)
+    ]
+    with ExitStack() as stack:
+        places = [stack.enter_context(SYSTEMS[row["system"]](row["workers"])) for row in rows]
+        for row, place in zip(rows, places, strict=True):
+            row["wall"], row["cpu"] = np.zeros((2, rounds, len(todo)))
+            for small in warm_up:
+                small.run(**place.arguments)
+        for at in np.ndindex(rounds, len(todo)):
+            reference = None
+            for row, place in zip(rows, places, strict=True):
+                wall, cpu = time.perf_counter(), place.cpu()
+                found = todo[at[1]].run(**place.arguments)
+                row["wall"][at], row["cpu"][at] = time.perf_counter() - wall, place.cpu() - cpu
+                reference = found if reference is None else reference
                 row["same bits"] = row["same bits"] and same_bits(reference, found)
-                print(f"{name}, {workers}: {wall:.1f} s, same bits: {row['same bits']}", flush=True)
-    return list(rows.values())
+            walls = ", ".join(f"{row['system']} {row['workers']} {row['wall'][at]:.1f} s" for row in rows)
+            print(f"{grid.FAMILIES[at[1]].name}: {walls}", flush=True)
+    return [{**row, "wall": row["wall"].tolist(), "cpu": row["cpu"].tolist()} for row in rows]
 
 
 def executors_text(rows: Sequence[dict[str, Any]], runs: int, shards: int) -> str:
-    """Table of `on_executors`; ratios within rounds."""
-    wall = {(row["system"], row["workers"]): row["wall"] for row in rows}
-
-    def ratio(a: Sequence[float], b: Sequence[float]) -> float:
-        return median(x / y for x, y in zip(a, b, strict=True))
-
+    """Table of `on_executors`: of every plan the shortest time of all rounds."""
+    wall = {(row["system"], row["workers"]): sum(np.min(row["wall"], axis=0)) for row in rows}
     lines = []
     for row in rows:
-        one, threads = wall[row["system"], 1], wall["threads", row["workers"]]
-        cpu = median(row["cpu"])
+        system, workers = row["system"], row["workers"]
+        own, cpu = wall[system, workers], sum(np.min(row["cpu"], axis=0))
         lines.append([
-            row["system"], str(row["workers"]), f"{median(row['wall']):.1f} s", f"{cpu:.1f} s" if cpu == cpu else "",
-            f"{ratio(row['wall'], threads) - 1:+.1%}", f"{ratio(one, row['wall']) / row['workers']:.0%}",
+            system, str(workers), f"{own:.1f} s", f"{cpu:.1f} s" if np.isfinite(cpu) else "",
+            f"{own / wall['threads', workers] - 1:+.0%}", f"{wall[system, 1] / own / workers:.0%}",
             "yes" if row["same bits"] else "NO",
         ])  # fmt: skip
     head = ["system", "workers", "wall", "CPU", "wall over threads", "efficiency", "same bits"]
