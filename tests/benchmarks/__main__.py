@@ -125,6 +125,7 @@ def main() -> None:
             print(f"{time.perf_counter() - begin:4.0f} s  {tables.line(row)}", flush=True)
         texts.append("For the README:\n\n" + tables.for_readme(rows))
         texts += [f"By {kind} time:\n\n" + tables.comparison(rows, kind) for kind in ("wall", "cpu")]
+        texts += [tables.left_out(rows)] if tables.left_out(rows) else []
     if "compile" in options.parts:
         names = [row["name"] for row in results.get("cases", ())] or options.cases
         results["compile"] = start_up.compile_times(names)

@@ -16,7 +16,10 @@ The step written by hand stands once and serves them all.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +36,6 @@ Blocks = dict[str, Any]
 Runner = Callable[[int], Blocks]
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
-SMALL = 5e6  # multiplications and additions of a step below which torch is faster on one thread
 WRITTEN_OUT = {1: 10, 256: 4}  # largest K for which sums beat XLA's product, by the number of runs
 
 
@@ -193,11 +195,12 @@ def _scanned(case: Case, whole: Any, lr: Any, shape: Any, back: Any) -> Runner:
     return run
 
 
-def with_torch(case: Case, compiled: bool = False) -> Runner:
-    """Eager PyTorch, or a step of it compiled."""
+def with_torch(case: Case, compiled: bool = False, threads: int | None = None) -> partial[Blocks]:
+    """Eager PyTorch, or a step of it compiled; on one thread or on all, whichever is faster."""
     import torch
 
-    threads = 1 if case.flops < SMALL else usable_cores() or 1
+    if compiled and shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise ImportError("torch.compile needs a C++ compiler")
     grad = partial(gradient, torch, FIRST, case, torch.tensor(targets(case)))
     lr = torch.tensor(case.rates[:, None, None] if case.runs > 1 else case.rates[0])
     take = partial(step, torch, case.rule, grad)
@@ -205,20 +208,34 @@ def with_torch(case: Case, compiled: bool = False) -> Runner:
         torch._dynamo.reset()
         take = torch.compile(take)
 
-    def run(steps):
-        torch.set_num_threads(threads)
+    def on(count, steps):
+        torch.set_num_threads(count)
         with torch.no_grad():
             state = _first_state(case, torch.tensor, _leading(case))
             for _ in range(steps):
                 state = take(state, lr)
         return {k: x.numpy().reshape(case.starts[k].shape) for k, x in state[0].items()}
 
-    return run
+    return partial(on, fastest((1, usable_cores() or 1), on) if threads is None else threads)
+
+
+def fastest(choices: Sequence[int], run: Callable[[int, int], Any], steps: int = 5, times: int = 3) -> int:
+    """The one of the choices with which `run(choice, steps)` takes the least time."""
+    best = dict.fromkeys(choices, float("inf"))
+    for choice in choices:
+        run(choice, 2)
+    for _ in range(times):
+        for choice in choices:
+            begin = time.perf_counter()
+            run(choice, steps)
+            best[choice] = min(best[choice], time.perf_counter() - begin)
+    return min(best, key=best.__getitem__)
 
 
 def with_torch_by_run(case: Case) -> Runner:
-    """Eager PyTorch as a script has it: one run after the other."""
-    runners = [with_torch(case.alone(run)) for run in range(case.runs)]
+    """Eager PyTorch as a script has it: one run after the other, on as many threads as are fastest for the first."""
+    first = with_torch(case.alone(0))
+    runners = [with_torch(case.alone(run), threads=first.args[0]) for run in range(case.runs)]
 
     def run(steps):
         found = [take(steps) for take in runners]

@@ -54,6 +54,14 @@ def line(row: Mapping[str, Any]) -> str:
     return ", ".join(parts + [f"{name} left out: {why}" for name, why in row["missing"].items()])
 
 
+def left_out(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which peers are missing and why."""
+    reasons = dict.fromkeys(
+        f"{name} is left out: {why}" for row in rows for name, why in row["missing"].items()
+    )
+    return "\n".join(reasons)
+
+
 def comparison(rows: Sequence[Mapping[str, Any]], kind: str = "wall") -> str:
     """Times of a step and ratios of peers, for `kind` wall or cpu."""
     peers = list(dict.fromkeys(name for row in rows for name in peers_of(row)))

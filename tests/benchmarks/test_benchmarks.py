@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from .cases import CASES, CHECK
 from .curve import FAMILIES, draw_curve, measure_curve, worst_choice, write_curve
 from .memory import RECORDS, STEPS, peak_of_a_run
 from .start_up import ROOT
-from .systems import PEERS, ours, with_numpy
+from .systems import PEERS, fastest, ours, with_numpy
 from .timing import ratio
 
 
@@ -49,7 +50,12 @@ def test_a_peer_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(PEERS, "jax", absent)
     runners, missing = prepared(CASES["one-4"], ["jax"])
     assert list(runners) == ["ufm"]
-    assert missing == {"jax": "No module named 'jax'"}
+    assert tables.left_out(2 * [{"missing": missing}]) == "jax is left out: No module named 'jax'"
+
+
+def test_the_faster_number_of_threads_is_taken():
+    waits = {1: 0.001, 2: 0.02}
+    assert fastest((2, 1), lambda choice, steps: time.sleep(waits[choice]), times=2) == 1
 
 
 def row(title="a case", **systems):
