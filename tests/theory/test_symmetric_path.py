@@ -7,6 +7,7 @@ import pytest
 from numba import njit
 
 import ufm
+from ufm.kernels.reduced import ALIKE, COLUMNS, ENTRIES, ROWS
 from ufm.theory import symmetric_path
 from ufm.theory.symmetric_path import (
     balanced_values,
@@ -205,8 +206,6 @@ def bound_of(run, copies, kinds):
 
 def test_deviations_without_row_sums_need_their_copies():
     """At a gap far below 0 their answer is the largest: under Adam with large steps they alone grow."""
-    from ufm.kernels.reduced import ALIKE, ENTRIES, ROWS
-
     run = ufm.simulate(
         problem(4, "columns"), ufm.Adam(6.0, 0.0, 0.5, 0.0), steps=33,
         init=ufm.Given(weights(-200.0, 0.0, 4)),
@@ -219,8 +218,6 @@ def test_deviations_without_row_sums_need_their_copies():
 
 def test_the_round_off_of_a_buffer_counts():
     """With beta next to 1 it carries as far as that of the state."""
-    from ufm.kernels.reduced import ALIKE, ENTRIES, ROWS
-
     run = ufm.simulate(
         problem(3), ufm.Momentum(1.0, 1 - 1e-5), steps=2000, init=ufm.Zeros(), record=ufm.Every(50)
     ).judged()
@@ -474,3 +471,50 @@ def test_a_rule_of_ones_own_has_both_buffers_disturbed(monkeypatch):
         with pytest.raises(StopIteration):
             symmetric_path._recursion_and_bound(Run)
     assert asked == [2, 2, 1, 0]
+
+
+# ----------------------------------------------------------------------------------- copies that are disturbed
+
+PARTS = (  # weight, kinds of the lanes, and places (lane, diagonal or off it)
+    (1.0, [ALIKE], {(0, 0), (0, 1)}),
+    (2.0, [ROWS, COLUMNS], {(0, 0), (0, 1), (1, 1)}),
+    (2.0, [ENTRIES], {(0, 1)}),
+)
+
+
+@pytest.mark.parametrize("buffers", [0, 1, 2])
+def test_every_source_is_disturbed_with_both_signs_and_all_together_at_random(buffers):
+    disturbances, groups = symmetric_path._copies(buffers)
+    signs = disturbances.signs.reshape(
+        symmetric_path.PERIOD, 4, 2, -1
+    )  # step, source, diagonal or off it, lane
+    assert signs.shape[-1] == len(disturbances.kinds)
+    assert disturbances.kinds[0] == ALIKE  # the run itself
+    assert not signs[..., 0].any()
+    remaining, used = list(groups), [0]
+    for weight, kinds, places in PARTS:
+        sources = {(kind, *place) for kind in range(2 + buffers) for place in places}
+        found = set()
+        for _ in sources:
+            factor, (up, down) = remaining.pop(0)
+            assert factor == weight
+            used += [*up, *down]
+            for lanes in (up, down):
+                assert disturbances.kinds[list(lanes)].tolist() == kinds
+            pushed, pulled = signs[..., list(up)], signs[..., list(down)]
+            ((kind, entry, lane),) = np.argwhere(pushed.any(axis=0))
+            assert (pushed[:, kind, entry, lane] == 1).all()
+            assert np.array_equal(pushed, -pulled)
+            found.add((kind, lane, entry))
+        assert found == sources
+        factor, members = remaining.pop(0)
+        assert factor == weight * symmetric_path.RANDOM_FACTOR
+        assert len(members) == symmetric_path.RANDOM_COPIES
+        for lanes in members:
+            used += lanes
+            block = signs[..., list(lanes)]
+            disturbed = {(kind, lane, entry) for kind, entry, lane in np.argwhere(block.any(axis=0))}
+            assert disturbed == sources
+            assert all(set(block[:, k, e, lane]) == {-1.0, 1.0} for k, lane, e in sources)
+    assert not remaining
+    assert sorted(used) == list(range(len(disturbances.kinds)))
