@@ -103,6 +103,13 @@ def test_dual_value_of_matrices_that_do_not_fit(probabilities):
         dual_value(probabilities, [0.5, 0.5], xp=mpmath)
 
 
+def test_all_classes_merged_into_one_group_are_zero():
+    found = room.merged_optimum((3,), 1e-3)
+    assert found.rows.shape == found.columns.shape == (1, 0)
+    assert found.bias.tolist() == [0.0]
+    assert found.loss == pytest.approx(np.log(3), rel=1e-15)
+
+
 def test_slope_of_the_polygon_where_exponentials_overflow():
     """At c = 1000 one class has all the weight: the slope is K kappa to e^-691."""
     assert polygon_slope(1e3, 5, 0.01) == pytest.approx(0.05, rel=1e-14)

@@ -92,6 +92,7 @@ def test_merged_classes_cannot_be_told_apart_however_small_the_decay() -> None:
     ],
 )
 def test_saddle_refuses_what_has_none(arguments, sentence) -> None:
+    assert merged_class_saddle(4, 1, 1, 1e-3, 1e-3)["W1"].shape == (4, 1)  # what it just accepts
     with pytest.raises(InvalidProblemError, match=sentence):
         merged_class_saddle(*arguments)
     with pytest.raises(InvalidProblemError, match=r"escape_direction\.width"):
@@ -215,6 +216,16 @@ def test_error_of_nc2w_is_four_roundings_of_each_row_and_of_the_result(rng):
     traj = ufm.simulate(ufm.UFM(3, 3), ufm.GD(0.1), ufm.Coupled(0.1), steps=0, init=start)
     found = necessity._relative_nc0(traj.judged())
     assert found.bound == pytest.approx(2.0**-50 * (3 + found.observed), rel=1e-12, abs=0)
+
+
+def test_error_of_nc3_squared_where_there_is_nothing_else():
+    """W equal to the centred means, whose row sum is 0, bit for bit: the square of the error of NC3 is left."""
+    W = np.array([[2.0], [-1.0], [-1.0]])
+    start = ufm.Given(W=W, H=W.T.copy())
+    traj = ufm.simulate(ufm.UFM(3, 1), ufm.GD(0.1), ufm.Coupled(0.1), steps=0, init=start)
+    found, in_nc3 = necessity._relative_nc0(traj.judged()), 2.0**-52 * 3 * (4 + 2 * 2 / np.sqrt(6))
+    assert nc3(W, W.T, np.arange(3)) == found.observed[0] == 0
+    assert found.bound == pytest.approx([in_nc3**2], rel=1e-12, abs=0)
 
 
 def test_error_of_nc3_squared_is_that_of_nc3_carried_through_the_square(rng):
