@@ -109,6 +109,12 @@ def log_doubt(E, begin, B, slack, shift, size, unsure):
 
 
 @inline
+def smaller(a, b):
+    """The smaller number."""
+    return where(below(a, b), a, b)
+
+
+@inline
 def ratio(down):
     """exp(down) for a whole number of strides <= 0; 0 for more than FAR of them."""
     near = below(-(FAR + 0.5) * STRIDE, down)
@@ -130,21 +136,18 @@ def join(grad, m, unit, start, count, lines, bounds, line, factor, low):
         g, x, held = load(grad, j, there), load(m, j, there), load(unit, j, there)
         size, of_buffer, down = larger(g, 0.0 - g), larger(x, 0.0 - x), own - held
         doubtful = where(there, where(below(bound, size), doubtful, 1.0), doubtful)
-        empty, vanishes = below(of_buffer, TINY), below(down, -FAR * STRIDE)
-        # nearly always: there is no buffer, or its unit stays, and the gradient either has it or vanishes in it
-        new, g_new = where(empty, own, held), where(empty, g, where(vanishes, 0.0, g))
-        other = where(vanishes, 0.0, larger(down, 0.0 - down))
-        other = where(empty, 0.0, where(below(of_buffer, low), 1.0, other))
-        if anywhere(below(0.0, where(there, other, 0.0))):
-            down = where(empty, np.inf, down)
-            share = ratio(0.0 - larger(down, 0.0 - down))
+        empty = below(of_buffer, TINY)
+        new, g = where(empty, own, held), where(empty, g, g * ratio(smaller(down, 0.0)))
+        # nearly always: there is no buffer, or its unit stays
+        larger_unit = where(empty, 0.0, where(below(of_buffer, low), 1.0, down))
+        if anywhere(below(0.0, where(there, larger_unit, 0.0))):
+            x = x * ratio(0.0 - larger(down, 0.0))
             new = where(empty, own, larger(own, held))
-            g_new, x = where(below(down, 0.0), g * share, g), where(below(0.0, down), x * share, x)
-            small = below(larger(larger(g_new, 0.0 - g_new), larger(x, 0.0 - x)), low)
-            factors = where(small, 2.0**BITS, 1.0)
-            g_new, x, new = g_new * factors, x * factors, whole_strides(where(small, new - STRIDE, new))
+            small = below(larger(larger(g, 0.0 - g), larger(x, 0.0 - x)), low)
+            step = where(small, 2.0**BITS, 1.0)
+            g, x, new = g * step, x * step, whole_strides(where(small, new - STRIDE, new))
             store(m, j, there, x)
-        store(grad, j, there, g_new)
+        store(grad, j, there, g)
         store(unit, j, there, new)
     return anywhere(below(0.0, doubtful))
 
