@@ -27,7 +27,8 @@ decided entries of opposite signs cancel in it, is not followed.
 `gradient` works all this out with exponents carried. `alarm` bounds it from above by maxima and sums of |W|, |X|
 and |D| in O(KN + Kd + dN), first by one number for each block, then row by row and column by column, so that a step
 whose signs are beyond doubt, which is nearly every one, is known as such without the matrix products of `gradient`.
-`alarm_of_lanes` has the one number for each block alone, for each run of an ensemble by itself.
+`alarm_of_lanes` has the one number for each block alone, for each run of an ensemble by itself. Where exponents are
+carried, `ufm.kernels.extended.decided_gradient` has one for each row or column, in its own unit.
 """
 
 from __future__ import annotations
@@ -51,12 +52,12 @@ from ufm.kernels.product import product
 from ufm.kernels.vectors import WIDTH, below, first, load, store, where, zeros
 
 NOTHING = -np.inf  # logarithm of zero
-SMALLEST = math.log(np.finfo(np.float64).tiny)
 BY_ROWS, BY_COLUMNS = np.bool_(True), np.bool_(False)  # not literals, as ZERO
 SUSPECTED = -1  # what `alarm` answers instead of a count
 BITS = 64  # exponents of lines are whole multiples of log 2^64, so that units differ by powers of two
 STRIDE = BITS * math.log(2.0)
 ROUND = 1.5 * 2.0**52  # adding and subtracting it rounds to the nearest integer
+MAGNITUDE = 2**63 - 1  # all bits of a float64 but that of its sign
 LINEAR = 0.5  # largest rho at which a probability's error is taken in proportion to it
 
 # bounds may sum and compare in any order: that, and indices that cannot be negative, lets LLVM vectorise them
@@ -108,10 +109,10 @@ def _largest_interpreted(x, start, stop):
 
 
 def _largest_bits(x, start, stop):
-    """Largest |x| of a part of a vector; as integers, since LLVM vectorises no maximum of floats."""
+    """Largest |x| of a part of a vector, nan and inf the largest; as integers, whose maximum LLVM vectorises."""
     top = 0
     for i in range(stop - start):
-        bits = float_to_bits(abs(np.float64(x[np.uintp(start + i)])))
+        bits = float_to_bits(np.float64(x[np.uintp(start + i)])) & MAGNITUDE
         top = bits if bits > top else top
     return bits_to_float(top)
 
@@ -166,12 +167,6 @@ def meet(X, one, other, count):
 def logarithm(x):
     """log |x|, with log 0 = -inf."""
     return math.log(abs(x)) if x != 0.0 else NOTHING
-
-
-@helper
-def power(x):
-    """exp x, and 0 instead of what is no normal number, at which the library's exp is slow."""
-    return math.exp(x) if x > SMALLEST else 0.0
 
 
 @allocating_apart
