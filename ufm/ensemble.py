@@ -21,10 +21,10 @@ from ufm.simulate import INTERRUPTED, Records, advance, begin, why_diverged, wit
 from ufm.stepping import CHUNK_SECONDS, collector_at_rest, progress_bar
 from ufm.trajectory import End, Status, Trajectory
 
-# Lanes win while the states of LANES runs stay near the processor. Microseconds of processor time per step and run, in
-# lanes and alone (AVX-512, 2 MiB of second cache): K = d = 10, n = 1 0.5 and 2.6; 24 2.7 and 6.8; 32 7.1 and 12; 48 21
-# and 22; 64 (8192 numbers) 48 and 49; K = 10, d = 64, n = 10 15 and 22; n = 50 (32640 numbers) 162 and 66.
-LARGEST_IN_LANES = 8192  # numbers of the state of a run: LANES of them take 1 MiB
+# Lanes win while the states of LANES runs stay near the processor. Time in lanes as a part of that alone (AVX-512, a
+# second cache of 2 MiB): K = d = 4, n = 1 0.2; 10 0.4; 24 0.8; 48 (4608 numbers) 1.0; 56 1.2; 64 1.4; K = 10, d = 64,
+# n = 10 (7040 numbers) 1.1; n = 50 2.5.
+LARGEST_IN_LANES = 5000  # numbers of the state of a run
 # Signs are bounded by maxima over the whole state, and a lane that a run left is wasted: K = d = 24 3.3 and 5.7; 32 7.7
 # and 9.3; K = 10, d = 64, n = 5 (3840 numbers) 13 and 9.2.
 LARGEST_WITH_SIGNS = 3072

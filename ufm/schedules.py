@@ -185,6 +185,7 @@ def rates(lr: float | Schedule, steps: int) -> np.ndarray:
 
 def checked(where: str, lr: Any) -> float | Schedule:
     """Return a rate that an optimizer can hold: a float >= 0 or a schedule."""
-    if isinstance(lr, Schedule) and not isinstance(lr, type):
+    # a float first: whether something is a schedule takes long to find out
+    if not isinstance(lr, float) and isinstance(lr, Schedule) and not isinstance(lr, type):
         return lr
     return real(where, lr, 0.0, allowed="a finite number >= 0, or a schedule such as StepDecay(0.1)")

@@ -22,6 +22,7 @@ from ufm.stepping import CHUNK_SECONDS, collector_at_rest, progress_bar
 from ufm.trajectory import End, Status, Trajectory
 
 INTERRUPTED = "Ctrl-C was pressed"
+MOST_NUMBERS = 2**16  # rates, or samples drawn, that wait for one call of the kernel
 
 
 def simulate(
@@ -167,7 +168,7 @@ def advance(
     stepper = _Stepper(run, begin, previous)
     name, reason = "completed", f"all {total} steps were taken"
     began, chunk = time.perf_counter(), 64
-    most = max(1, 2**20 // (run.batch or 1))  # steps in a chunk, whose batches are drawn at once
+    most = max(1, MOST_NUMBERS // (run.batch or 1))  # steps in a chunk, whose batches are drawn at once
     try:
         with progress_bar(progress, total, begin.step) as show:
             while True:
@@ -326,7 +327,10 @@ class _Stepper:
             parts += self._record_now()
         if last < 0 and not parts[-1][0].size:
             parts.append(without_finite_start(self.at, self.theta[: self.run.problem.size]))
-        steps, states, fit, penalty = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        steps, states, fit, penalty = (
+            np.concatenate(columns) if len(columns) > 1 else columns[0]
+            for columns in zip(*parts, strict=True)
+        )
         return steps, states, fit, penalty
 
     def _record_now(self) -> list[Records]:
