@@ -301,6 +301,29 @@ def test_bound_is_the_sum_it_says(nesterov: bool, shape: str) -> None:
     assert found == pytest.approx(expected, rel=1e-11)
 
 
+@pytest.mark.parametrize("decoupled", [0.1, 3.0])
+def test_bound_where_the_shrink_follows_the_step(decoupled: float) -> None:
+    """What is shrunk is at most W over the least factor, and at most W and the longest step away from it."""
+    rates = np.array([0.02, 0.3, 0.1])
+    kept, way = np.abs(1 - rates * decoupled), rates * (1 - rates * decoupled)
+    beta, coupled, S, G, e, K, eps = 0.5, 0.25, 2.0, 0.25, 0.125, 7, 1e-3
+    M = row_sum.matrix_of(row_sum.entries_shrunk_after(rates, beta, coupled, decoupled, False))
+    inject = np.stack([-way, np.ones(3)], axis=1)
+    carried, injected, squares = np.array([brute_force_sums(M, inject, n) for n in range(4)]).T
+    found = round_off_bound(
+        np.arange(4), schedule=rates, beta=beta, coupled=coupled, decoupled=decoupled, classes=K, scale=S, eps=eps,
+        gradient_scale=G, gradient_error=e, shrunk_after=True,
+    )  # fmt: skip
+    direction = (coupled * S + G) / (1 - beta)
+    shrunk = min(S / kept.min(), S + 0.3 * direction)
+    assert (shrunk < S / kept.min()) == (decoupled == 3.0)
+    product = min((1 + kept.max()) * S, np.abs(way).max() * direction)
+    moved = np.where(np.arange(4) > 0, (rates * decoupled + 2 * kept).max() * shrunk + product, 0)
+    expected = eps / 2 * K * (carried * (S + moved) + injected * (2 * coupled * S + G))
+    expected += np.sqrt(squares) * (eps / 2 * np.sqrt(K) * 2 * product / np.abs(way).max() + e)
+    assert found == pytest.approx(expected, rel=1e-11)
+
+
 def test_gradient_terms_count_at_every_rate() -> None:
     """GD: K eps/2 per step for W, eta G for the product, and the gradient's own error in quadrature."""
     for lr in (0.1, 1.0, 1.5):

@@ -180,6 +180,8 @@ def test_bad_input_gets_one_sentence() -> None:
     for call, words in (
         (lambda: first_balance(0.0, 10), r"first_balance\.lam is 0\.0; allowed: finite numbers > 0"),
         (lambda: first_balance("x", 10), r"first_balance\.lam"),
+        (lambda: first_balance([1e-3, 0.0], 10), r"first_balance\.lam is \[0\.001, 0\.0\]"),
+        (lambda: first_balance([1e-3, np.inf], 10), r"first_balance\.lam is"),
         (lambda: first_flip(-1.0, 1e-3, 10), r"first_flip\.lr is -1\.0"),
         (lambda: peak(1e-2, 1e-3, 1), r"classes is 1; allowed: a whole number >= 2"),
         (lambda: end_point(1e-3, 10, scale=0.0), r"end_point\.scale is 0\.0; allowed: a finite number > 0"),
