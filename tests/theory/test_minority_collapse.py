@@ -255,6 +255,13 @@ def peeled_minority_cosine(K_A, K_B, ratio, E_W, E_H):
     return float((W @ W.T).min())
 
 
+def test_the_rank_does_not_depend_on_the_size_of_the_means():
+    problem = ufm.UFM(6, 6, per_class=(20, 20, 9, 9, 2, 2))
+    means = room.optimum(problem, ufm.Coupled(0.01))
+    small = means._replace(coarse=1e-12 * means.coarse)
+    assert room.rank(problem, means) == room.rank(problem, small) == 5
+
+
 def test_the_layer_peeled_search_sees_the_product_of_the_budgets_alone():
     """Powers of two, so that both searches take the same steps bit for bit."""
     (W, H), (V, G) = (room.descend_peeled(2, 2, 3.0, *budgets) for budgets in ((1.0, 1.0), (16.0, 1 / 16)))
