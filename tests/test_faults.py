@@ -180,9 +180,10 @@ def test_a_temporary_file_in_use_is_not_removed(tmp_path):
 
 # Every command in a child of its own, interrupted after some milliseconds.
 INTERRUPTING = """
-import json, os, random, signal, sys, time
+import json, os, random, signal, sys, time, warnings
 import ufm
 from ufm import cli
+warnings.simplefilter("ignore", ResourceWarning)  # as by default: an import cut short leaves its file to the collector
 import figures.__main__ as figures_main, proofs_check.__main__ as proofs_main
 
 folder, times = sys.argv[1], int(sys.argv[2])

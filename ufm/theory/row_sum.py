@@ -21,7 +21,8 @@ against the closed form at 60 digits.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from ufm.claims import Claim, Prediction, Source
 from ufm.decay import shrinks_after
 from ufm.errors import invalid
 from ufm.optimizers import GD, Momentum
+from ufm.theory._double_double import DoubleDouble
 from ufm.theory._evaluator import (
     LARGEST,
     evaluate,
@@ -917,30 +919,39 @@ def gradient_row_sum_error(terms: Any, classes: int, samples: int, eps: float = 
     return eps * np.sqrt(classes + samples) * terms
 
 
-def _row_sum_prediction(run: Run, error: float = 0.0) -> Prediction:
-    """m_t against g_t m_0, with all decay rates of the last layer multiplied by 1 + error.
+class _RowSums(NamedTuple):
+    """Row sums at the finite records, and what round-off may have made of them, all over 2^unit."""
 
-    Without decay the error is a decay that takes this share of m in all; without a row sum to decay it is a
-    start wrong by this share of max|W|.
-    """
-    quantity = "m_t = W_t^T 1, against g_t m_0"
-    kept, after = finite_records(run), shrinks_after(run.decay)
+    values: DoubleDouble  # shape (records, width)
+    bound: np.ndarray  # shape (records,)
+    largest: float  # max|W|
+    unit: int
+
+
+_row_sums_of: WeakKeyDictionary[Any, tuple[Any, Any, _RowSums]] = WeakKeyDictionary()
+
+
+def _row_sums(run: Run) -> _RowSums:
+    """Row sums of a run; kept for as long as the trajectory lives, for the control asks too."""
+    optimizer, decay, found = _row_sums_of.get(run.trajectory, (None, None, None))
+    if found is None or optimizer is not run.optimizer or decay is not run.decay:
+        found = _measured_row_sums(run)
+        _row_sums_of[run.trajectory] = run.optimizer, run.decay, found
+    return found
+
+
+def _measured_row_sums(run: Run) -> _RowSums:
+    kept, problem, precision = finite_records(run), run.problem, np.finfo(run.dtype)
     assert run.trajectory is not None
-    if not len(kept):
-        return Prediction(quantity, np.zeros((0, 1)), np.zeros((0, 1)), np.zeros(0))
     W = run.trajectory["W"][kept].astype(np.float64)
-    t = np.asarray(run.trajectory.steps)[kept]
-    settings, problem, precision = _parameters(run), run.problem, np.finfo(run.dtype)
     eps, tiny = float(precision.eps), float(precision.tiny)  # below tiny the spacing no longer shrinks
     # a common power of two keeps the error-free products away from overflow and underflow
     unit = int(np.frexp(max(np.abs(W).max(), np.finfo(float).tiny))[1])
-    m = exact_row_sum(np.ldexp(W, -unit))
-    observed = m.high
-    found = gradients(run)
+    m, found = exact_row_sum(np.ldexp(W, -unit)), gradients(run)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         bound = round_off_bound(
-            t,
-            **settings,
+            np.asarray(run.trajectory.steps)[kept],
+            **_parameters(run),
             classes=problem.classes,
             scale=np.ldexp(np.maximum(running_maximum(W), tiny), -unit),
             eps=eps,
@@ -951,22 +962,38 @@ def _row_sum_prediction(run: Run, error: float = 0.0) -> Prediction:
                 problem.samples,
                 eps,
             ),
-            shrunk_after=after,
+            shrunk_after=shrinks_after(run.decay),
         )
         # both numbers are rounded once more when they are written down
-        bound = bound + np.finfo(np.float64).eps * np.abs(observed).max(axis=1)
-    start = m[0]
+        bound = bound + np.finfo(np.float64).eps * np.abs(m.high).max(axis=1)
+        largest = float(np.ldexp(np.abs(W).max(), -unit))
+    return _RowSums(m, bound, largest, unit)
+
+
+def _row_sum_prediction(run: Run, error: float = 0.0) -> Prediction:
+    """m_t against g_t m_0, with all decay rates of the last layer multiplied by 1 + error.
+
+    Without decay the error is a decay that takes this share of m in all; without a row sum to decay it is a
+    start wrong by this share of max|W|.
+    """
+    quantity = "m_t = W_t^T 1, against g_t m_0"
+    kept = finite_records(run)
+    assert run.trajectory is not None
+    if not len(kept):
+        return Prediction(quantity, np.zeros((0, 1)), np.zeros((0, 1)), np.zeros(0))
+    m, bound, largest, unit = _row_sums(run)
+    settings, start = _parameters(run), m[0]
     if error:
         total = float(run.rates.sum())
         if np.abs(start.high).max() <= bound[0]:
-            start = start + error * np.ldexp(np.abs(W).max(), -unit)
+            start = start + error * largest
         elif not settings["coupled"] and not settings["decoupled"] and total:
             settings["decoupled"] = min(error / total, LARGEST)
         settings["coupled"] *= 1 + error
         settings["decoupled"] *= 1 + error
     mantissa, exponent = evaluate(
-        entries_shrunk_after if after else recursion_entries,
-        t,
+        entries_shrunk_after if shrinks_after(run.decay) else recursion_entries,
+        np.asarray(run.trajectory.steps)[kept],
         settings["lr"],
         settings["beta"],
         settings["coupled"],
@@ -976,8 +1003,10 @@ def _row_sum_prediction(run: Run, error: float = 0.0) -> Prediction:
     )
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         predicted = scaled((mantissa[:, None] * start).high, exponent[:, None] + unit)
-        alpha = scaled(mantissa.high**2 * (start.high @ start.high) / problem.classes, 2 * (exponent + unit))
-        observed, bound = np.ldexp(observed, unit), np.ldexp(bound, unit)
+        alpha = scaled(
+            mantissa.high**2 * (start.high @ start.high) / run.problem.classes, 2 * (exponent + unit)
+        )
+        observed, bound = np.ldexp(m.high, unit), np.ldexp(bound, unit)
     return Prediction(quantity, predicted, observed, bound, alpha if np.isfinite(alpha[-1]) else None)
 
 
