@@ -74,7 +74,7 @@ CASES = (
     Case("Momentum mixed", Momentum(0.1, 0.9), Mixed(coupled=LAM / 2, decoupled=LAM / 2), FREE),
     Case("Nesterov coupled", Momentum(0.1, 0.9, nesterov=True), Coupled(LAM), FREE),
     Case("Momentum step decay", Momentum(StepDecay(0.1), 0.9), Coupled(LAM), FREE),
-    Case("SignGD, free features", SignGD(1e-3), Decoupled(LAM_SIGN), FREE),
+    Case("SignGD, free features", SignGD(2e-4), Decoupled(LAM_SIGN), FREE),
     Case("AdamW, free features", Adam(1e-3), Decoupled(LAM_SIGN), FREE),
     Case("SignGD decoupled", SignGD(1e-2), Decoupled(LAM_SIGN)),
     Case("SignGD coupled", SignGD(1e-2), Coupled(LAM)),
