@@ -604,3 +604,34 @@ def test_states_without_signs_are_refused():
         frozen(3).signs({"W": np.eye(3)}, dtype="float16")
     with pytest.raises(InvalidProblemError, match=r"state\.W1"):
         frozen(3).signs({})
+
+
+@pytest.mark.parametrize(("dtype", "far"), [("float64", 1000.0), ("float32", 300.0)])
+def test_a_gradient_of_exactly_zero_leaves_the_buffer_that_decides(dtype, far):
+    start = ufm.Given(W1=[[0.0, 1.0], [1.0, -1.0]], H=[[1.0, far], [-1.0, 0.0]])
+    run = ufm.simulate(ufm.UFM(2, 2), ufm.Signum(1.0, 0.9), steps=3, init=start, dtype=dtype)
+    # W_1 = [[1, 0], [0, 0]]: the second row of H has no gradient at step 1, and an average of about exp(-far)
+    assert run["H"][:, 1, 1].tolist() == [0.0, -1.0, -2.0, -3.0]
+    assert run.stats["undecided_signs"] == 0
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-120, 1e-165, 1e-200])
+def test_adam_without_averages_steps_like_signgd_where_squares_of_gradients_underflow(scale):
+    features = np.array([[1.0, 0.5, 0.25], [0.3, 1.0, -0.5], [-0.2, 0.6, 1.0]])
+    logits = np.array([[0.0, -340.0, -700.0], [-340.0, 0.0, -340.0], [-700.0, -340.0, 0.0]])
+    problem = ufm.UFM(3, 3, features=features * scale)
+    start, lr = ufm.Given(W1=logits @ np.linalg.inv(features) / scale), 0.5 / scale
+    adam, signs = (
+        ufm.simulate(problem, optimizer, steps=1, init=start)
+        for optimizer in (ufm.Adam(lr, 0.0, 0.0, eps=0.0), ufm.SignGD(lr))
+    )
+    np.testing.assert_allclose(adam["W"][1], signs["W"][1], rtol=1e-15)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_sign_is_claimed_where_a_gradient_is_exactly_zero(seed):
+    rng = np.random.default_rng(seed)
+    W, H = 20 * rng.standard_normal((4, 3)), 20 * rng.standard_normal((3, 4))
+    W[:, 2] = 0.1  # the same for all classes: the third row of H has no gradient
+    found = ufm.UFM(4, 3).signs({"W1": W, "H": H})
+    assert (found.undecided["H"][2] | (found.sign["H"][2] == 0)).all()

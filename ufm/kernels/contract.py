@@ -116,6 +116,7 @@ class Step(NamedTuple):
     shrink_after: int
     scale_free: int
     elementwise: int
+    one_buffer: int  # whether the rule keeps averages of gradients at most, not of their squares
     table: np.ndarray  # int64 (trained blocks, 3): offset, rows (times lanes), columns
 
 
@@ -158,7 +159,7 @@ def signatures(dtype: str) -> Signatures:
         Buffers(some, some, matrix, matrix, matrix, some, Bounds(np.zeros(1), some), index)
     )
     bounds = numba.typeof(Bounds(np.zeros(1), some))
-    step = numba.typeof(Step(some, some, some, some, 0, 0, 0, 0, 0, 0, indices))
+    step = numba.typeof(Step(some, some, some, some, 0, 0, 0, 0, 0, 0, 0, indices))
     records = numba.typeof(Records(index, matrix[None], np.zeros((1, 1)), np.zeros((1, 1))))
     assert numba.typeof(scalar) == real
     head = int64(mat, ints, mat, vec, real, mat, vec)

@@ -26,7 +26,7 @@ def _exp_interpreted(x):
 
 
 def _exp_polynomial(x):
-    """exp(x) for x <= 0; 0 below `LOWEST`, nan stays nan."""
+    """exp(x) for x up to 709; 0 below `LOWEST`, nan stays nan."""
     vanishes = below(x, LOWEST)  # what the rest makes of such x is not used
     shifted = multiply_add(x, _LOG2E, SHIFTED)
     n = shifted - SHIFTED

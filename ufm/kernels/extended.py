@@ -126,7 +126,8 @@ def join(grad, m, unit, start, count, lines, bounds, line, factor, low):
     """Bring the gradients of `count` coordinates and their buffers to one unit each; True if a sign may be undecided.
 
     Gradients are in units exp(lines[line]), or a line each if that is -1, and as doubtful as `factor` times the bounds.
-    The unit is that of the larger, made smaller by a stride where both have fallen below `low`.
+    The unit is that of the larger, made smaller by a stride where both have fallen below `low`. Where a gradient is not
+    above its bound, buffer and unit say the same as before: the caller has the gradients worked out anew.
     """
     doubtful = zeros()
     for i in range(0, count, WIDTH):
@@ -134,8 +135,11 @@ def join(grad, m, unit, start, count, lines, bounds, line, factor, low):
         own = load(lines, i, there) if line < 0 else zeros() + lines[line]
         bound = factor * (load(bounds, i, there) if line < 0 else zeros() + bounds[line])
         g, x, held = load(grad, j, there), load(m, j, there), load(unit, j, there)
-        size, of_buffer, down = larger(g, 0.0 - g), larger(x, 0.0 - x), own - held
-        doubtful = where(there, where(below(bound, size), doubtful, 1.0), doubtful)
+        size, of_buffer = larger(g, 0.0 - g), larger(x, 0.0 - x)
+        clear = below(bound, where(below(size, np.inf), size, 0.0))
+        doubtful = where(there, where(clear, doubtful, 1.0), doubtful)
+        own = where(clear, own, held)  # beside another gradient the buffer may decide, and must not move
+        down = own - held
         empty = below(of_buffer, TINY)
         new, g = where(empty, own, held), where(empty, g, g * ratio(smaller(down, 0.0)))
         # nearly always: there is no buffer, or its unit stays
@@ -153,11 +157,12 @@ def join(grad, m, unit, start, count, lines, bounds, line, factor, low):
 
 
 @apart
-def decided_gradient(chain, theta, X, B, sign, size, logit, slack, out, lines, bounds, grad, m, v, unit):
-    """Gradient and buffers in one unit per coordinate; False where a sign may be undecided, or v is in use.
+def decided_gradient(chain, theta, X, B, sign, size, logit, slack, out, lines, bounds, grad, m, unit):
+    """Gradient and buffers in one unit per coordinate; False where a sign may be undecided.
 
-    For all samples of a chain of one layer without coupled decay. To what `gradient` adds up entry by entry this is
-    a bound line by line: maxima of |W|, |H| and the logits stand for their entries.
+    For all samples of a chain of one layer without coupled decay, and a rule without averages of squares. To what
+    `gradient` adds up entry by entry this is a bound line by line: maxima of |W|, |H| and the logits stand for their
+    entries.
     """
     start, K, d, place = chain.table[1, 0], chain.table[1, 1], chain.table[1, 2], chain.table[0, 0]
     x, w, u = largest(X, 0, d * B), largest(theta, start, start + K * d), unit_round_off(X)
@@ -165,7 +170,7 @@ def decided_gradient(chain, theta, X, B, sign, size, logit, slack, out, lines, b
     if chain.bias >= 0:
         error += 2.0 * u * (largest(theta, chain.bias, chain.bias + K) + logit)
     share, doubtful = 2.0 * error + slack, False
-    if share > LINEAR or largest(v, 0, v.size) > 0.0:
+    if share > LINEAR:
         return False
     bias = chain.bias >= 0 and chain.trained[2] == 1
     if bias or chain.trained[1] == 1:
@@ -302,6 +307,7 @@ def run(
     out, lines, room = np.empty(K * N, theta.dtype), np.empty(max(K, N) + WIDTH), np.empty(4 * N)
     bounds = np.empty(max(K, N))
     quick = chain.table.shape[0] == 2 and size == 0 and takes_signs(step) and step.has_coupled == 0
+    quick = quick and step.one_buffer == 1
     kept = cursor[KEPT]
     settle_units(m, v, unit)
     for t in range(start, stop + 1):
@@ -331,7 +337,7 @@ def run(
         of_batch = sign[: K * B], magnitude[: K * B], unsure[: K * B]
         log_residual(X, begin, B, segments, shift, of_batch[0], of_batch[1], room)
         decided = quick and decided_gradient(
-            chain, theta, X, N, sign, magnitude, logit, slack, out, lines, bounds, grad, m, v, unit
+            chain, theta, X, N, sign, magnitude, logit, slack, out, lines, bounds, grad, m, unit
         )
         if not decided:
             input_errors(chain, theta, X, B, E)
