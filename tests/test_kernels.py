@@ -275,8 +275,8 @@ def test_exponential_is_right_to_four_eps(rng):
             out[j] = exp(x[j])
 
     x = np.concatenate([
-        rng.uniform(-708, 0, 8000), rng.uniform(0, 23, 1000), -np.geomspace(1e-300, 708, 4000), -np.arange(0, 1021) * np.log(2) / 2,
-        [0.0, -0.0, -708.0, np.nextafter(-708.0, 0)],
+        rng.uniform(-708, 0, 8000), rng.uniform(0, 23, 1000), -np.geomspace(1e-300, 708, 4000),
+        -np.arange(0, 1021) * np.log(2) / 2, [0.0, -0.0, -708.0, np.nextafter(-708.0, 0)],
     ])  # fmt: skip
     out = np.empty_like(x)
     apply(x, out)
