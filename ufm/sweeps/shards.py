@@ -22,13 +22,11 @@ from ufm.sweeps.measures import Kept
 LANES = 16  # runs that the ensemble integrates side by side
 MOST_CELLS = 1024
 STATE_BYTES = 2**27  # recorded states that one worker holds at a time
-SECONDS = (
-    20.0  # by the rough count below; long for `ufm.sweeps.scaling`, short for a dead worker and for Ctrl-C
-)
+# by the rough count below; long for `ufm.sweeps.scaling`, short for a dead worker and for Ctrl-C
+SECONDS = 20.0
 OPERATIONS_PER_SECOND = 1e10
-PIECES = (
-    32  # into how many shards a group falls if it is large enough, so that workers end at about the same time
-)
+# into how many shards a group falls if it is large enough, so that workers end at about the same time
+PIECES = 32
 
 _LIBRARIES = ("numpy", "scipy")
 
