@@ -119,8 +119,8 @@ def test_numpy_opens_the_file_without_pickle(saved):
 
 
 def test_methods_and_plain_strings_work_too(tmp_path):
-    path = made(RUN).save(str(tmp_path / "run.npz"))
-    assert_same(made(RUN), ufm.load(str(path)))
+    run = made(RUN)
+    assert_same(run, ufm.load(str(run.save(str(tmp_path / "run.npz")))))
 
 
 def test_file_permissions_follow_the_umask(saved):

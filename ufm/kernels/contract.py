@@ -23,7 +23,7 @@ from numba.core.errors import NumbaError, UnsupportedBytecodeError
 
 from ufm.errors import IncompatibleError
 from ufm.kernels.cache import folder
-from ufm.kernels.linked import Apart, Linked
+from ufm.kernels.linked import Apart, Kernel, Linked
 
 # Kernels that make arrays count references to them, those that only fill what they are given need not: with `_nrt`
 # off numba leaves out its atomic counters, which cost small models more than their arithmetic.
@@ -41,6 +41,8 @@ ZERO = np.int64(0)
 PASSED = {"no_cpython_wrapper": True}
 CALLED = {"no_cfunc_wrapper": True}
 ENTRIES = {"watch": PASSED, "run": CALLED, "evaluate": CALLED, "reduced": CALLED}
+
+KERNEL: dict[str, Any] = {"pipeline_class": Kernel, **OPTIONS}
 
 # Functions of kernels: `inline` is copied to each call, `helper` where LLVM thinks it pays, `apart` nowhere.
 LINKED: dict[str, Any] = {"pipeline_class": Linked, **PASSED, **CALLED}
@@ -202,7 +204,7 @@ def compiled(function: Callable[..., Any], kind: str, dtype: str, keep: bool = T
         Whether to use the disk cache; a user's function is compiled anew in each process, and may make arrays.
     """
     signature = getattr(signatures(dtype), kind)
-    options = ALLOCATING if not keep or getattr(function, "allocates", False) else OPTIONS
+    options = ALLOCATING if not keep or getattr(function, "allocates", False) else KERNEL
     options = {**options, **ENTRIES.get(kind, {})}
     with _lock, interrupt_deferred():
         begin = time.perf_counter()
