@@ -118,8 +118,10 @@ def same_bits(a: xarray.Dataset, b: xarray.Dataset) -> bool:
     return set(a) == set(b) and all(a[name].values.tobytes() == b[name].values.tobytes() for name in a)
 
 
-def on_executors(seeds: int, steps: int, rounds: int) -> list[dict[str, Any]]:
-    """Wall and CPU seconds of every plan of the slice, kernels loaded, for every system and one worker and two.
+def on_executors(
+    seeds: int, steps: int, rounds: int, systems: Sequence[str], workers: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Wall and CPU seconds of every plan of the slice, kernels loaded, for each system and number of workers.
 
     All of them are started at first and take a plan in turn, so that they share what else the machine does.
     """
@@ -127,9 +129,9 @@ def on_executors(seeds: int, steps: int, rounds: int) -> list[dict[str, Any]]:
     warm_up = plans(1, steps // 4)  # not fewer: late steps of sign methods have kernels of their own
     rows = [
         {"system": name, "workers": n, "same bits": True}
-        for name in SYSTEMS
+        for name in systems
         if installed(name)
-        for n in (1, 2)
+        for n in workers
     ]
     with ExitStack() as stack:
         places = [stack.enter_context(SYSTEMS[row["system"]](row["workers"])) for row in rows]
@@ -157,9 +159,10 @@ def executors_text(rows: Sequence[dict[str, Any]], runs: int, shards: int) -> st
     for row in rows:
         system, workers = row["system"], row["workers"]
         own, cpu = wall[system, workers], sum(np.min(row["cpu"], axis=0))
+        threads, alone = wall.get(("threads", workers)), wall.get((system, 1))
         lines.append([
             system, str(workers), f"{own:.1f} s", f"{cpu:.1f} s" if np.isfinite(cpu) else "",
-            f"{own / wall['threads', workers] - 1:+.0%}", f"{wall[system, 1] / own / workers:.0%}",
+            f"{own / threads - 1:+.0%}" if threads else "", f"{alone / own / workers:.0%}" if alone else "",
             "yes" if row["same bits"] else "NO",
         ])  # fmt: skip
     head = ["system", "workers", "wall", "CPU", "wall over threads", "efficiency", "same bits"]
@@ -372,6 +375,8 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
     parser.add_argument("--seeds", type=int, default=2, help="of the grid's slice; the whole has 6")
     parser.add_argument("--steps", type=int, default=1000, help="of its runs; the whole has 10000")
+    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS), help="to time")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="of each system")
     parser.add_argument("--rounds", type=int, default=1, help="how often all executors are timed")
     parser.add_argument("--slots", type=int, default=CORES, help="workers that sleep")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for how long they sleep")
@@ -398,7 +403,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = None
     if "executors" in options.parts:
         shards = [shard for one in plans(options.seeds, options.steps) for shard in one.shards]
-        rows = on_executors(options.seeds, options.steps, options.rounds)
+        rows = on_executors(options.seeds, options.steps, options.rounds, options.systems, options.workers)
         keep("executors", rows, executors_text(rows, sum(len(s.cells) for s in shards), len(shards)))
     if "costs" in options.parts:
         measured = costs()

@@ -48,15 +48,22 @@ def running_maximum(values: np.ndarray) -> np.ndarray:
     return np.append(largest[1:], largest[-1])
 
 
+_finite_of: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+
 def finite_records(run: Run) -> np.ndarray:
     """Records before the first whose loss, or a sum of as many entries as there are classes, is not finite."""
-    if run.trajectory is None:
+    trajectory = run.trajectory
+    if trajectory is None:
         raise invalid("Run.trajectory", None, "a simulated run; predictions are held against its records")
-    limit = np.finfo(np.float64).max / (2 * run.problem.classes)
-    good = (np.abs(run.trajectory.states.astype(np.float64)) < limit).all(axis=1) & np.isfinite(
-        run.trajectory.fit
-    )
-    return np.arange(len(good) if good.all() else int(np.argmin(good)))
+    count = _finite_of.get(trajectory)
+    if count is None:
+        limit, states = np.finfo(np.float64).max / (2 * run.problem.classes), trajectory.states
+        good = np.isfinite(trajectory.fit)
+        if states.shape[1]:
+            good &= (states.max(axis=1) < limit) & (states.min(axis=1) > -limit)  # nan is neither
+        count = _finite_of[trajectory] = len(good) if good.all() else int(np.argmin(good))
+    return np.arange(count)
 
 
 def spread_evenly(records: np.ndarray, most: int) -> np.ndarray:

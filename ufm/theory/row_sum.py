@@ -50,9 +50,12 @@ from ufm.theory._recorded import (
     known_rates,
     running_maximum,
 )
+from ufm.theory._remembered import remembered
 
 if TYPE_CHECKING:
     from ufm.run import Run
+
+_evaluate_once, _sums_once = remembered(evaluate), remembered(sums_of_products)
 
 PAPER = "Zhao, Cheng, Masarczyk, Lucchi, arXiv 2602.16642v3"
 
@@ -796,7 +799,7 @@ def round_off_bound(
         if np.all(rates == rates[0]):
             carried, injected, squares = sums_of_powers(M[0], inject[0], longest)[:, t]
         else:
-            carried, injected, squares = sums_of_products(M, inject, t)
+            carried, injected, squares = _sums_once(M, inject, t)
         fastest = float(np.abs(way).max())
         direction = (coupled * S + G) / (1 - beta)
         product = np.minimum((1 + float(kept.max())) * S, fastest * direction)
@@ -991,7 +994,7 @@ def _row_sum_prediction(run: Run, error: float = 0.0) -> Prediction:
             settings["decoupled"] = min(error / total, LARGEST)
         settings["coupled"] *= 1 + error
         settings["decoupled"] *= 1 + error
-    mantissa, exponent = evaluate(
+    mantissa, exponent = _evaluate_once(
         entries_shrunk_after if shrinks_after(run.decay) else recursion_entries,
         np.asarray(run.trajectory.steps)[kept],
         settings["lr"],
