@@ -157,6 +157,14 @@ def tied(problem, seeds):
         yield state, None
 
 
+def lopsided(problem, seeds):
+    """Tied blocks, H as large as one layer's weights are small: products of the least float64s with numbers of 1."""
+    for seed, (state, columns) in zip(seeds, tied(problem, seeds), strict=True):
+        for power in (300.0, 304.0, 307.0):
+            scales = {"H": 1e297, f"W{1 + seed % problem.depth}": 10.0**-power}
+            yield {name: scales.get(name, 1.0) * block for name, block in state.items()}, columns
+
+
 SIZES = (2, 1, 2)
 RUN = partial(along, lr=0.1, steps=3000, scale=300.0, count=6)
 FREE = partial(along, lr=0.1, steps=100, scale=12.0, count=6)
@@ -186,6 +194,9 @@ SETTINGS = {
     "ties, depth 2": (ce(4, 2, SIZES, "identity"), None, tied, 0.9),
     "ties, depth 3": (ce(4, 3, SIZES, "identity"), None, tied, 0.9),
     "ties, depth 2, relu": (ce(4, 2, SIZES), None, tied, 0.9),
+    "lopsided, depth 1": (ce(4, 1, SIZES), None, lopsided, 0.9),
+    "lopsided, depth 2": (ce(4, 2, SIZES, "identity"), None, lopsided, 0.9),
+    "lopsided, depth 2, relu": (ce(4, 2, SIZES), None, lopsided, 0.9),
     "sum": (ce(4, 1, SIZES, loss=CrossEntropy(reduction="sum")), BOTH, FREE, MOST),
     "smoothed": (ce(4, 1, SIZES, loss=CrossEntropy(smoothing=0.1)), LAM, FREE, MOST),
     "squared": (ufm.DUFM(3, 4, 2, SIZES), LAM, DEEP, MOST),

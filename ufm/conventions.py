@@ -1,8 +1,8 @@
 """convention("tirer2022") -> Convention: a paper's decay constants and normalisations as ours, and back.
 
 Here every objective is fit + sum over blocks of lam/2 ||block||_F^2, with the fit averaged over samples: mean
-cross-entropy, or ||Z - Y||_F^2/(2N). A paper's objective differs in the constants of its decay terms; these are mapped,
-and its objective times `Convention.factor` is ours, with the same minimisers.
+cross-entropy, or ||Z - Y||_F^2/(2N). A paper's objective is the same number with other constants in its decay terms,
+which are mapped.
 """
 
 from __future__ import annotations
@@ -38,8 +38,6 @@ class Convention:
         Its fit.
     weights, features, bias : str or None
         Our rate over the paper's constant: "1", "2", "1/K" or "1/N"; None: the paper has no such term.
-    factor : float
-        Our objective over the paper's.
 
     Examples
     --------
@@ -60,7 +58,6 @@ class Convention:
     weights: str
     features: str
     bias: str | None
-    factor: float = 1.0
 
     def scale(self, problem: Problem, block: str) -> float:
         """Our rate of a block over the paper's constant.
@@ -132,7 +129,7 @@ class Convention:
 
     def value(self, problem: Problem, state: Mapping[str, Any], **lambdas: float) -> float:
         """The paper's objective at a state, with its own constants; state and constants by block."""
-        return problem.value(state, self.decay(problem, **lambdas)) / self.factor
+        return problem.value(state, self.decay(problem, **lambdas))
 
     def _require_loss(self, problem: Problem) -> None:
         if not isinstance(problem, Problem):

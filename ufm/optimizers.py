@@ -39,6 +39,11 @@ class Optimizer(Protocol):
         """Whether each coordinate's step depends on that coordinate alone."""
         ...
 
+    @property
+    def buffers(self) -> int:
+        """How many numbers the rule keeps of each coordinate: none, m, or m and v."""
+        ...
+
     def hyper(self) -> tuple[float, ...]:
         """Hyper-parameters, other than the rate, as the update rule reads them."""
         ...
@@ -50,6 +55,7 @@ class _Rule:
     rule: ClassVar[str]
     scale_free: ClassVar[bool] = False
     elementwise: ClassVar[bool] = True
+    buffers: ClassVar[int] = 0
     lr: float | Schedule
 
     def __post_init__(self) -> None:
@@ -119,6 +125,7 @@ class Momentum(_Rule):
     beta: float
     nesterov: bool = False
     rule: ClassVar[str] = "momentum"
+    buffers: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -169,6 +176,7 @@ class Signum(_Rule):
     lr: float | Schedule
     beta: float
     rule: ClassVar[str] = "signum"
+    buffers: ClassVar[int] = 1
     scale_free: ClassVar[bool] = True
 
     def hyper(self) -> tuple[float, ...]:
@@ -208,6 +216,7 @@ class Adam(_Rule):
     beta2: float = 0.999
     eps: float = 1e-8
     rule: ClassVar[str] = "adam"
+    buffers: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -245,6 +254,7 @@ class NormalisedGD(_Rule):
 
 
 class _UserRule:
+    buffers: ClassVar[int] = 2
     lr: float | Schedule
     step: Callable[..., Any]
     parameters: Sequence[float]

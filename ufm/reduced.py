@@ -343,7 +343,7 @@ def integrate_symmetric(
         shrink_after=int(shrinks_after(run.decay)),
         scale_free=int(run.optimizer.scale_free),
         elementwise=1,
-        one_buffer=0,
+        buffers=run.optimizer.buffers,
         table=np.array([[0, 2, copies]], np.int64),
     )
     nothing = np.empty((1, 0))

@@ -118,7 +118,7 @@ class Step(NamedTuple):
     shrink_after: int
     scale_free: int
     elementwise: int
-    one_buffer: int  # whether the rule keeps averages of gradients at most, not of their squares
+    buffers: int  # how many the rule keeps: averages of gradients in m, and of their squares in v
     table: np.ndarray  # int64 (trained blocks, 3): offset, rows (times lanes), columns
 
 

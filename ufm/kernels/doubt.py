@@ -8,6 +8,7 @@ round-off u of the run's precision (2^-53 or 2^-24), with |.| taken entrywise:
     gradient by W_l     dG = dD |X|^T + (|D| + dD) dX^T + (B + 4) u |D| |X|^T
     derivative by X_l   dD_l = |W_l|^T (dD + ((rows + 4) u + s) |D|),   s the second term of rho
     coupled decay       u lam |theta| for the product; the last sum has the sign of its two terms' exact sum
+    every sum           the smallest normal number for products that underflow, unless a factor of each is 0
 
 The first term of rho is what the logits' errors do to a softmax entry (and, as minus the sum of the others, to the
 entry of the true class), the second what exponentials, logarithms and sums of the residual add. For cross-entropy
@@ -163,6 +164,18 @@ def meet(X, one, other, count):
     return found > 0
 
 
+@apart
+def with_underflow(bound, x, at, down, y, begin, step, count):
+    """Bound of a sum of `count` products of entries of x and y, with what underflow adds: nothing to terms of 0."""
+    if bound == 0.0:
+        terms = 0
+        for i in range(count):
+            terms += (x[at + i * down] != 0.0) & (y[begin + i * step] != 0.0)
+        if terms == 0:
+            return bound
+    return bound + smallest_normal(y)
+
+
 @helper
 def logarithm(x):
     """log |x|, with log 0 = -inf."""
@@ -201,6 +214,9 @@ def input_errors(chain, theta, X, B, E):
         for j in range(inner * B):
             terms[j] = E[below + j] + (inner + 2.0) * u * terms[j]
         product(magnitudes(theta, start, start + rows * inner), 0, 0, terms, 0, 0, E, here, rows, inner, B)
+        for j in range(rows * B):
+            k, i = j // B, j % B
+            E[here + j] = with_underflow(E[here + j], theta, start + k * inner, 1, X, below + i, B, inner)
         if chain.relu == 1 and layer < depth:
             before = np.empty(rows * B, X.dtype)
             product(theta, start, 0, X, below, 0, before, 0, rows, inner, B)
@@ -314,7 +330,8 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
             for k in range(rows):
                 for j in range(k * inner, (k + 1) * inner):
                     exponent[start + j] = exponents[k]
-                    doubt[start + j] = terms[j] + of_inputs[j]
+                    place = below + (j - k * inner) * B
+                    doubt[start + j] = with_underflow(terms[j] + of_inputs[j], out, k * B, 1, X, place, 1, B)
         if layer <= chain.lowest:
             break
         # derivative by the inputs of this layer, before its ReLU
@@ -327,6 +344,8 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
             off[j] = abs(off[j]) + ((rows + 4.0) * u + slack) * abs(out[j])
         weights = magnitudes(theta, start, start + rows * inner)
         product(weights, 0, 1, off, 0, 0, terms, 0, inner, rows, B)
+        for j in range(inner * B):
+            terms[j] = with_underflow(terms[j], weights, j // B, inner, out, j % B, B, rows)
         if layer == 1:
             for j in range(chain.table[0, 0], chain.table[0, 0] + inner * N):
                 grad[j], exponent[j], doubt[j] = 0.0, 0.0, 0.0
@@ -532,7 +551,7 @@ def alarm(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
         w = largest(theta, weights, weights + rows * inner)
         x = largest(X, below, here) if layer > 1 else largest(H, start, start + inner * B)
         scratch[3 * layer], scratch[3 * layer + 1], scratch[3 * layer + 2] = w, x, error
-        error = inner * w * (error + (inner + 2.0) * u * x)
+        error = inner * w * (error + (inner + 2.0) * u * x) + tiny
         logit = inner * w * x
         if chain.relu == 1 and layer < depth:
             if layer > 1:

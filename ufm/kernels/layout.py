@@ -111,7 +111,7 @@ def step_of(problem: Any, optimizers: Sequence[Any], decays: Sequence[Any], dtyp
         shrink_after=int(after[0]),
         scale_free=int(optimizer.scale_free),
         elementwise=int(optimizer.elementwise),
-        one_buffer=int(optimizer.rule in ("gd", "momentum", "signgd", "signum")),
+        buffers=optimizer.buffers,
         table=np.array(table, np.int64),
     )
 

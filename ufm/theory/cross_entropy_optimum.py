@@ -765,7 +765,7 @@ def dual_value(probabilities: Any, weights: Any, xp: Any = np) -> Any:
     """
     if xp is not np:
         return -sum(
-            w * sum(p * xp.log(p) for p in column)
+            w * sum(p * xp.log(p) for p in column if p != 0)
             for w, column in zip(weights, zip(*probabilities, strict=True), strict=True)
         )
     P = np.asarray(probabilities)

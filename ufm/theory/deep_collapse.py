@@ -392,10 +392,10 @@ def shortfall(strength: Any, depth: int, xp: Any = np) -> Any:
     ----------
     strength : number or ndarray, shape (...)
         D Lam >= 0.
-    depth : int or symbol
+    depth : int
         Number L of layers.
     xp : module
-        ``numpy``, ``sympy`` or ``mpmath``.
+        ``numpy`` or ``mpmath``.
 
     Returns
     -------

@@ -64,7 +64,9 @@ def soft_threshold(value: Any, level: Any, xp: Any = np) -> Any:
     >>> soft_threshold(np.array([3.0, 1.0]), 2.0).tolist()
     [1.0, 0.0]
     """
-    return np.maximum(value - level, 0.0) if xp is np else xp.Max(value - level, 0)
+    if xp is np:
+        return np.maximum(value - level, 0.0)
+    return getattr(xp, "Max", max)(value - level, 0)  # mpmath has none
 
 
 def mean_share(bias: Any) -> Any:

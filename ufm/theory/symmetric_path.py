@@ -534,12 +534,6 @@ WRONG_RATES = 1e-6  # relative error of all rates that a control carries
 RANDOM_COPIES, PERIOD = 8, 127  # copies with random signs for each response, and steps until these repeat
 LOST = 0.01  # share of max|W| beyond which deviations are not small
 RANDOM_FACTOR = 4.0  # largest of all K^2 entries over the largest of a few copies
-BUFFERS = {
-    "gd": 0,
-    "signgd": 0,
-    "momentum": 1,
-    "signum": 1,
-}  # how many buffers a rule reads; others read both
 
 
 class _Copies(NamedTuple):
@@ -645,7 +639,7 @@ def _recursion_and_bound(run: Run) -> tuple[Integrated, np.ndarray]:
     """The reduced run and its bound; kept for as long as the trajectory lives, for the control asks too."""
     found = _judged.get(run.trajectory)
     if found is None:
-        copies = _copies(BUFFERS.get(run.optimizer.rule, 2) if isinstance(run.optimizer.rule, str) else 2)
+        copies = _copies(run.optimizer.buffers)
         together = _recursion(run, copies.disturbances)
         alone = together._replace(states=together.states[:, :, :1].copy())
         found = _judged[run.trajectory] = (alone, round_off_bound(together.states, copies.groups))
