@@ -109,7 +109,7 @@ def for_readme(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def compiling(found: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) -> str:
-    """CPU seconds of first calls that compile and load kernels."""
+    """CPU seconds of compiling and loading kernels."""
     words = {
         "one run": "one run, none compiled",
         "ensemble": "ensemble, those of one run compiled",
@@ -120,7 +120,7 @@ def compiling(found: Mapping[str, Mapping[str, float]], titles: Mapping[str, str
         [titles[name], *(f"{times[kind]:.2f} s" if kind in times else "" for kind in words)]
         for name, times in found.items()
     ]
-    return table(["CPU time of the first call", *words.values()], rows)
+    return table(["CPU time of a first call beyond a second", *words.values()], rows)
 
 
 def memory(found: Mapping[str, float]) -> str:
