@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -421,6 +422,13 @@ BAD |= {
         "SymmetricTrajectory.weights: GiB of W",
     ),
 }
+
+
+def own_optimizer(**more):
+    """An object with all that an optimizer has, but for the number of its buffers."""
+    return SimpleNamespace(lr=0.1, rule="gd", hyper=tuple, scale_free=False, elementwise=True, **more)
+
+
 # what is called, and is no function; progress; options of other kinds
 BAD |= {
     "callback": (simulated(callback=3), "simulate.callback is 3; allowed: None, or a function"),
@@ -430,6 +438,14 @@ BAD |= {
     "optimizer class": (
         simulated(optimizer=ufm.GD),
         "simulate.optimizer is <class .*; allowed: an optimizer such as",
+    ),
+    "own optimizer without buffers": (
+        simulated(optimizer=own_optimizer()),
+        "simulate.optimizer is .*; allowed: an optimizer such as",
+    ),
+    "own optimizer with many buffers": (
+        simulated(optimizer=own_optimizer(buffers=7)),
+        r"simulate.optimizer.buffers is 7; allowed: 0, 1 \(m\) or 2 \(m and v\)",
     ),
     "record class": (simulated(record=ufm.Every), "simulate.record is <class .*; allowed: Every"),
     "init class": (simulated(init=ufm.Zeros), "simulate.init is <class .*; allowed: an initialiser"),

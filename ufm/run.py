@@ -72,9 +72,11 @@ class Run:
         if not isinstance(self.problem, Problem):
             raise invalid("simulate.problem", self.problem, "a problem such as UFM(classes=10, width=64)")
         optimizer = self.optimizer
-        wanted = ("lr", "rule", "hyper", "scale_free", "elementwise")
+        wanted = ("lr", "rule", "hyper", "scale_free", "elementwise", "buffers")
         if isinstance(optimizer, type) or not all(hasattr(optimizer, name) for name in wanted):
             raise invalid("simulate.optimizer", optimizer, "an optimizer such as GD(0.1)")
+        if optimizer.buffers not in (0, 1, 2):
+            raise invalid("simulate.optimizer.buffers", optimizer.buffers, "0, 1 (m) or 2 (m and v)")
         if self.optimizer.scale_free:
             refuse_signs(f"simulate.optimizer, {optimizer!r}", self.problem)
         if self.init is None:

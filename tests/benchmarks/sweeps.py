@@ -163,7 +163,7 @@ def executors_text(rows: Sequence[dict[str, Any]], runs: int, shards: int) -> st
         lines.append([
             system, str(workers), f"{own:.1f} s", f"{cpu:.1f} s" if np.isfinite(cpu) else "",
             f"{own / threads - 1:+.0%}" if threads else "", f"{alone / own / workers:.0%}" if alone else "",
-            "yes" if row["same bits"] else "NO",
+            "" if len(rows) == 1 else "yes" if row["same bits"] else "NO",
         ])  # fmt: skip
     head = ["system", "workers", "wall", "CPU", "wall over threads", "efficiency", "same bits"]
     return f"{runs} runs in {shards} shards:\n\n" + table(head, lines)

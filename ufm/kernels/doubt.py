@@ -8,7 +8,6 @@ round-off u of the run's precision (2^-53 or 2^-24), with |.| taken entrywise:
     gradient by W_l     dG = dD |X|^T + (|D| + dD) dX^T + (B + 4) u |D| |X|^T
     derivative by X_l   dD_l = |W_l|^T (dD + ((rows + 4) u + s) |D|),   s the second term of rho
     coupled decay       u lam |theta| for the product; the last sum has the sign of its two terms' exact sum
-    every sum           the smallest normal number for products that underflow, unless a factor of each is 0
 
 The first term of rho is what the logits' errors do to a softmax entry (and, as minus the sum of the others, to the
 entry of the true class), the second what exponentials, logarithms and sums of the residual add. For cross-entropy
@@ -59,6 +58,7 @@ BITS = 64  # exponents of lines are whole multiples of log 2^64, so that units d
 STRIDE = BITS * math.log(2.0)
 ROUND = 1.5 * 2.0**52  # adding and subtracting it rounds to the nearest integer
 MAGNITUDE = 2**63 - 1  # all bits of a float64 but that of its sign
+ABOVE = 1.0 + 1e-12  # what goes through a logarithm and back may lose a few units in its last places
 LINEAR = 0.5  # largest rho at which a probability's error is taken in proportion to it
 
 # bounds may sum and compare in any order: that, and indices that cannot be negative, lets LLVM vectorise them
@@ -164,18 +164,6 @@ def meet(X, one, other, count):
     return found > 0
 
 
-@apart
-def with_underflow(bound, x, at, down, y, begin, step, count):
-    """Bound of a sum of `count` products of entries of x and y, with what underflow adds: nothing to terms of 0."""
-    if bound == 0.0:
-        terms = 0
-        for i in range(count):
-            terms += (x[at + i * down] != 0.0) & (y[begin + i * step] != 0.0)
-        if terms == 0:
-            return bound
-    return bound + smallest_normal(y)
-
-
 @helper
 def logarithm(x):
     """log |x|, with log 0 = -inf."""
@@ -214,9 +202,6 @@ def input_errors(chain, theta, X, B, E):
         for j in range(inner * B):
             terms[j] = E[below + j] + (inner + 2.0) * u * terms[j]
         product(magnitudes(theta, start, start + rows * inner), 0, 0, terms, 0, 0, E, here, rows, inner, B)
-        for j in range(rows * B):
-            k, i = j // B, j % B
-            E[here + j] = with_underflow(E[here + j], theta, start + k * inner, 1, X, below + i, B, inner)
         if chain.relu == 1 and layer < depth:
             before = np.empty(rows * B, X.dtype)
             product(theta, start, 0, X, below, 0, before, 0, rows, inner, B)
@@ -330,8 +315,7 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
             for k in range(rows):
                 for j in range(k * inner, (k + 1) * inner):
                     exponent[start + j] = exponents[k]
-                    place = below + (j - k * inner) * B
-                    doubt[start + j] = with_underflow(terms[j] + of_inputs[j], out, k * B, 1, X, place, 1, B)
+                    doubt[start + j] = terms[j] + of_inputs[j]
         if layer <= chain.lowest:
             break
         # derivative by the inputs of this layer, before its ReLU
@@ -344,8 +328,6 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
             off[j] = abs(off[j]) + ((rows + 4.0) * u + slack) * abs(out[j])
         weights = magnitudes(theta, start, start + rows * inner)
         product(weights, 0, 1, off, 0, 0, terms, 0, inner, rows, B)
-        for j in range(inner * B):
-            terms[j] = with_underflow(terms[j], weights, j // B, inner, out, j % B, B, rows)
         if layer == 1:
             for j in range(chain.table[0, 0], chain.table[0, 0] + inner * N):
                 grad[j], exponent[j], doubt[j] = 0.0, 0.0, 0.0
@@ -364,7 +346,9 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
             if alive:
                 size[j] = logarithm(back[j]) + exponents[j % B]
             if alive or at_kink:
-                unsure[j] = logarithm(terms[j] + (abs(back[j]) if at_kink else 0.0)) + exponents[j % B]
+                unsure[j] = (
+                    logarithm(terms[j] + (ABOVE * abs(back[j]) if at_kink else 0.0)) + exponents[j % B]
+                )
         here = below
 
 
@@ -551,7 +535,7 @@ def alarm(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
         w = largest(theta, weights, weights + rows * inner)
         x = largest(X, below, here) if layer > 1 else largest(H, start, start + inner * B)
         scratch[3 * layer], scratch[3 * layer + 1], scratch[3 * layer + 2] = w, x, error
-        error = inner * w * (error + (inner + 2.0) * u * x) + tiny
+        error = inner * w * (error + (inner + 2.0) * u * x)
         logit = inner * w * x
         if chain.relu == 1 and layer < depth:
             if layer > 1:

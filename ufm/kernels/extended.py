@@ -125,15 +125,15 @@ def ratio(down):
 def join(grad, m, unit, start, count, lines, bounds, line, factor, low):
     """Bring the gradients of `count` coordinates and their buffers to one unit each; True if a sign may be undecided.
 
-    Gradients are in units exp(lines[line]), or a line each if that is -1, and as doubtful as `factor` times the bounds
-    and underflow. The unit is that of the larger, made smaller by a stride where both have fallen below `low`. Where a
-    gradient is not above its bound, buffer and unit say the same as before: the caller has them worked out anew.
+    Gradients are in units exp(lines[line]), or a line each if that is -1, and as doubtful as `factor` times the bounds.
+    The unit is that of the larger, made smaller by a stride where both have fallen below `low`. Where a gradient is not
+    above its bound, buffer and unit say the same as before: the caller has the gradients worked out anew.
     """
-    doubtful, tiny = zeros(), smallest_normal(grad)
+    doubtful = zeros()
     for i in range(0, count, WIDTH):
         there, j = first(count - i), start + i
         own = load(lines, i, there) if line < 0 else zeros() + lines[line]
-        bound = factor * (load(bounds, i, there) if line < 0 else zeros() + bounds[line]) + tiny
+        bound = factor * (load(bounds, i, there) if line < 0 else zeros() + bounds[line])
         g, x, held = load(grad, j, there), load(m, j, there), load(unit, j, there)
         size, of_buffer = larger(g, 0.0 - g), larger(x, 0.0 - x)
         clear = below(bound, where(below(size, np.inf), size, 0.0))

@@ -48,21 +48,22 @@ def running_maximum(values: np.ndarray) -> np.ndarray:
     return np.append(largest[1:], largest[-1])
 
 
-_finite_of: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+_finite_of: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()  # classes, records
 
 
 def finite_records(run: Run) -> np.ndarray:
     """Records before the first whose loss, or a sum of as many entries as there are classes, is not finite."""
-    trajectory = run.trajectory
+    trajectory, K = run.trajectory, run.problem.classes
     if trajectory is None:
         raise invalid("Run.trajectory", None, "a simulated run; predictions are held against its records")
-    count = _finite_of.get(trajectory)
-    if count is None:
-        limit, states = np.finfo(np.float64).max / (2 * run.problem.classes), trajectory.states
+    classes, count = _finite_of.get(trajectory, (None, 0))
+    if classes != K:
+        limit, states = np.finfo(np.float64).max / (2 * K), trajectory.states
         good = np.isfinite(trajectory.fit)
         if states.shape[1]:
             good &= (states.max(axis=1) < limit) & (states.min(axis=1) > -limit)  # nan is neither
-        count = _finite_of[trajectory] = len(good) if good.all() else int(np.argmin(good))
+        count = len(good) if good.all() else int(np.argmin(good))
+        _finite_of[trajectory] = K, count
     return np.arange(count)
 
 

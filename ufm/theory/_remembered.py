@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import wraps
+from hashlib import blake2b
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
 
-MOST = 16  # sets of arguments of one function, some 100 KB each at 10^4 steps
+MOST = 16  # sets of arguments of one function; only their digest is kept
 
 _Result = TypeVar("_Result")
 
 
-class _Array:
-    """An array as part of a key: equal to those of the same bytes."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
-        self.key = array.dtype.str, array.shape, array.tobytes()
-        self.hash = hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Array) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return self.hash
+def _key(argument: Any) -> Any:
+    """What an argument is told by: an array by its bytes, anything else by its type and itself."""
+    if not isinstance(argument, np.ndarray):
+        return type(argument), argument
+    return argument.dtype.str, argument.shape, blake2b(argument.tobytes()).digest()
 
 
 def remembered(function: Callable[..., _Result]) -> Callable[..., _Result]:
-    """The same pure function of arrays, numbers and functions; nobody may write into what it returns.
+    """The same pure function of arrays, numbers and functions; -0.0 is 0.0, and nobody may write into what it returns.
 
     Examples
     --------
@@ -37,14 +32,21 @@ def remembered(function: Callable[..., _Result]) -> Callable[..., _Result]:
     >>> double(np.arange(3)) is double(np.arange(3)), double(np.arange(3)) is double(np.arange(3.0))
     (True, False)
     """
-
-    @lru_cache(maxsize=MOST, typed=True)
-    def by_key(*arguments: Any) -> Any:
-        return function(*[a.array if isinstance(a, _Array) else a for a in arguments])
+    kept: OrderedDict[Any, _Result] = OrderedDict()
+    lock = Lock()
 
     @wraps(function)
     def of(*arguments: Any) -> _Result:
-        found: _Result = by_key(*[_Array(a) if isinstance(a, np.ndarray) else a for a in arguments])
+        key = tuple(map(_key, arguments))
+        with lock:
+            if key in kept:
+                kept.move_to_end(key)
+                return kept[key]
+        found = function(*arguments)
+        with lock:
+            kept[key] = found
+            if len(kept) > MOST:
+                kept.popitem(last=False)
         return found
 
     return of
