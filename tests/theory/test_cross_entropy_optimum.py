@@ -97,6 +97,12 @@ def test_lbfgs_reaches_the_closed_form(seeds):
     assert in_norms < 1e-6
 
 
+def test_dual_value_counts_a_class_without_probability_as_nothing():
+    P, weights = [[0.5, 1.0], [0.5, 0.0]], [0.5, 0.5]
+    assert float(dual_value(P, weights, mpmath)) == pytest.approx(dual_value(P, weights), rel=1e-15)
+    assert dual_value(P, weights) == pytest.approx(0.5 * np.log(2), rel=1e-15)
+
+
 @pytest.mark.parametrize("probabilities", [[[0.5], [0.5]], [[0.5, 0.5], [0.5]]])
 def test_dual_value_of_matrices_that_do_not_fit(probabilities):
     with pytest.raises(ValueError, match="shorter"):

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 
+import mpmath
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -201,3 +202,9 @@ def test_cross_entropy_has_no_such_transition():
         assert np.abs(b).max() < 1e-6
         unit = W / np.linalg.norm(W, axis=1)[:, None]
         np.testing.assert_allclose((unit @ unit.T)[~np.eye(4, dtype=bool)], -1 / 3, atol=1e-5)
+
+
+def test_soft_threshold_in_mpmath_is_that_of_numpy():
+    values = [3.0, 2.0, 1.0]
+    found = [float(room.soft_threshold(mpmath.mpf(value), 2.0, mpmath)) for value in values]
+    assert found == room.soft_threshold(np.array(values), 2.0).tolist() == [1.0, 0.0, 0.0]

@@ -57,6 +57,14 @@ def test_finite_records_end_where_a_sum_of_entries_may_not_be_finite():
         _recorded.finite_records(run.trajectory.run)
 
 
+def test_finite_records_of_one_trajectory_depend_on_the_number_of_classes_that_asks():
+    states = np.array([[np.finfo(np.float64).max / 8]])
+    trajectory = replace(run_of().trajectory, states=states, fit=np.zeros(1))
+    for classes, kept in ((3, [0]), (8, []), (3, [0])):
+        run = SimpleNamespace(trajectory=trajectory, problem=SimpleNamespace(classes=classes))
+        assert _recorded.finite_records(run).tolist() == kept
+
+
 def test_records_spread_evenly():
     assert _recorded.spread_evenly(np.array([3, 5, 8, 9]), 4).tolist() == [3, 5, 8, 9]
     assert _recorded.spread_evenly(np.array([3, 5, 8, 9, 10]), 2).tolist() == [3, 10]
