@@ -10,7 +10,8 @@ from ufm.errors import IncompatibleError, InvalidProblemError
 from ufm.run import Run
 from ufm.sweeps import plan
 from ufm.sweeps.measures import DEFAULT, LOSSES, Kept, measures
-from ufm.sweeps.shards import LANES, compute, one_blas_thread
+from ufm.sweeps.shards import LANES, compute
+from ufm.threads import one_blas_thread
 
 SMALL = ufm.UFM(classes=3, width=4, per_class=2)
 FEW = ("loss", "nc0", "nc3")

@@ -19,6 +19,7 @@ from ufm.record import planned_steps
 from ufm.run import Run
 from ufm.simulate import INTERRUPTED, Records, advance, begin, why_diverged, without_finite_start
 from ufm.stepping import CHUNK_SECONDS, collector_at_rest, progress_bar
+from ufm.threads import one_blas_thread
 from ufm.trajectory import End, Status, Trajectory
 
 # Lanes win while the states of LANES runs stay near the processor. Time in lanes as a part of that alone (AVX-512, a
@@ -97,8 +98,6 @@ def ensemble(
     >>> [trajectory.status.name for trajectory in ensemble(runs)] == ["completed"] * 20
     True
     """
-    from threadpoolctl import threadpool_limits
-
     runs = _checked(runs)
     workers = usable_cores() or 1 if workers is None else whole("ensemble.workers", workers)
     stop, done = Event(), np.zeros(len(runs), np.int64)
@@ -114,7 +113,7 @@ def ensemble(
     found: list[Trajectory | None] = [None] * len(runs)
     with (
         ThreadPoolExecutor(min(workers, len(tasks)), "ufm") as pool,
-        threadpool_limits(1, "blas"),
+        one_blas_thread,
         progress_bar(progress, total, 0) as show,
     ):
         futures = {pool.submit(work): which for which, work in tasks}
@@ -230,7 +229,7 @@ def _alone(
 
     (run,) = block
     end = begin(run) if previous is None else previous.end
-    trajectory = advance(run, end, previous, throw=False, interrupted=interrupted)
+    trajectory = advance(run, end, previous, throw=False, interrupted=interrupted, threads=1)
     note(run.steps or 0)
     return [trajectory]
 

@@ -15,6 +15,7 @@ from ufm.epochs import batch_order
 from ufm.errors import DivergedError, IncompatibleError, InterruptedRunError, invalid
 from ufm.initial import Gaussian, draw
 from ufm.normalisation import constant_row
+from ufm.parts import Parts, runs_in_parts
 from ufm.problems import Problem
 from ufm.record import Every, planned_steps
 from ufm.run import Run
@@ -159,13 +160,17 @@ def advance(
     progress: bool | None = None,
     callback: Callable[[int, Any], Any] | None = None,
     interrupted: Callable[[int], bool] = lambda step: False,
+    threads: int | None = None,
 ) -> Trajectory:
-    """Run from `begin` to the end of `run`, in chunks of compiled steps; `interrupted` is Ctrl-C to another thread."""
+    """Run from `begin` to the end of `run`, in chunks of compiled steps; `interrupted` is Ctrl-C to another thread.
+
+    A large run is shared out among `threads`, by default as many as BLAS may have.
+    """
     total = run.steps
     assert total is not None
     if callback is not None and not callable(callback):
         raise invalid("simulate.callback", callback, "None, or a function of the step and the blocks")
-    stepper = _Stepper(run, begin, previous)
+    stepper = _Stepper(run, begin, previous, threads)
     name, reason = "completed", f"all {total} steps were taken"
     began, chunk = time.perf_counter(), 64
     most = max(1, MOST_NUMBERS // (run.batch or 1))  # steps in a chunk, whose batches are drawn at once
@@ -214,7 +219,7 @@ Records = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # steps, states
 class _Stepper:
     """The compiled kernel of one run, with the arrays it steps, its cursor and its records."""
 
-    def __init__(self, run: Run, begin: End, previous: Trajectory | None) -> None:
+    def __init__(self, run: Run, begin: End, previous: Trajectory | None, threads: int | None) -> None:
         began, problem, dtype = time.perf_counter(), run.problem, run.dtype
         self.run, self.previous = run, previous
         self.theta, self.m, self.v, self.unit = (
@@ -230,7 +235,8 @@ class _Stepper:
             self._update = updates.rule(run.optimizer, dtype)
             signs = run.optimizer.scale_free and run.optimizer.elementwise
             self._alarm = contract.compiled(doubt.alarm if signs else doubt.nothing, "watch", dtype)
-            self._kernel = _kernel(run, exponents=self.unit.size > 0)
+            in_parts = runs_in_parts(run)
+            self._kernel: Any = None if in_parts else _kernel(run, exponents=self.unit.size > 0)
         self._rates = run.rates  # before the records: more steps than anybody can take are refused first
         self._planned = planned_steps(run.record, run.steps or 0)
         recorded = previous is not None and begin.step in previous.steps[-1:]
@@ -239,8 +245,10 @@ class _Stepper:
         fits("simulate.record", "recorded states", numbers, "fewer records, such as LogSpaced(100)")
         self._records = room_for_records(1, self._when, problem.size, dtype)
         self._grad = np.zeros(problem.size, dtype)
-        self._chain, self._buffers = chain_of(problem, dtype), buffers_of(problem, dtype)
+        self._chain = chain_of(problem, dtype)
         self._step = step_of(problem, [run.optimizer], [run.decay], dtype)
+        self._parts = Parts(run, self._chain, self._step, threads) if in_parts else None
+        self._buffers = None if in_parts else buffers_of(problem, dtype)
         self._before = previous.stats if previous is not None else {}
         self._exponents_from = self._before.get("exponents_from", -1)
         undecided = self._before.get("undecided_signs", 0), self._before.get("first_undecided_step", -1)
@@ -309,8 +317,12 @@ class _Stepper:
         order = batch_order(self.run, start, stop)
         rates = self._rates[start:stop].astype(self.run.dtype)
         with interrupt_deferred():
+            functions, state = (self._head, self._value, self._update), (self.theta, self.m, self.v)
+            if self._parts is not None:
+                self._parts.advance(functions, records, state, rates, start, stop, self._cursor)
+                return
             self._kernel(
-                self._head, self._value, self._update, watch, self._chain, self._step, records, self._buffers,
+                *functions, watch, self._chain, self._step, records, self._buffers,
                 self.theta, self._grad, self.m, self.v, self.unit, rates, order, start, stop, self._cursor,
             )  # fmt: skip
 

@@ -27,9 +27,20 @@ TESTS = (  # that are quick without the compiler
     "tests/test_kernels.py::test_heads_judge_every_column",
     "tests/test_normalisation.py::test_any_blocks_may_be_frozen",
     "tests/test_normalisation.py::test_hessian_is_the_derivative_of_the_gradient",
+    "tests/test_parts.py::test_float32_in_parts",
 )
 # of the kernels these emit machine code, or hold what is around it: options, cache, the library of products
-MACHINE_CODE = ("blas", "cache", "contract", "exponential", "lanes", "product", "small_product", "vectors")
+MACHINE_CODE = (
+    "blas",
+    "cache",
+    "contract",
+    "exponential",
+    "lanes",
+    "meeting",
+    "product",
+    "small_product",
+    "vectors",
+)
 
 
 def scripts(folder: Path) -> list[list[str]]:

@@ -40,7 +40,7 @@ ZERO = np.int64(0)
 # Python calls. Losses and update rules have both. (An option that is not given is inherited from the caller.)
 PASSED = {"no_cpython_wrapper": True}
 CALLED = {"no_cfunc_wrapper": True}
-ENTRIES = {"watch": PASSED, "run": CALLED, "evaluate": CALLED, "reduced": CALLED}
+ENTRIES = {"watch": PASSED, "run": CALLED, "parts": CALLED, "evaluate": CALLED, "reduced": CALLED}
 
 KERNEL: dict[str, Any] = {"pipeline_class": Kernel, **OPTIONS}
 
@@ -131,6 +131,37 @@ class Records(NamedTuple):
     penalty: np.ndarray
 
 
+class Share(NamedTuple):
+    """What one thread does of a run: some of the parts that its samples are cut into, one after the other.
+
+    Its state holds the trained blocks but H, the columns of H part by part, and the frozen blocks.
+    """
+
+    first: int  # the number of its first part
+    ends: np.ndarray  # int64 (parts + 1,): samples of part p are ends[p] ... ends[p+1] - 1
+    spans: np.ndarray  # int64 (parts, K + 1): segments of each
+    targets: np.ndarray  # flat, those of each part as the head reads them
+    features: int  # offset of H in the state of the run
+    samples: int  # of the run
+    blocks: np.ndarray  # int64 (blocks but H, 3): offset in the state of the run, offset here, size
+    tables: (
+        np.ndarray
+    )  # int64 (parts, 1, 3): H of each part as a block of a step, none where H is not trained
+    decay: np.ndarray  # of such a step
+    X: np.ndarray  # room for inputs and derivatives of all layers, for one part
+    D: np.ndarray
+    work: np.ndarray
+
+
+class Meeting(NamedTuple):
+    """What threads tell each other at every step, with room for two steps."""
+
+    threads: int
+    arrived: np.ndarray  # int64 (1,): arrivals so far
+    said: np.ndarray  # float64 (2, parts, 3): what the head reports, fit and coupled penalty
+    gradients: np.ndarray  # (2, parts, trained numbers but H): of each part
+
+
 REALS = {"float64": float64, "float32": float32}
 
 
@@ -142,6 +173,7 @@ class Signatures(NamedTuple):
     update: Any
     watch: Any
     run: Any
+    parts: Any
     evaluate: Any
     reduced: Any
     hessian: Any
@@ -173,13 +205,19 @@ def signatures(dtype: str) -> Signatures:
         function(head), function(value), function(update), function(watch), chain, step, records, buffers,
         vec, vec, vec, vec, float64[::1], vec, table, int64, int64, ints,
     )  # fmt: skip
+    share = numba.typeof(Share(0, index, indices, some, 0, 0, indices, indices[None], some, some, some, some))
+    meeting = numba.typeof(Meeting(1, index, np.zeros((2, 1, 3)), np.zeros((2, 1, 1), dtype)))
+    parts = types.void(
+        function(head), function(value), function(update), chain, step, records, share, meeting,
+        vec, vec, vec, vec, vec, int64, int64, ints,
+    )  # fmt: skip
     evaluate = float64(function(head), function(value), chain, buffers, vec, vec)
     reduced = types.void(
         function(update), step, records, vec, ints, mat,
         vec, vec, vec, vec, float64[::1], vec, int64, int64, ints,
     )  # fmt: skip
     hessian = types.void(chain, buffers, buffers, vec, vec, vec, vec, vec)
-    return Signatures(head, value, update, watch, run, evaluate, reduced, hessian)
+    return Signatures(head, value, update, watch, run, parts, evaluate, reduced, hessian)
 
 
 compile_seconds = {"total": 0.0}

@@ -13,7 +13,8 @@ from ufm.record import At
 from ufm.run import Run
 from ufm.schedules import Rates
 from ufm.sweeps.grid import Grid
-from ufm.sweeps.shards import LANES, Shard, one_blas_thread, recorded, seconds
+from ufm.sweeps.shards import LANES, Shard, recorded, seconds
+from ufm.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from ufm.sweeps.folder import Folder

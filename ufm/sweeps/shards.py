@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +17,7 @@ from ufm.record import planned_steps
 from ufm.run import Run
 from ufm.sweeps.grid import Grid
 from ufm.sweeps.measures import Kept
+from ufm.threads import one_blas_thread
 
 LANES = 16  # runs that the ensemble integrates side by side
 MOST_CELLS = 1024
@@ -156,28 +156,3 @@ def compute(shard: Shard) -> Arrays:
         arrays = shard.kept.empty(len(trajectories), shard.records)
         shard.kept.put(arrays, trajectories)
         return arrays
-
-
-class _OneBlasThread:
-    """BLAS at one thread while anybody in this process is inside: two threads may round a product differently."""
-
-    def __init__(self) -> None:
-        self._lock, self._inside = threading.Lock(), 0
-
-    def __enter__(self) -> None:
-        import scipy.linalg  # noqa: F401 - brings a BLAS of its own
-        from threadpoolctl import threadpool_limits
-
-        with self._lock:
-            if self._inside == 0:
-                self._limits = threadpool_limits(1, "blas")
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._limits.restore_original_limits()
-
-
-one_blas_thread = _OneBlasThread()

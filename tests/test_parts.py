@@ -1,0 +1,271 @@
+"""Large runs in parts: the run of the plain loop, and the same bits however many threads share it out."""
+
+import sys
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_ensemble import assert_same_bits
+from threadpoolctl import threadpool_info, threadpool_limits
+
+import ufm
+from ufm import parts
+from ufm.ensemble import ensemble
+from ufm.errors import DivergedError
+from ufm.parts import COLUMNS, MOST_PARTS, ends_of_parts, runs_in_parts
+from ufm.run import Run
+from ufm.simulate import advance, begin
+
+STEPS = 30
+FEATURES = np.random.default_rng(0).standard_normal((64, 600))
+SOFT = np.full((10, 10), 0.02) + 0.8 * np.eye(10)
+PROBLEMS = {
+    "ce": ufm.UFM(10, 64, 60),
+    "bias": ufm.UFM(10, 64, 60, bias=True),
+    "smoothed": ufm.UFM(10, 64, 60, loss=ufm.CrossEntropy(smoothing=0.1)),
+    "soft": ufm.UFM(10, 64, 60, loss=ufm.CrossEntropy(targets=SOFT)),
+    "sum": ufm.UFM(10, 64, 60, loss=ufm.CrossEntropy(reduction="sum")),
+    "mse": ufm.UFM(10, 64, 60, loss="mse"),
+    "imbalanced": ufm.UFM(10, 64, per_class=(400, 100, 50, 20, 10, 5, 5, 5, 4, 1)),
+    "relu": ufm.DUFM(5, 20, 4, 120, activation="relu", loss="mse", bias=True),
+    "linear": ufm.DUFM(5, 20, 3, 121, activation="identity", loss="ce"),
+    "regression": ufm.RegressionUFM(np.random.default_rng(1).standard_normal((4, 600)), width=80),
+    "frozen features": ufm.UFM(10, 64, 60, features=ufm.Given(FEATURES)),
+    "frozen weights": ufm.UFM(10, 64, 60, classifier=ufm.Given(FEATURES[:, :10].T.copy())),
+}
+RULES = {
+    "gd": ufm.GD(0.3),
+    "momentum": ufm.Momentum(0.1, 0.9, nesterov=True),
+    "adam": ufm.Adam(0.01),
+    "schedule": ufm.GD(ufm.Cosine(0.5, warmup=5)),
+}
+DECAYS = {
+    "none": None,
+    "coupled": ufm.Coupled(1e-3),
+    "decoupled": ufm.Decoupled(1e-2),
+    "mixed": ufm.Mixed(1e-3, 1e-2, shrink="after"),
+}
+FIELDS = ("steps", "states", "fit", "penalty")
+
+
+def some_run(problem="ce", rule="gd", decay="mixed", **options):
+    options = {"steps": STEPS, "record": ufm.Every(7), "init": ufm.Gaussian(0.2), **options}
+    return Run(PROBLEMS[problem], RULES[rule], DECAYS[decay], **options)
+
+
+def on(threads, run, **options):
+    return advance(run, begin(run), None, throw=False, threads=threads, **options)
+
+
+def by_the_plain_loop(run, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["ufm.simulate"], "runs_in_parts", lambda run: False)
+        return advance(run, begin(run), None, throw=False)
+
+
+def assert_within_round_off(found, expected):
+    """Errors of sums of at most 600 terms in another order; Adam divides by what may itself be round-off."""
+    assert str(found.status) == str(expected.status)
+    assert np.array_equal(found.steps, expected.steps)
+    adam = isinstance(found.run.optimizer, ufm.Adam)
+    eps = np.finfo(found.run.dtype).eps * (1000 if adam else 10)
+    for name in FIELDS[1:]:
+        a, b = getattr(found, name), getattr(expected, name)
+        assert np.abs(a - b).max() <= STEPS * eps * max(np.abs(b).max(), 1.0), name
+    assert found.end.step == expected.end.step
+    for name in ("theta", "m", "v"):
+        a, b = getattr(found.end, name), getattr(expected.end, name)
+        assert np.abs(a - b).max() <= STEPS * eps * max(np.abs(b).max(), 1.0), name
+
+
+def blas_threads():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+# -------------------------------------------------------------------------------------------------- as one run
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("rule", RULES)
+def test_a_run_in_parts_is_that_of_the_plain_loop_on_any_threads(problem, rule, monkeypatch):
+    for decay in DECAYS if (problem, rule) == ("ce", "gd") else ("mixed",):
+        run = some_run(problem, rule, decay)
+        assert runs_in_parts(run)
+        found = on(1, run)
+        for threads in (2, 3):
+            assert_same_bits(on(threads, run), found)
+        assert_within_round_off(found, by_the_plain_loop(run, monkeypatch))
+
+
+def test_float32_in_parts(monkeypatch):
+    run = some_run(dtype="float32", steps=8)
+    found = on(2, run)
+    assert found.states.dtype == np.float32
+    assert_same_bits(on(1, run), found)
+    assert_within_round_off(found, by_the_plain_loop(run, monkeypatch))
+
+
+def test_no_bit_depends_on_the_threads_of_blas_or_on_an_ensemble():
+    run = some_run()
+    with threadpool_limits(1, "blas"):
+        found = advance(run, begin(run), None, throw=True)
+    with threadpool_limits(3, "blas"):
+        assert_same_bits(advance(run, begin(run), None, throw=True), found)
+        assert blas_threads() == {3}
+    for alone in ensemble([run, replace(run, seed=1), run], workers=2)[::2]:
+        assert_same_bits(alone, found)
+
+
+def test_a_run_in_parts_goes_on_where_it_stopped():
+    run = some_run(rule="adam")
+    whole, half = on(2, run), on(1, replace(run, steps=14))
+    assert_same_bits(half.resume(STEPS), whole)
+    seen = []
+    stopped = on(2, run, callback=lambda step, blocks: seen.append((step, blocks)) or True)
+    assert stopped.status.name == "stopped"
+    assert seen[0][0] == stopped.end.step
+    assert np.array_equal(seen[0][1]["H"], stopped["H"][-1])
+    assert_same_bits(stopped.resume(), whole)
+
+
+# ------------------------------------------------------------------------------------------------- divergence
+
+
+@pytest.mark.parametrize("problem", ["ce", "mse", "relu", "frozen weights"])
+def test_a_run_in_parts_diverges_where_the_plain_loop_does(problem, monkeypatch):
+    """H has gone on when the logits turn out not to be finite; the run ends where it has not."""
+    run = some_run(problem, steps=400)
+    run = replace(run, optimizer=ufm.Momentum(1010, 0.5), decay=ufm.Coupled(0.1))
+    expected = by_the_plain_loop(run, monkeypatch)
+    assert expected.status.name == "diverged"
+    assert 1 < expected.end.step < 400
+    found = on(1, run)
+    for threads in (2, 3):
+        again = on(threads, run)
+        assert np.array_equal(again.end.theta, found.end.theta, equal_nan=True)
+        assert np.array_equal(again.states, found.states)
+    assert str(found.status) == str(expected.status)
+    assert np.array_equal(found.steps, expected.steps)
+    for a, b in ((found.states, expected.states), (found.end.theta, expected.end.theta)):
+        finite = np.isfinite(b)
+        assert np.array_equal(np.isfinite(a), finite)
+        assert np.abs(a[finite] / b[finite] - 1.0).max() < 1e-6
+
+
+def test_one_part_that_diverges_stops_all(monkeypatch):
+    run = some_run(decay="none")
+    state = PROBLEMS["ce"].unpack(begin(run).theta)
+    features = np.array(state["H"])
+    features[:, 599] *= 1e160
+    run = replace(run, init={"H": features, "W": np.array(state["W"]) * 1e160})
+    expected = by_the_plain_loop(run, monkeypatch)
+    assert expected.status.name == "diverged"
+    for threads in (1, 2):
+        found = on(threads, run)
+        assert str(found.status) == str(expected.status)
+        assert np.array_equal(found.end.theta, expected.end.theta)
+        assert np.array_equal(found.states, expected.states)
+
+
+def test_a_loss_that_overflows_at_a_record_stops_all(monkeypatch):
+    """Residuals of 1e160 are finite, half their squares are not."""
+    run = some_run("mse", decay="none")
+    start = {"H": np.full((64, 600), 1e80), "W": np.full((10, 64), 1e78)}
+    for record in (ufm.Every(1), ufm.At([0])):
+        run = replace(run, init=start, record=record)
+        expected = by_the_plain_loop(run, monkeypatch)
+        assert expected.status.name == "diverged"
+        found = on(2, run)
+        assert str(found.status) == str(expected.status)
+        assert np.array_equal(found.end.theta, expected.end.theta)
+
+
+def test_a_run_that_diverges_raises_with_its_records():
+    with pytest.raises(DivergedError) as caught:
+        ufm.simulate(PROBLEMS["ce"], ufm.GD(1e6), ufm.Coupled(1.0), steps=200)
+    found = caught.value.trajectory
+    assert np.isfinite(found.states).all()
+    assert found.steps[-1] in (found.end.step, found.end.step - 1)
+
+
+# ---------------------------------------------------------------------------------------------------- threads
+
+
+def test_a_thread_that_fails_frees_the_others(monkeypatch):
+    """The others wait at a meeting that never comes about."""
+    run, failed = some_run(), []
+    original = parts._together
+
+    def one_fails(tasks, arrived):
+        def fails():
+            failed.append(threading.current_thread())
+            raise MemoryError("no room")
+
+        original([*tasks[:-1], fails], arrived)
+
+    monkeypatch.setattr(parts, "_together", one_fails)
+    with threadpool_limits(2, "blas"):
+        with pytest.raises(MemoryError, match="no room"):
+            on(2, run)
+        assert blas_threads() == {2}
+    assert failed
+    assert not any(thread.name.startswith("ufm_") for thread in threading.enumerate())
+
+
+def test_a_thread_that_does_not_start_is_told(monkeypatch):
+    run, start = some_run(), threading.Thread.start
+    started = []
+
+    def second_fails(thread):
+        if thread.name.startswith("ufm"):
+            if started:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", second_fails)
+    with pytest.raises(RuntimeError, match="can't start"):
+        on(2, run)
+    assert len(started) == 1
+    assert not started[0].is_alive()
+
+
+# ------------------------------------------------------------------------------------------------ which runs
+
+
+def test_parts_are_a_power_of_two_of_some_hundred_samples():
+    for samples in (1, 10, COLUMNS, COLUMNS + 1, 600, 1000, 5000):
+        ends = ends_of_parts(ufm.UFM(10, 64, per_class=(*[1] * 9, samples)))
+        widths = np.diff(ends)
+        assert ends[0] == 0
+        assert ends[-1] == samples + 9
+        assert widths.max() <= COLUMNS
+        assert widths.max() - widths.min() <= 1
+        assert len(widths) & (len(widths) - 1) == 0
+        assert len(widths) == 1 or widths.max() * 2 + 1 > COLUMNS
+    assert len(ends_of_parts(ufm.UFM(10, 64, per_class=10_000))) == MOST_PARTS + 1
+
+
+def test_gradients_of_parts_have_no_more_numbers_than_the_features():
+    for problem in (ufm.UFM(500, 500, 2), ufm.DUFM(10, 200, 4, 100), ufm.UFM(100, 512, 10)):
+        weights = sum(np.prod(shape) for name, shape in problem.shapes.items() if name != "H")
+        parts = len(ends_of_parts(problem)) - 1
+        assert parts == 1 or parts * weights <= np.prod(problem.shapes["H"])
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        Run(ufm.UFM(10, 64, 20), ufm.GD(0.1)),
+        Run(ufm.UFM(3, 4, 200), ufm.GD(0.1)),
+        Run(ufm.UFM(500, 500), ufm.GD(0.1)),
+        Run(PROBLEMS["ce"], ufm.SignGD(0.1)),
+        Run(PROBLEMS["ce"], ufm.Adam(0.1, eps=0.0)),
+        Run(PROBLEMS["ce"], ufm.NormalisedGD(0.1)),
+        Run(PROBLEMS["ce"], ufm.GD(0.1), batch=100),
+    ],
+    ids=["few samples", "little work", "many weights", "signs", "adam of signs", "normalised", "batches"],
+)
+def test_runs_that_stay_whole(run):
+    assert not runs_in_parts(run)

@@ -1,0 +1,96 @@
+"""Where the threads of one run wait for each other: a number that only grows, and a loop that watches it.
+
+A step of a large run takes less than a millisecond; to put a thread to sleep and to wake it takes a good part of that.
+So those who are early look again and again, and after a while let others have the processor between two looks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+from llvmlite import binding, ir
+from numba import config, types
+from numba.core import cgutils
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
+
+from ufm.kernels.contract import helper
+
+LOOKS = 2_000  # before others are let through: some microseconds
+GIVE_WAY = "ufm_give_way"
+ALONE = bool(config.DISABLE_JIT)  # interpreted, a thread would never see the others arrive
+
+
+def _give_way():
+    """The system's function that lets other threads run first."""
+    if sys.platform == "win32":
+        return ctypes.windll.kernel32.SwitchToThread
+    return ctypes.CDLL(None).sched_yield
+
+
+if not ALONE:
+    binding.add_symbol(GIVE_WAY, ctypes.cast(_give_way(), ctypes.c_void_p).value)
+
+
+def _checked(counter):
+    if not (isinstance(counter, types.Array) and counter.dtype == types.int64 and counter.layout == "C"):
+        raise TypingError("contiguous int64 expected")
+
+
+def _place(context, builder, signature, arguments):
+    return context.make_array(signature.args[0])(context, builder, arguments[0]).data
+
+
+@intrinsic
+def _arrive(typingctx, counter):
+    """Add 1, in one piece whatever other threads do."""
+    _checked(counter)
+
+    def codegen(context, builder, signature, arguments):
+        place = _place(context, builder, signature, arguments)
+        builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(counter), codegen
+
+
+@intrinsic
+def _arrivals(typingctx, counter):
+    """The number as it is now, with all that was written before it grew so far."""
+    _checked(counter)
+
+    def codegen(context, builder, signature, arguments):
+        return builder.load_atomic(_place(context, builder, signature, arguments), "seq_cst", 8)
+
+    return types.int64(counter), codegen
+
+
+@intrinsic
+def _let_others_run(typingctx):
+    def codegen(context, builder, signature, arguments):
+        shape = ir.FunctionType(ir.IntType(32), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, shape, GIVE_WAY), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@helper
+def _meet(counter, expected):
+    _arrive(counter)
+    looks = 0
+    while _arrivals(counter) < expected:
+        looks += 1
+        if looks > LOOKS:
+            _let_others_run()
+
+
+def _interpreted(counter, expected):
+    """One thread alone waits for nobody."""
+    counter[0] += 1
+    assert counter[0] == expected
+
+
+# meet(counter, expected): add 1 to the counter and wait until it has grown to what is expected
+meet = _interpreted if ALONE else _meet
