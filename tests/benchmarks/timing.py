@@ -11,6 +11,7 @@ import numpy as np
 
 PAUSE = 0.05  # seconds until the threads of the system before have stopped waiting for work
 LEAST, MOST = 4, 2_000_000  # steps
+CALLS = 30  # how many times what a call costs without steps its steps take: a step's time is off by 1/30
 
 
 def timed(run: Callable[[int], Any], steps: int) -> tuple[float, float]:
@@ -23,10 +24,10 @@ def timed(run: Callable[[int], Any], steps: int) -> tuple[float, float]:
 
 
 def steps_for(run: Callable[[int], Any], seconds: float) -> int:
-    """Number of steps that takes `seconds` of CPU time, and ten times what a call costs without steps."""
+    """Number of steps that takes `seconds` of CPU time, and CALLS times what a call costs without steps."""
     run(1)
     call, steps = timed(run, 1)[1], LEAST
-    wanted = max(1e6 * seconds, 10 * call)
+    wanted = max(1e6 * seconds, CALLS * call)
     while True:
         run(steps)
         spent = min(timed(run, steps)[1] for _ in range(2)) * steps - call  # one may have met something else
