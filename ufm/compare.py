@@ -28,7 +28,6 @@ MOST_CLASSES = 16  # above, the best relabelling of the classes would take longe
 REACHED = (
     1e-2  # relative distance within which an optimum is called reached, as by `ufm.metrics.classify_solution`
 )
-RESOLVED = 1e-12  # relative: to this, closed forms and the objective of their matrices agree
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,8 @@ class KnownSolution:
     @property
     def lower(self) -> str:
         """Who has the smaller objective: "run", "solution", or "" where they agree to 1e-12."""
+        from ufm.solutions.solution import RESOLVED
+
         if abs(self.difference) <= RESOLVED * self.loss:
             return ""
         return "run" if self.difference < 0 else "solution"

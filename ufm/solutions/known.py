@@ -17,13 +17,12 @@ from ufm.solutions.mse_bias import biased_optimum
 from ufm.solutions.normalised import normalised_simplex
 from ufm.solutions.pairs import low_rank
 from ufm.solutions.regression import regression_optimum
-from ufm.solutions.solution import Solution, check_problem
+from ufm.solutions.solution import RESOLVED, Solution, check_problem
 
 if TYPE_CHECKING:
     from ufm.decay import Decay
     from ufm.problems import Problem
 
-RESOLVED = 1e-12  # relative: to this, closed forms and the objective of their matrices agree
 MOST_MERGED = 6  # classes up to which saddles are listed for every way of merging them
 Builder = Callable[["Problem", "Decay"], Solution]
 
