@@ -14,7 +14,6 @@ from ufm.errors import DivergedError, IncompatibleError, InvalidProblemError, St
 
 if TYPE_CHECKING:
     from ufm.claims import Claim
-    from ufm.compare import Report
     from ufm.trajectory import Trajectory
 
 _OK, _DIFFERENT, _REFUSED, _INTERRUPTED, _PIPE = 0, 1, 2, 130, 141
@@ -343,7 +342,10 @@ def _compare(options: argparse.Namespace) -> int:
     trajectory = load(options.file)
     report = compare(trajectory)
     if options.figure is not None:
-        _draw(trajectory, report, options.figure)
+        from ufm.overview import overview
+        from ufm.storage import write_picture
+
+        write_picture(options.figure, overview(trajectory, report))
     if options.json:
         import json
 
@@ -363,17 +365,6 @@ def _compare(options: argparse.Namespace) -> int:
     else:
         print(report)
     return _OK if report.ok else _DIFFERENT
-
-
-def _draw(trajectory: Trajectory, report: Report, out: Path) -> None:
-    from io import BytesIO
-
-    from ufm.overview import overview
-    from ufm.storage import write_atomically
-
-    picture = BytesIO()
-    overview(trajectory, report).savefig(picture, format=out.suffix[1:])
-    write_atomically(out, picture.getvalue())
 
 
 def _json_value(value: Any) -> Any:

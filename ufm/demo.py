@@ -23,7 +23,7 @@ from ufm.record import LogSpaced
 from ufm.schedules import StepDecay
 from ufm.simulate import simulate
 from ufm.stepping import collector_at_rest
-from ufm.storage import write_atomically
+from ufm.storage import write_atomically, write_picture
 from ufm.trajectory import Trajectory
 
 
@@ -194,12 +194,10 @@ def _write(folder: Path, results: list[Result]) -> None:
     data = io.BytesIO()
     np.savez(data, **curves)  # type: ignore[arg-type]
     write_atomically(folder / "curves.npz", data.getvalue())
-    picture = io.BytesIO()
     with collector_at_rest():
         from ufm import plotting
 
-        plotting.demo_figure(results, columns=6).savefig(picture, format="png")
-    write_atomically(folder / "demo.png", picture.getvalue())
+        write_picture(folder / "demo.png", plotting.demo_figure(results, columns=6))
 
 
 def main(out: Path, quick: bool = False, progress: bool = True, say: Callable[[str], Any] = print) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import io
 import json
 import math
 import os
@@ -26,7 +27,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -35,6 +36,9 @@ from ufm.config import describe, run_from_table
 from ufm.errors import IncompatibleError, InvalidProblemError, StorageError
 from ufm.run import Run
 from ufm.trajectory import End, Status, Trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FORMAT = "ufm trajectory"
 SCHEMA = 1
@@ -154,6 +158,13 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
     with _replacing(path) as file:
         file.write(data)
     return path
+
+
+def write_picture(path: Path, figure: Figure) -> Path:
+    """Write a figure in the format of the file's suffix, as `write_atomically` does."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:])
+    return write_atomically(path, picture.getvalue())
 
 
 def _packed(trajectory: Trajectory) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
