@@ -220,6 +220,13 @@ def merged_class_saddle(
     InvalidProblemError
         For sizes or rates outside the ranges above.
 
+    Notes
+    -----
+    `ufm.solutions.merged` with two groups is this state, up to the sign of its direction, found in another way: as
+    a minimum over the states in which the groups are merged, any number of them, with bias and smoothing, too. For
+    groups of unequal size it refuses decays so small that Newton's method does not settle. The bracketed roots of
+    `saddle_residuals`, the equations of the proof, settle at any decay.
+
     Examples
     --------
     >>> state = merged_class_saddle(4, 6, 2, 5e-3, 5e-3)
