@@ -1,7 +1,9 @@
 """Large runs in parts: the run of the plain loop, and the same bits however many threads share it out."""
 
+import os
 import sys
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +18,7 @@ from ufm.errors import DivergedError
 from ufm.parts import COLUMNS, MOST_PARTS, ends_of_parts, runs_in_parts
 from ufm.run import Run
 from ufm.simulate import advance, begin
+from ufm.threads import one_blas_thread
 
 STEPS = 30
 FEATURES = np.random.default_rng(0).standard_normal((64, 600))
@@ -30,8 +33,8 @@ PROBLEMS = {
     "imbalanced": ufm.UFM(10, 64, per_class=(400, 100, 50, 20, 10, 5, 5, 5, 4, 1)),
     "relu": ufm.DUFM(5, 20, 4, 120, activation="relu", loss="mse", bias=True),
     "linear": ufm.DUFM(5, 20, 3, 121, activation="identity", loss="ce"),
-    "regression": ufm.RegressionUFM(np.random.default_rng(1).standard_normal((4, 600)), width=80),
-    "frozen features": ufm.UFM(10, 64, 60, features=ufm.Given(FEATURES)),
+    "regression": ufm.RegressionUFM(np.random.default_rng(1).standard_normal((4, 600)), width=200),
+    "frozen features": ufm.UFM(20, 64, 30, features=ufm.Given(FEATURES)),
     "frozen weights": ufm.UFM(10, 64, 60, classifier=ufm.Given(FEATURES[:, :10].T.copy())),
 }
 RULES = {
@@ -47,6 +50,26 @@ DECAYS = {
     "mixed": ufm.Mixed(1e-3, 1e-2, shrink="after"),
 }
 FIELDS = ("steps", "states", "fit", "penalty")
+
+
+@pytest.fixture(autouse=True)
+def enough_processors(monkeypatch):
+    """As many threads as are asked for, however busy the machine is."""
+    monkeypatch.setattr(parts, "usable_cores", lambda: 8)
+    monkeypatch.setattr(parts, "ENOUGH", 0.0)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How many threads every call of the kernel had, and how many BLAS had meanwhile."""
+    found, original = [], parts._together
+
+    def counted(tasks, arrived):
+        found.append((len(tasks), blas_threads()))
+        return original(tasks, arrived)
+
+    monkeypatch.setattr(parts, "_together", counted)
+    return found
 
 
 def some_run(problem="ce", rule="gd", decay="mixed", **options):
@@ -213,22 +236,112 @@ def test_a_thread_that_fails_frees_the_others(monkeypatch):
     assert not any(thread.name.startswith("ufm_") for thread in threading.enumerate())
 
 
-def test_a_thread_that_does_not_start_is_told(monkeypatch):
-    run, start = some_run(), threading.Thread.start
-    started = []
+def test_where_no_thread_starts_one_does_all(monkeypatch):
+    run, start, started = some_run(), threading.Thread.start, []
+    expected = on(3, run)
 
     def second_fails(thread):
-        if thread.name.startswith("ufm"):
+        if thread.name == "ufm":
             if started:
                 raise RuntimeError("can't start new thread")
             started.append(thread)
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", second_fails)
-    with pytest.raises(RuntimeError, match="can't start"):
-        on(2, run)
+    assert_same_bits(on(3, run), expected)
     assert len(started) == 1
     assert not started[0].is_alive()
+
+
+def test_blas_has_one_thread_and_we_as_many_as_it_may_have(calls):
+    run = some_run(steps=40)
+    # four parts: three threads would wait for one
+    for allowed, used in ((1, 1), (2, 2), (3, 2), (4, 4), (7, 4)):
+        calls.clear()
+        with threadpool_limits(allowed, "blas"):
+            advance(run, begin(run), None, throw=True)
+            assert blas_threads() == {allowed}
+        assert {count for count, _ in calls} == {used}
+        assert all(threads == {1} for _, threads in calls)
+    for asked, used in ((1, 1), (2, 2), (5, 4)):
+        calls.clear()
+        on(asked, run)
+        assert {count for count, _ in calls} == {used}
+
+
+def test_no_more_threads_than_processors(calls, monkeypatch):
+    monkeypatch.setattr(parts, "usable_cores", lambda: 2)
+    on(4, some_run())
+    assert {count for count, _ in calls} == {2}
+
+
+def test_blas_keeps_its_one_thread_between_calls():
+    """A run without parts in another thread of the process sees one change, not one at each call."""
+    run, seen = some_run(steps=200), []
+    with threadpool_limits(2, "blas"):
+        on(2, run, callback=lambda step, blocks: seen.append(blas_threads()))
+        assert blas_threads() == {2}
+    assert len(seen) > 1
+    assert all(threads == {1} for threads in seen)
+
+
+def test_the_number_of_threads_may_change_between_calls(calls):
+    run = some_run(steps=200)
+    expected = on(1, run)
+    calls.clear()
+    with threadpool_limits(4, "blas"):
+        half = advance(replace(run, steps=70), begin(run), None, throw=True)
+    with threadpool_limits(2, "blas"):
+        assert_same_bits(half.resume(200), expected)
+    assert calls[0][0] == 4
+    assert calls[-1][0] == 2
+
+
+def test_threads_without_processors_leave_the_steps_to_one(monkeypatch):
+    """What the first steps show of the threads decides about the rest of a call, and the next call tries again."""
+    run, counts, original = some_run(steps=300), [], parts._together
+    expected = on(1, run)
+
+    def starved(tasks, arrived):
+        original(tasks, arrived)
+        counts.append(len(tasks))
+        return 0.5
+
+    monkeypatch.setattr(parts, "_together", starved)
+    monkeypatch.setattr(parts, "ENOUGH", 0.8)
+    assert_same_bits(on(2, run), expected)
+    assert len(counts) > 3
+    assert counts == [2, 1] * (len(counts) // 2)
+
+
+def test_threads_are_asked_how_much_of_their_processors_they_had():
+    arrived = np.zeros(1, np.int64)
+
+    def work():
+        until = time.thread_time() + 0.05
+        while time.thread_time() < until:
+            pass
+
+    assert parts._together([work], arrived) > 0.5
+    assert parts._together([lambda: time.sleep(0.05), lambda: time.sleep(0.05)], arrived) < 0.3
+
+
+def test_a_large_first_chunk_is_short():
+    """Ctrl-C and the progress bar wait for the end of a chunk."""
+    seen = []
+    large = ufm.UFM(100, 512, 100)
+    run = Run(large, ufm.GD(0.1), steps=2, record=ufm.At([0]))
+    advance(run, begin(run), None, throw=True, callback=lambda step, blocks: seen.append(step))
+    assert seen[0] == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_in_the_child_of_a_fork_nobody_is_inside():
+    with one_blas_thread:
+        child = os.fork()
+        if child == 0:
+            os._exit(one_blas_thread._inside + 2 * one_blas_thread._lock.locked())
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 # ------------------------------------------------------------------------------------------------ which runs
@@ -254,6 +367,19 @@ def test_gradients_of_parts_have_no_more_numbers_than_the_features():
         assert parts == 1 or parts * weights <= np.prod(problem.shapes["H"])
 
 
+def squares(Z, targets, R):
+    total = 0.0
+    for k in range(Z.shape[0]):
+        for i in range(Z.shape[1]):
+            R[k, i] = (Z[k, i] - targets[k, i]) / Z.shape[1]
+            total += 0.5 * R[k, i] * (Z[k, i] - targets[k, i])
+    return total
+
+
+def plain_step(theta, g, m, v, lr, t, p):
+    return theta - lr * g, m, v
+
+
 @pytest.mark.parametrize(
     "run",
     [
@@ -264,8 +390,11 @@ def test_gradients_of_parts_have_no_more_numbers_than_the_features():
         Run(PROBLEMS["ce"], ufm.Adam(0.1, eps=0.0)),
         Run(PROBLEMS["ce"], ufm.NormalisedGD(0.1)),
         Run(PROBLEMS["ce"], ufm.GD(0.1), batch=100),
+        Run(ufm.UFM(10, 64, 60, normalisation=ufm.BatchNorm()), ufm.GD(0.1)),
+        Run(ufm.UFM(10, 64, 60, loss=ufm.UserLoss(squares)), ufm.GD(0.1)),
+        Run(PROBLEMS["ce"], ufm.Elementwise(plain_step, 0.1)),
     ],
-    ids=["few samples", "little work", "many weights", "signs", "adam of signs", "normalised", "batches"],
+    ids=lambda run: f"{type(run.problem.loss).__name__} {type(run.optimizer).__name__} {run.problem.samples}",
 )
 def test_runs_that_stay_whole(run):
     assert not runs_in_parts(run)

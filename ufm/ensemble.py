@@ -14,7 +14,6 @@ import numpy as np
 from ufm.checks import fits, whole
 from ufm.environment import usable_cores
 from ufm.errors import IncompatibleError, InterruptedRunError, invalid
-from ufm.losses import UserLoss
 from ufm.record import planned_steps
 from ufm.run import Run
 from ufm.simulate import INTERRUPTED, Records, advance, begin, why_diverged, without_finite_start
@@ -36,20 +35,14 @@ MOST_STEPS = 2**14  # between two looks at Ctrl-C; their rates, one for each ste
 def runs_in_lanes(run: Run) -> bool:
     """Which of the two families of kernels a run of an ensemble is for; it depends on that run alone.
 
-    Lanes take full batches, losses of ours, chains without normalisation, and rules that act on each coordinate by
-    itself. Of methods that do not depend on the gradient's scale, chains with ReLU stay outside: what is in doubt at
+    Of methods that do not depend on the gradient's scale, chains with ReLU stay outside the lanes: what is in doubt at
     its kink, and what is 0 behind dead units, is looked at one run at a time.
     """
-    from ufm.kernels.updates import in_lanes
-
     problem, optimizer = run.problem, run.optimizer
     largest = LARGEST_WITH_SIGNS if optimizer.scale_free else LARGEST_IN_LANES
     return (
-        in_lanes(optimizer)
+        run.separable
         and not (optimizer.scale_free and problem.activation == "relu" and problem.depth > 1)
-        and not isinstance(problem.loss, UserLoss)
-        and problem.normalisation is None
-        and not run.in_batches
         and sum(int(np.prod(shape)) for shape in problem.shapes.values()) <= largest
     )
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import partial
 from itertools import pairwise
+from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ufm.losses import UserLoss
+from ufm.environment import usable_cores
 from ufm.problems import Problem
 from ufm.run import Run
 from ufm.threads import one_blas_thread
@@ -19,7 +20,8 @@ COLUMNS, MOST_PARTS = 256, 64
 # Two threads against one as the parts are and as BLAS divides single products, in steps of the same time:
 # K = 10, d = 64, n = 50 1.4 and 1.0; K = 20, d = 64, n = 20 1.8 and 1.1; K = 100, d = 128, n = 10 1.7 and 1.5;
 # K = 100, d = 512, n = 10 1.5 and 1.5. A meeting costs a microsecond where both have a processor of their own.
-LEAST_WORK = 500_000  # multiplications of a step
+LEAST_OPERATIONS = 3e6  # of a step
+TRIAL, ENOUGH = 16, 0.8  # the first 1/16 of the steps show whether threads have enough of their processors
 
 
 def ends_of_parts(problem: Problem) -> np.ndarray:
@@ -39,26 +41,18 @@ def ends_of_parts(problem: Problem) -> np.ndarray:
 def runs_in_parts(run: Run) -> bool:
     """Whether the samples of a run are shared out among threads; it depends on that run alone.
 
-    That is for full batches, losses of ours, chains without normalisation, and rules that act on each coordinate by
-    itself. The count of undecided signs looks at a whole state, so that methods that do not depend on the gradient's
-    scale stay outside.
+    The count of undecided signs looks at a whole state, so that methods that do not depend on the gradient's scale
+    stay outside.
     """
-    from ufm.kernels.updates import in_lanes
-
-    problem, optimizer = run.problem, run.optimizer
-    layers = [problem.shapes[f"W{layer}"] for layer in range(1, problem.depth + 1)]
     return (
-        in_lanes(optimizer)
-        and not optimizer.scale_free
-        and not isinstance(problem.loss, UserLoss)
-        and problem.normalisation is None
-        and not run.in_batches
-        and 3 * problem.samples * sum(rows * columns for rows, columns in layers) >= LEAST_WORK
-        and len(ends_of_parts(problem)) > 2
+        run.separable
+        and not run.optimizer.scale_free
+        and run.operations >= LEAST_OPERATIONS
+        and len(ends_of_parts(run.problem)) > 2
     )
 
 
-class _Thread(NamedTuple):
+class _Held(NamedTuple):
     """What one thread works with."""
 
     chain: Any
@@ -66,6 +60,10 @@ class _Thread(NamedTuple):
     share: Any
     state: tuple[np.ndarray, np.ndarray, np.ndarray]  # theta, m, v
     grad: np.ndarray
+
+
+class _NoThreadError(Exception):
+    """The system starts no further thread."""
 
 
 class Parts:
@@ -88,7 +86,7 @@ class Parts:
         self._problem, self._chain, self._step = run.problem, chain, step
         self._most = 1 if meeting.ALONE else threads
         self._ends = ends_of_parts(run.problem)
-        self._threads: list[_Thread] = []
+        self._held: list[_Held] = []
 
     def advance(
         self,
@@ -100,22 +98,26 @@ class Parts:
         stop: int,
         cursor: np.ndarray,
     ) -> None:
-        """Steps start ... stop - 1 of theta, m and v by head, value and update, as `ufm.kernels.loop.run`."""
+        """Steps start ... stop - 1 of theta, m and v by head, value and update, as `ufm.kernels.loop.run`.
+
+        Threads that do not get their processors, for other programs want them too, hold each other up for the time
+        of many steps: the first steps show it, and one thread takes the rest.
+        """
         from ufm.kernels.contract import FINE
-        from ufm.kernels.loop import AT, WHY
-        from ufm.kernels.share import copy_share
+        from ufm.kernels.loop import WHY
 
-        with one_blas_thread as allowed:
-            self._share_out(min(allowed if self._most is None else self._most, len(self._ends) - 1))
-            before = cursor.copy()
-            taken = self._taken(functions, records, state, rates, start, stop, cursor)
-            if cursor[WHY] != FINE:  # H has gone on from where the run ends
-                stop, cursor[:] = cursor[AT], before
-                taken = self._taken(functions, records, state, rates, start, stop, cursor)
-        for thread, whole, own in taken:
-            copy_share(thread.chain, thread.share, whole, own, back=True)
+        with one_blas_thread as of_blas:
+            self._share_out(min(usable_cores() or 1, of_blas if self._most is None else self._most))
+            trial = (stop - start) // TRIAL if len(self._held) > 1 else 0
+            if trial > 0:
+                had = self._advance(functions, records, state, rates, start, start + trial, cursor)
+                if cursor[WHY] != FINE:
+                    return
+                if had < ENOUGH:
+                    self._share_out(1)
+            self._advance(functions, records, state, rates[trial:], start + trial, stop, cursor)
 
-    def _taken(
+    def _advance(
         self,
         functions: tuple[Any, ...],
         records: Any,
@@ -124,41 +126,66 @@ class Parts:
         start: int,
         stop: int,
         cursor: np.ndarray,
-    ) -> list[tuple[_Thread, np.ndarray, np.ndarray]]:
-        """Take the steps on copies of the state: each thread, each of the vectors, and what it has of it then."""
+    ) -> float:
+        """The steps on copies of the state, and these back; which part of their processors the threads had."""
+        from ufm.kernels.contract import FINE
+        from ufm.kernels.loop import AT, WHY
+
+        self._copy(state)
+        try:
+            after, had = self._call(functions, records, rates, start, stop, cursor)
+        except _NoThreadError:  # nothing is lost
+            self._most = 1
+            self._share_out(1)
+            return self._advance(functions, records, state, rates, start, stop, cursor)
+        if after[WHY] != FINE:  # H has gone on from where the run ends
+            self._copy(state)
+            after, had = self._call(functions, records, rates, start, int(after[AT]), cursor)
+        self._copy(state, back=True)
+        cursor[:] = after
+        return had
+
+    def _copy(self, state: tuple[np.ndarray, ...], back: bool = False) -> None:
+        """Copy the state of the run to what the threads have of it, or `back`."""
         from ufm.kernels.share import copy_share
 
-        meeting, copies, tasks, cursors = self._meeting(), [], [], []
-        for thread in self._threads:
-            for whole, own in zip(state[: 1 + self._step.buffers], thread.state, strict=False):
-                copy_share(thread.chain, thread.share, whole, own, back=False)
-                copies.append((thread, whole, own))
-            theta, m, v = thread.state
+        for held in self._held:
+            for whole, own in zip(state[: 1 + self._step.buffers], held.state, strict=False):
+                copy_share(held.chain, held.share, whole, own, back)
+
+    def _call(
+        self, functions: tuple[Any, ...], records: Any, rates: np.ndarray, start: int, stop: int, cursor: Any
+    ) -> tuple[np.ndarray, float]:
+        """Let all threads take the steps; the cursor after them, and what `_together` says."""
+        meeting, tasks, cursors = self._meeting(), [], []
+        for held in self._held:
+            theta, m, v = held.state
             cursors.append(cursor.copy())
             tasks.append(
                 partial(
-                    self._kernel, *functions, thread.chain, thread.step, records, thread.share, meeting,
-                    theta, thread.grad, m, v, rates, start, stop, cursors[-1],
+                    self._kernel, *functions, held.chain, held.step, records, held.share, meeting,
+                    theta, held.grad, m, v, rates, start, stop, cursors[-1],
                 )
             )  # fmt: skip
-        _together(tasks, meeting.arrived)
-        cursor[:] = cursors[0]
-        return copies
+        had = _together(tasks, meeting.arrived)
+        return cursors[0], had
 
     def _share_out(self, threads: int) -> None:
-        """Give each thread its parts, as many to each as can be."""
+        """Give each of so many threads its parts, but no thread to wait for others that have as many as they."""
         from ufm.kernels.share import share_of
 
-        if len(self._threads) == threads:
+        parts = len(self._ends) - 1
+        threads = -(-parts // -(-parts // threads))
+        if len(self._held) == threads:
             return
-        self._threads, parts = [], len(self._ends) - 1
+        self._held = []
         for first, last in pairwise([parts * i // threads for i in range(threads + 1)]):
             ends = self._ends[first : last + 1]
             chain, step, share = share_of(self._problem, self._chain, self._step, ends, first)
             dtype, trained = step.coupled.dtype, step.coupled.size
             theta = np.zeros(int(np.prod(chain.table[0, 1:])) + share.blocks[:, 2].sum(), dtype)
             m, v, grad = (np.zeros(trained, dtype) for _ in range(3))
-            self._threads.append(_Thread(chain, step, share, (theta, m, v), grad))
+            self._held.append(_Held(chain, step, share, (theta, m, v), grad))
 
     def _meeting(self) -> Any:
         """Room for what the threads tell each other, and nobody there yet."""
@@ -167,23 +194,51 @@ class Parts:
         parts, problem = len(self._ends) - 1, self._problem
         weights = problem.size - (int(np.prod(problem.shapes["H"])) if "H" in problem.trained else 0)
         return Meeting(
-            threads=len(self._threads),
+            threads=len(self._held),
             arrived=np.zeros(1, np.int64),
             said=np.zeros((2, parts, 3)),
             gradients=np.zeros((2, parts, weights), self._step.coupled.dtype),
         )
 
 
-def _together(tasks: Sequence[Callable[[], None]], arrived: np.ndarray) -> None:
-    """Call functions that meet each other, each on a thread of its own; where one fails, the others wait no more."""
-    if len(tasks) == 1:
-        tasks[0]()
-        return
-    with ThreadPoolExecutor(len(tasks), "ufm") as pool:
+def _together(tasks: Sequence[Callable[[], None]], arrived: np.ndarray) -> float:
+    """Call functions that meet each other: the first on this thread, each other on one of its own.
+
+    Where one fails, the others wait no more: they go on through their steps, whose results nobody reads. The answer
+    is the threads' processor time as a part of all that there was for them, 1 where it is too short to be told.
+    """
+    failed: list[BaseException] = []
+    seconds: list[float] = []
+
+    def call(task: Callable[[], None]) -> None:
+        began = time.thread_time()
         try:
-            ended, _ = wait([pool.submit(task) for task in tasks], return_when=FIRST_EXCEPTION)
-            for task in ended:
-                task.result()
-        except BaseException:
-            arrived[0] = np.iinfo(np.int64).max // 2
-            raise
+            task()
+        except BaseException as error:
+            failed.append(error)
+            nobody_waits()
+        seconds.append(time.thread_time() - began)
+
+    def nobody_waits() -> None:
+        arrived[0] = np.iinfo(np.int64).max // 2
+
+    threads: list[Thread] = []
+    clock = time.perf_counter()
+    try:
+        for task in tasks[1:]:
+            thread = Thread(target=call, args=(task,), name="ufm")
+            try:
+                thread.start()
+            except RuntimeError:
+                nobody_waits()
+                raise _NoThreadError from None
+            threads.append(thread)
+        call(tasks[0])
+    finally:
+        for thread in threads:
+            thread.join()
+    if failed:
+        raise failed[0]
+    wall = time.perf_counter() - clock
+    told = wall > 10 * time.get_clock_info("thread_time").resolution
+    return sum(seconds) / (wall * len(tasks)) if told else 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ufm.checks import choice, whole
 from ufm.decay import Decay, per_block
 from ufm.errors import invalid
 from ufm.initial import Gaussian, Given, Start, is_initialiser
+from ufm.losses import UserLoss
 from ufm.normalisation import refuse_signs
 from ufm.problems import Problem
 from ufm.record import Every
@@ -106,6 +108,29 @@ class Run:
     def in_batches(self) -> bool:
         """Whether a step sees some of the samples only."""
         return self.batch is not None and self.batch < self.problem.samples
+
+    @property
+    def separable(self) -> bool:
+        """Whether a step does to each sample and to each coordinate what does not depend on the others.
+
+        So it is with full batches, losses of ours, chains without normalisation, and rules of ours that act on each
+        coordinate by itself.
+        """
+        from ufm.kernels.updates import in_lanes
+
+        return (
+            in_lanes(self.optimizer)
+            and not isinstance(self.problem.loss, UserLoss)
+            and self.problem.normalisation is None
+            and not self.in_batches
+        )
+
+    @property
+    def operations(self) -> float:
+        """Rough number of floating-point operations of a step: those of its matrix products and its update."""
+        sizes = (*self.problem.widths, self.problem.classes)
+        weights = sum(rows * columns for columns, rows in pairwise(sizes))
+        return float(6 * weights * (self.batch or self.problem.samples) + 20 * self.problem.size)
 
     @property
     def coupled(self) -> Mapping[str, float]:

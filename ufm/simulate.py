@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -20,9 +21,11 @@ from ufm.problems import Problem
 from ufm.record import Every, planned_steps
 from ufm.run import Run
 from ufm.stepping import CHUNK_SECONDS, collector_at_rest, progress_bar
+from ufm.threads import one_blas_thread
 from ufm.trajectory import End, Status, Trajectory
 
 INTERRUPTED = "Ctrl-C was pressed"
+FIRST_OPERATIONS = 2e9  # of the first chunk, whose time is not known yet
 MOST_NUMBERS = 2**16  # rates, or samples drawn, that wait for one call of the kernel
 
 
@@ -172,10 +175,10 @@ def advance(
         raise invalid("simulate.callback", callback, "None, or a function of the step and the blocks")
     stepper = _Stepper(run, begin, previous, threads)
     name, reason = "completed", f"all {total} steps were taken"
-    began, chunk = time.perf_counter(), 64
+    began, chunk = time.perf_counter(), int(np.clip(FIRST_OPERATIONS / run.operations, 1, 64))
     most = max(1, MOST_NUMBERS // (run.batch or 1))  # steps in a chunk, whose batches are drawn at once
     try:
-        with progress_bar(progress, total, begin.step) as show:
+        with progress_bar(progress, total, begin.step) as show, stepper.threads:
             while True:
                 since, clock = stepper.at, time.perf_counter()
                 stepper.advance(min(since + chunk, total))
@@ -282,12 +285,18 @@ class _Stepper:
         return self._why == NOT_FINITE
 
     @property
+    def threads(self) -> Any:
+        """What to hold while the run goes on: threads of ours, or of BLAS, but not of both."""
+        return nullcontext() if self._parts is None else one_blas_thread
+
+    @property
     def end(self) -> End:
         """State of the integrator."""
         return End(self.at, self.theta, self.m, self.v, self.unit)
 
     def carry_exponents(self) -> None:
         """From here on by the kernel that keeps an exponent beside every number."""
+        assert self._parts is None
         self._cursor[2] = 0
         self.unit, self._exponents_from = np.zeros(self.run.problem.size), self.at
         self._kernel = _kernel(self.run, exponents=True)

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from functools import lru_cache
+from typing import Any
+
+
+@lru_cache(maxsize=1)
+def _pools() -> Any:
+    """The BLAS libraries of this process, numpy's and scipy's; to find them takes longer than a step of a large run."""
+    from threadpoolctl import ThreadpoolController
+
+    from ufm.kernels import blas
+
+    blas.module()  # scipy brings a BLAS of its own
+    return ThreadpoolController().select(user_api="blas")
 
 
 class _OneBlasThread:
@@ -12,18 +26,18 @@ class _OneBlasThread:
     """
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Nobody is inside: so it is in the child of a fork, whose BLAS begins anew."""
         self._lock, self._inside = threading.Lock(), 0
 
     def __enter__(self) -> int:
-        from threadpoolctl import ThreadpoolController
-
-        from ufm.kernels import blas
-
         with self._lock:
             if self._inside == 0:
-                blas.module()  # scipy brings a BLAS of its own
-                pools = ThreadpoolController().select(user_api="blas")
-                self._before = min((pool["num_threads"] for pool in pools.info()), default=1)
+                pools = _pools()
+                counts = [pool["num_threads"] for pool in pools.info()]
+                self._before: int = min((count for count in counts if count), default=1)
                 self._limits = pools.limit(limits=1)
             self._inside += 1
             return self._before
@@ -36,3 +50,5 @@ class _OneBlasThread:
 
 
 one_blas_thread = _OneBlasThread()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=one_blas_thread.forget)

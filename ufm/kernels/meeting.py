@@ -1,7 +1,8 @@
 """Where the threads of one run wait for each other: a number that only grows, and a loop that watches it.
 
 A step of a large run takes less than a millisecond; to put a thread to sleep and to wake it takes a good part of that.
-So those who are early look again and again, and after a while let others have the processor between two looks.
+So those who are early look again and again. Only when some others have been kept from running for long do they let
+them have the processor: another program, once let in, keeps it for many steps.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numba.extending import intrinsic
 
 from ufm.kernels.contract import helper
 
-LOOKS = 2_000  # before others are let through: some microseconds
+LOOKS = 100_000  # before others are let through: some tenths of a millisecond
 GIVE_WAY = "ufm_give_way"
 ALONE = bool(config.DISABLE_JIT)  # interpreted, a thread would never see the others arrive
 

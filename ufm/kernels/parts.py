@@ -80,7 +80,6 @@ def run(
         cursor[AT] = t
         recorded = kept < records.when.size and records.when[kept] == t
         said, gradients = meeting.said[t % 2], meeting.gradients[t % 2]
-        row = t - start if rates.size > 1 else 0
         for part in range(share.spans.shape[0]):
             begin, end = share.ends[part], share.ends[part + 1]
             before, B = begin - share.ends[0], end - begin
@@ -99,7 +98,18 @@ def run(
                 of_weights = gradients[share.first + part]
                 backward(product, chain, theta, of_weights, theta, here, grad, here, X, D, B)
                 if trains == 1:
-                    update(theta, grad, m, v, rates, row, t + 1, step.hyper, share.decay, share.tables[part])
+                    update(
+                        theta,
+                        grad,
+                        m,
+                        v,
+                        rates,
+                        t - start,
+                        t + 1,
+                        step.hyper,
+                        share.decay,
+                        share.tables[part],
+                    )
         meet(meeting.arrived, (t - start + 1) * meeting.threads)
         fit, penalty = 0.0, penalty_of(step, theta, 0, gradients.shape[1]) if recorded else 0.0
         for part in range(said.shape[0]):
@@ -121,4 +131,4 @@ def run(
         if t == stop:
             return
         add_up(gradients, grad)
-        update(theta, grad, m, v, rates, row, t + 1, step.hyper, step.decay, step.table)
+        update(theta, grad, m, v, rates, t - start, t + 1, step.hyper, step.decay, step.table)

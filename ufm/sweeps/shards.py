@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
-from itertools import pairwise
 
 import numpy as np
 
@@ -118,11 +117,7 @@ def shard_size(run: Run, cells: int) -> int:
 
 def seconds(run: Run) -> float:
     """Rough time of a run from its matrix products alone."""
-    sizes = (*run.problem.widths, run.problem.classes)
-    weights = sum(rows * columns for columns, rows in pairwise(sizes))
-    samples = run.batch or run.problem.samples
-    operations: float = 6.0 * weights * samples + 20.0 * run.problem.size
-    return (run.steps or 0) * operations / OPERATIONS_PER_SECOND
+    return (run.steps or 0) * run.operations / OPERATIONS_PER_SECOND
 
 
 def compute(shard: Shard) -> Arrays:
