@@ -8,25 +8,34 @@ round-off u of the run's precision (2^-53 or 2^-24), with |.| taken entrywise:
     gradient by W_l     dG = dD |X|^T + (|D| + dD) dX^T + (B + 4) u |D| |X|^T
     derivative by X_l   dD_l = |W_l|^T (dD + ((rows + 4) u + s) |D|),   s the second term of rho
     coupled decay       u lam |theta| for the product; the last sum has the sign of its two terms' exact sum
+    underflow           to dX, dG, dD and the product of the decay comes `tiny`, the smallest normal number, unless
+                        each of their terms has a factor that is exactly 0
 
 The first term of rho is what the logits' errors do to a softmax entry (and, as minus the sum of the others, to the
 entry of the true class), the second what exponentials, logarithms and sums of the residual add. For cross-entropy
 with one-hot targets r = 0. Smoothed and soft targets, squared error: r is what is subtracted from the probability,
-or 1/B, the slope of the residual. Of a user's loss, whose round-off is not known, r is the sum of |R| over the sample.
+or 1/B, the slope of the residual; beside a target, tiny/u too, for probabilities that underflow. Of a user's loss,
+whose round-off is not known, r is the sum of |R| over the sample.
 Where rho > 1/2 the softmax no longer answers in proportion, and a probability may be anything between 0 and 1.
 
 A ReLU unit whose pre-activation is nearer to 0 than its error may be alive or dead: the derivative behind it is in
 doubt as a whole. A unit that is dead beyond doubt has no error, and entries that are 0 for that reason are decided,
 like the derivatives of a sample whose units are all dead.
 An entry whose terms cancel exactly is undecided: arithmetic of this precision cannot tell it from a small one.
+A product that underflows is off by u tiny at most, so that one `tiny` is enough for the products of a sum of up to
+1/(4u) terms and for those of its bound. A factor is exactly 0 where both the number and its error are: an input or
+a weight that is given as 0, a unit that is dead beyond doubt, and what such factors alone lead to.
+A gradient that overflows is undecided too.
 
 Signum and Adam take the sign of an average of gradients. What is counted for them are the entries of the gradient
 that enter the average undecided, at the step at which they enter; how long the average remembers them, and whether
 decided entries of opposite signs cancel in it, is not followed.
 
-`gradient` works all this out with exponents carried. `alarm` bounds it from above by maxima and sums of |W|, |X|
-and |D| in O(KN + Kd + dN), first by one number for each block, then row by row and column by column, so that a step
-whose signs are beyond doubt, which is nearly every one, is known as such without the matrix products of `gradient`.
+`gradient` works all this out with exponents carried, where underflow comes in a second time: that of a run adds
+`tiny` to the derivatives, that in the units of a line `tiny` of this unit. `alarm` bounds it from above by maxima and
+sums of |W|, |X| and |D| in O(KN + Kd + dN), first by one number for each block, then row by row and column by column,
+so that a step whose signs are beyond doubt, which is nearly every one, is known as such without the matrix products of
+`gradient`.
 `alarm_of_lanes` has the one number for each block alone, for each run of an ensemble by itself. Where exponents are
 carried, `ufm.kernels.extended.decided_gradient` has one for each row or column, in its own unit.
 """
@@ -52,14 +61,19 @@ from ufm.kernels.product import product
 from ufm.kernels.vectors import WIDTH, below, first, load, store, where, zeros
 
 NOTHING = -np.inf  # logarithm of zero
-BY_ROWS, BY_COLUMNS = np.bool_(True), np.bool_(False)  # not literals, as ZERO
+OVERFLOWN = 1e6  # logarithm of the doubt of what overflows: larger than all others
+BY_ROWS, BY_COLUMNS, ONE = np.bool_(True), np.bool_(False), np.int64(1)  # not literals, as ZERO
 SUSPECTED = -1  # what `alarm` answers instead of a count
+LARGEST = 709.0  # exp above this is not finite
 BITS = 64  # exponents of lines are whole multiples of log 2^64, so that units differ by powers of two
 STRIDE = BITS * math.log(2.0)
 ROUND = 1.5 * 2.0**52  # adding and subtracting it rounds to the nearest integer
 MAGNITUDE = 2**63 - 1  # all bits of a float64 but that of its sign
 ABOVE = 1.0 + 1e-12  # what goes through a logarithm and back may lose a few units in its last places
 LINEAR = 0.5  # largest rho at which a probability's error is taken in proportion to it
+REACH = (
+    2.0**33
+)  # between the unit of a line and its largest size or doubt lies a factor below this: half a stride
 
 # bounds may sum and compare in any order: that, and indices that cannot be negative, lets LLVM vectorise them
 bounding = numba.njit(fastmath={"nnan", "nsz", "reassoc"}, **APART, **OPTIONS)
@@ -103,6 +117,11 @@ def _of_precision(number):
 # `np.finfo` in a kernel would be compiled for each of its uses
 unit_round_off = _of_precision(lambda info: 0.5 * info.eps)
 smallest_normal = _of_precision(lambda info: info.tiny)
+largest_finite = _of_precision(lambda info: info.max)
+# the part of r for a probability that underflows beside a target: rho is 500 u at least where logits are that far apart
+vanished_probability = _of_precision(lambda info: 2.0 * info.tiny / info.eps)
+# smallest size in units of a line: its products with usual inputs and weights are normal numbers, others being slow
+floor_of_units = _of_precision(lambda info: info.tiny / info.eps**2)
 
 
 def _largest_interpreted(x, start, stop):
@@ -165,6 +184,28 @@ def meet(X, one, other, count):
 
 
 @helper
+def is_decided(g, doubt):
+    """Whether a number is exactly 0 or further from it than its doubt; what overflows is not known to be."""
+    return doubt < abs(g) < np.inf or (g == 0.0 and doubt == 0.0)
+
+
+@helper
+def lost_decay(rate, number, tiny):
+    """What underflow may be in rate * number: nothing, or `tiny`."""
+    return tiny if abs(rate * number) < tiny and rate != 0.0 and number != 0.0 else 0.0
+
+
+@apart
+def any_lost_decay(coupled, theta, grad, tiny):
+    """Whether a decay underflows, if any gradient with decay is as small as it would be."""
+    lost = 0.0
+    if any_below(grad, ZERO, grad.size, 2.0 * tiny):
+        for j in range(grad.size):
+            lost = max(lost, lost_decay(coupled[j], theta[j], tiny))
+    return lost > 0.0
+
+
+@helper
 def logarithm(x):
     """log |x|, with log 0 = -inf."""
     return math.log(abs(x)) if x != 0.0 else NOTHING
@@ -172,11 +213,37 @@ def logarithm(x):
 
 @allocating_apart
 def magnitudes(x, start, stop):
-    """Absolute values of a part of a vector."""
-    out = np.empty(stop - start, x.dtype)
+    """Absolute values of a part of a vector; of what is no normal number the smallest, whose share u is not lost."""
+    out, tiny = np.empty(stop - start, x.dtype), smallest_normal(x)
     for j in range(out.size):
-        out[j] = abs(x[start + j])
+        out[j] = max(abs(x[start + j]), tiny) if x[start + j] != 0.0 else 0.0
     return out
+
+
+@helper
+def has_term(x, at, step, y, there, stride, count):
+    """Whether one of `count` products x[at + p step] y[there + p stride] has no factor that is exactly 0."""
+    found = 0
+    for p in range(count):
+        found += (x[at + p * step] != 0.0) & (y[there + p * stride] != 0.0)
+    return found > 0
+
+
+@apart
+def add_underflow(x, ox, tx, y, oy, ty, out, oo, rows, inner, cols):
+    """Add to bounds at out[oo:] what underflow may be in a product of matrices, whose arguments these are.
+
+    Of x and y it counts only which entries are exactly 0. The bounds are 0 where a product has no other terms.
+    """
+    tiny = smallest_normal(out)
+    row, step = (1, rows) if tx else (inner, 1)
+    column, stride = (inner, 1) if ty else (1, cols)
+    for i in range(rows):
+        for j in range(cols):
+            at = oo + i * cols + j
+            # nearly always the first: a bound may be 0 where it has itself underflowed
+            if out[at] != 0.0 or has_term(x, ox + i * row, step, y, oy + j * column, stride, inner):
+                out[at] = out[at] + tiny if out[at] < np.inf else np.inf
 
 
 @helper
@@ -190,7 +257,10 @@ def slack_of(u, classes, largest_logit):
 
 @allocating_apart
 def input_errors(chain, theta, X, B, E):
-    """Fill E, laid out as X, with bounds of the round-off in the inputs of all layers and in the logits."""
+    """Fill E, laid out as X, with bounds of the round-off in the inputs of all layers and in the logits.
+
+    Above the first layer E is 0 only where an input is exactly 0.
+    """
     depth = chain.table.shape[0] - 1
     u = unit_round_off(X)
     below, here = ZERO, chain.table[0, 1] * B
@@ -202,6 +272,7 @@ def input_errors(chain, theta, X, B, E):
         for j in range(inner * B):
             terms[j] = E[below + j] + (inner + 2.0) * u * terms[j]
         product(magnitudes(theta, start, start + rows * inner), 0, 0, terms, 0, 0, E, here, rows, inner, B)
+        add_underflow(theta, start, ZERO, terms, ZERO, ZERO, E, here, rows, inner, B)
         if chain.relu == 1 and layer < depth:
             before = np.empty(rows * B, X.dtype)
             product(theta, start, 0, X, below, 0, before, 0, rows, inner, B)
@@ -260,10 +331,9 @@ def line_units(size, unsure, B, by_rows, exponents):
 def in_units(sign, size, B, by_rows, exponents, out):
     """Fill `out` with sign exp(size), each row or column in its unit exp(exponent).
 
-    What is smaller than a floor in these units is put there. Products of the floor with inputs and weights are normal
-    numbers still: a processor is slow at others.
+    What is smaller than the floor of these units is put there.
     """
-    floor = smallest_normal(out) / (2.0 * unit_round_off(out)) ** 2
+    floor = floor_of_units(out)
     for k in range(size.size // B):
         for i in range(0, B, WIDTH):
             there, j = first(B - i), k * B + i
@@ -274,11 +344,12 @@ def in_units(sign, size, B, by_rows, exponents, out):
 
 
 @allocating_apart
-def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, exponent, doubt):
+def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, least, grad, exponent, doubt):
     """Gradient and a bound of its error, both in units exp(exponent), one per coordinate.
 
     `sign`, `size` hold the derivative by the logits of these columns, sign exp(size), and `unsure` the logarithm of
-    its doubt; E is from `input_errors`; `slack` is the relative error of taking logarithms and exponentials.
+    its doubt; E is from `input_errors`; `slack` is the relative error of taking logarithms and exponentials, `least`
+    the logarithm of what underflow may be in derivatives that are held without exponents.
     """
     depth, N = chain.table.shape[0] - 1, chain.table[0, 2]
     here = logits_offset(chain, B)
@@ -309,13 +380,14 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
             product(off, 0, 0, magnitudes(X, below, here), 0, 1, terms, 0, rows, B, inner)
             if layer > 1:
                 product(out, 0, 0, E, below, 1, of_inputs, 0, rows, B, inner)
-            else:
                 for j in range(rows * inner):
-                    of_inputs[j] = 0.0
+                    terms[j] += of_inputs[j]
+                add_underflow(off, ZERO, ZERO, E, below, ONE, terms, ZERO, rows, B, inner)
+            else:
+                add_underflow(off, ZERO, ZERO, X, below, ONE, terms, ZERO, rows, B, inner)
             for k in range(rows):
                 for j in range(k * inner, (k + 1) * inner):
-                    exponent[start + j] = exponents[k]
-                    doubt[start + j] = terms[j] + of_inputs[j]
+                    exponent[start + j], doubt[start + j] = exponents[k], terms[j]
         if layer <= chain.lowest:
             break
         # derivative by the inputs of this layer, before its ReLU
@@ -328,6 +400,7 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
             off[j] = abs(off[j]) + ((rows + 4.0) * u + slack) * abs(out[j])
         weights = magnitudes(theta, start, start + rows * inner)
         product(weights, 0, 1, off, 0, 0, terms, 0, inner, rows, B)
+        add_underflow(theta, start, ONE, off, ZERO, ZERO, terms, ZERO, inner, rows, B)
         if layer == 1:
             for j in range(chain.table[0, 0], chain.table[0, 0] + inner * N):
                 grad[j], exponent[j], doubt[j] = 0.0, 0.0, 0.0
@@ -340,15 +413,17 @@ def gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, grad, ex
         for j in range(inner * B):
             alive = chain.relu == 0 or X[below + j] > 0.0
             at_kink = chain.relu == 1 and X[below + j] <= E[below + j] and E[below + j] > 0.0
-            sign[j], size[j], unsure[j] = 1.0, NOTHING, NOTHING
-            if back[j] < 0.0:
-                sign[j] = -1.0
+            sign[j], size[j], unsure[j] = -1.0 if back[j] < 0.0 else 1.0, NOTHING, NOTHING
+            if terms[j] == 0.0 or not (alive or at_kink):
+                continue
+            bound = terms[j] + (ABOVE * abs(back[j]) if at_kink else 0.0)
+            if not bound + abs(back[j]) < np.inf:
+                unsure[j] = OVERFLOWN
+                continue
             if alive:
                 size[j] = logarithm(back[j]) + exponents[j % B]
-            if alive or at_kink:
-                unsure[j] = (
-                    logarithm(terms[j] + (ABOVE * abs(back[j]) if at_kink else 0.0)) + exponents[j % B]
-                )
+            # the larger of both bounds is enough: what underflow is in `tiny` is a share u of it
+            unsure[j] = max(logarithm(bound) + exponents[j % B], least)
         here = below
 
 
@@ -357,6 +432,7 @@ def residual_doubt(chain, D, here, B, columns, scale, rho, unsure):
     """Fill `unsure` with the logarithm of dR, from the residual at D[here:] and rho of each column."""
     K = chain.table[-1, 1]
     kind, floor = chain.parameters[2], scale * chain.parameters[0] / K
+    vanished = vanished_probability(D)
     for i in range(B):
         column, reach = 0.0, 0.0
         for k in range(K):
@@ -369,21 +445,22 @@ def residual_doubt(chain, D, here, B, columns, scale, rho, unsure):
         for k in range(K):
             more = 0.0
             if kind == SMOOTHED:
-                more = 2.0 * floor
+                more = 2.0 * floor + vanished
                 if chain.labels[columns[i]] == k:
-                    more = column + 2.0 * K * floor
+                    more = column + 2.0 * K * floor + vanished
             elif kind == SOFT:
-                more = 2.0 * scale * abs(chain.targets[k, columns[i]])
+                more = 2.0 * scale * abs(chain.targets[k, columns[i]]) + vanished
             elif kind == SQUARED:
                 more = scale
             elif kind != ONE_HOT:
                 more = column
-            unsure[k * B + i] = logarithm(max(rho[i] * (abs(D[here + k * B + i]) + more), reach))
+            doubt = max(rho[i] * (abs(D[here + k * B + i]) + more), reach)
+            unsure[k * B + i] = min(logarithm(doubt), OVERFLOWN)
 
 
 @allocating_apart
-def undecided(chain, step, theta, grad, X, D, columns, B, cursor):
-    """Number of coordinates whose sign of `grad`, with coupled decay, is undecided; `cursor` is told which."""
+def doubts(chain, step, theta, X, D, columns, B, doubt):
+    """Fill `doubt` with bounds of the error of each entry of the gradient with coupled decay."""
     K, here = chain.table[-1, 1], logits_offset(chain, B)
     u, tiny = unit_round_off(X), smallest_normal(X)
     E = np.empty(here + K * B, X.dtype)
@@ -399,15 +476,24 @@ def undecided(chain, step, theta, grad, X, D, columns, B, cursor):
     for j in range(K * B):
         sign[j] = -1.0 if D[here + j] < 0.0 else 1.0
         size[j] = logarithm(D[here + j])
-    found, exponent, doubt = np.empty(grad.size, X.dtype), np.empty(grad.size), np.empty(grad.size)
-    gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, found, exponent, doubt)
-    count = 0
-    for j in range(grad.size):
-        decay = abs(step.coupled[j] * theta[j])
-        allowed = u * decay
+    found, exponent, least = np.empty(doubt.size, X.dtype), np.empty(doubt.size), math.log(tiny)
+    gradient(chain, theta, X, E, columns, B, sign, size, unsure, slack, least, found, exponent, doubt)
+    for j in range(doubt.size):
+        rate, number = step.coupled[j], theta[j]
         if doubt[j] > 0.0:
-            allowed += doubt[j] * math.exp(exponent[j]) + tiny
-        if abs(grad[j]) <= allowed and allowed > 0.0:
+            doubt[j] = doubt[j] * math.exp(min(exponent[j], LARGEST)) + tiny
+        else:
+            doubt[j] = lost_decay(rate, number, tiny)
+        doubt[j] += u * abs(rate * number)
+
+
+@allocating_apart
+def undecided(chain, step, theta, grad, X, D, columns, B, cursor):
+    """Number of coordinates whose sign of `grad`, with coupled decay, is undecided; `cursor` is told which."""
+    doubt, count = np.empty(grad.size), 0
+    doubts(chain, step, theta, X, D, columns, B, doubt)
+    for j in range(grad.size):
+        if not is_decided(grad[j], doubt[j]):
             count += 1
             if cursor.size > MARKS:
                 cursor[MARKS + j] += 1
@@ -418,22 +504,23 @@ def undecided(chain, step, theta, grad, X, D, columns, B, cursor):
 
 
 @apart
-def entry_bound(chain, layer, k, c, H, start, X, D, here, B, scratch, off, rho, spread, error):
-    """As the row's bound in `alarm`, for one entry of a weight gradient, from its own terms."""
+def entry_bound(chain, layer, k, c, H, start, X, D, here, B, scratch, off, rho, spread, error, floor):
+    """As the row's bound in `alarm`, for one entry of a weight gradient, from its own terms.
+
+    `floor` is at least what the floor of the row's unit is, in which `gradient` holds its derivatives.
+    """
     top, hidden = layer == chain.table.shape[0] - 1, layer > 1
     inputs, place = (X, here - chain.table[layer, 2] * B) if hidden else (H, start)
-    u = unit_round_off(X)
-    found = 0.0
+    u, found, terms = unit_round_off(X), 0.0, 0
     for i in range(B):
         x, r = abs(inputs[place + c * B + i]), abs(D[here + k * B + i])
         if chain.relu == 1 and ((hidden and x == 0.0) or (not top and not (X[here + k * B + i] > 0.0))):
             continue
         doubt = rho * r if top and not spread else scratch[off + i]
-        term = doubt * (x + error) + r * ((B + 4.0) * u * x + error)
         if (r > 0.0 or doubt > 0.0) and (x > 0.0 or error > 0.0):
-            term = max(term, smallest_normal(X))
-        found += term
-    return found
+            found += (doubt + floor) * (x + error) + r * ((B + 4.0) * u * x + error)
+            terms += 1
+    return found + u * floor + smallest_normal(X) if terms > 0 else 0.0
 
 
 @apart
@@ -456,14 +543,15 @@ def all_dead(X, start, stop, B):
 
 
 @apart
-def any_live_below(chain, layer, grad, bound, X, here, B):
-    """Whether any entry of a weight gradient that is not dead is smaller than the bound."""
+def any_live_below(chain, layer, grad, bound, least, X, here, B):
+    """Whether any entry of a weight gradient is smaller than the bound, or if it is dead than the least."""
     weights, rows, inner = chain.table[layer, 0], chain.table[layer, 1], chain.table[layer, 2]
     for k in range(rows):
         row = weights + k * inner
         if any_below(grad, row, row + inner, bound):
             for c in range(inner):
-                if abs(grad[row + c]) < bound and not dead(chain, layer, k, c, X, here, B):
+                size = abs(grad[row + c])
+                if size < least or (size < bound and not dead(chain, layer, k, c, X, here, B)):
                     return True
     return False
 
@@ -471,15 +559,15 @@ def any_live_below(chain, layer, grad, bound, X, here, B):
 @apart
 def beside_probability(chain, scale):
     """Bound of r, what a residual subtracts from a probability, for any entry."""
-    kind, more = chain.parameters[2], 0.0
+    kind, more, vanished = chain.parameters[2], 0.0, vanished_probability(chain.parameters)
     if kind == SMOOTHED:
-        more = 2.0 * scale * chain.parameters[0]
+        more = 2.0 * scale * chain.parameters[0] + vanished
     elif kind == SQUARED:
         more = np.float64(scale)
     elif kind == SOFT:
         for k in range(chain.targets.shape[0]):
             for i in range(chain.targets.shape[1]):
-                more = max(more, 2.0 * scale * abs(chain.targets[k, i]))
+                more = max(more, 2.0 * scale * abs(chain.targets[k, i]) + vanished)
     return more
 
 
@@ -496,16 +584,19 @@ def beyond_doubt(chain, coupled, grad, X, D, B, scratch, rho, slack, more, sprea
         weights, rows, inner = table[layer, 0], table[layer, 1], table[layer, 2]
         w, x, error = scratch[3 * layer], scratch[3 * layer + 1], scratch[3 * layer + 2]
         r = total(D, here, here + rows * B)
+        if not r * max(1.0, max(w, x)) < largest_finite(D):  # a gradient may overflow
+            return False
         doubt = B * off
         if layer == depth:
             doubt = rho * (r + B * more)
             if chain.bias >= 0 and trained[depth + 1] == 1:
-                bound = 2.0 * (doubt + (B + 4.0) * u * r + u * coupled[chain.bias] * b) + tiny
+                bound = 2.0 * (doubt + (B + 4.0) * u * r + u * coupled[chain.bias] * b + tiny)
                 if any_below(grad, chain.bias, chain.bias + rows, bound):
                     return False
         if trained[layer] == 1:
-            bound = doubt * (x + error) + r * ((B + 4.0) * u * x + error) + u * coupled[weights] * w
-            if any_live_below(chain, layer, grad, 2.0 * bound + tiny, X, here, B):
+            bound = doubt * (x + error) + r * ((B + 4.0) * u * x + error) + u * coupled[weights] * w + tiny
+            least = 2.0 * tiny if coupled[weights] > 0.0 else 0.0  # of what is dead the decay may underflow
+            if any_live_below(chain, layer, grad, 2.0 * bound, least, X, here, B):
                 return False
         if layer <= chain.lowest:
             return True
@@ -522,20 +613,22 @@ def beyond_doubt(chain, coupled, grad, X, D, B, scratch, rho, slack, more, sprea
 def alarm(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
     """Watch that compiles fast: `SUSPECTED` where a sign may be undecided, 0 only where `undecided` would find none.
 
-    From `off` on the scratch holds a bound of dD by columns.
+    From `off` on the scratch holds a bound of dD by columns. Maxima of |W| and |X| are raised by `edge`, for what
+    underflows in the units of `gradient`.
     """
     scratch, before = room
     table, trained, coupled = chain.table, chain.trained, step.coupled
     depth, K, N = table.shape[0] - 1, table[-1, 1], table[0, 2]
-    u, tiny = unit_round_off(X), smallest_normal(X)
+    u, tiny, most, floor = unit_round_off(X), smallest_normal(X), largest_finite(X), REACH * floor_of_units(X)
+    edge = 4.0 * u * floor
     # maxima of |W| and |X| by layer, and the error of its inputs
     below, here, error, logit, b = ZERO, table[0, 1] * B, 0.0, 0.0, 0.0
     for layer in range(1, depth + 1):
         weights, rows, inner = table[layer, 0], table[layer, 1], table[layer, 2]
-        w = largest(theta, weights, weights + rows * inner)
-        x = largest(X, below, here) if layer > 1 else largest(H, start, start + inner * B)
+        w = largest(theta, weights, weights + rows * inner) + edge
+        x = (largest(X, below, here) if layer > 1 else largest(H, start, start + inner * B)) + edge
         scratch[3 * layer], scratch[3 * layer + 1], scratch[3 * layer + 2] = w, x, error
-        error = inner * w * (error + (inner + 2.0) * u * x)
+        error = inner * w * (error + (inner + 2.0) * u * x) + tiny
         logit = inner * w * x
         if chain.relu == 1 and layer < depth:
             if layer > 1:
@@ -547,6 +640,8 @@ def alarm(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
                     layer > 1 and before[j] == 0.0 and all_dead(X, below + j % B, here, B)
                 ):
                     return SUSPECTED
+        if not REACH * (rows + B) * max(max(w, x), error) < most:  # a bound of `gradient` may overflow
+            return SUSPECTED
         below, here = here, here + rows * B
     if chain.bias >= 0:
         b = largest(theta, chain.bias, chain.bias + K)
@@ -560,11 +655,13 @@ def alarm(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
     # for other losses than cross-entropy with one-hot targets an entry's doubt is spread over its column
     kind, scale = chain.parameters[2], scale_of(chain, theta, B)
     spread = kind != ONE_HOT
-    if rho > LINEAR and kind != SQUARED:
+    if not rho < (np.inf if kind == SQUARED else LINEAR):
         return SUSPECTED
     more = beside_probability(chain, scale)
     if beyond_doubt(chain, coupled, grad, X, D, B, scratch, rho, slack, more, spread, b):
         return 0
+    if not largest(grad, ZERO, grad.size) < np.inf or any_lost_decay(coupled, theta, grad, tiny):
+        return SUSPECTED
     for layer in range(depth, 0, -1):
         weights, rows, inner = table[layer, 0], table[layer, 1], table[layer, 2]
         w, x, error = scratch[3 * layer], scratch[3 * layer + 1], scratch[3 * layer + 2]
@@ -587,20 +684,21 @@ def alarm(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
                 doubt = rho * r if top and not spread else spread_total
                 if bias:
                     j = chain.bias + k
-                    bound = 2.0 * (doubt + (B + 4.0) * u * r + u * abs(coupled[j] * theta[j]))
-                    if abs(grad[j]) < bound + tiny:
+                    bound = 2.0 * (doubt + (B + 4.0) * u * r + u * abs(coupled[j] * theta[j]) + tiny)
+                    if abs(grad[j]) < bound:
                         return SUSPECTED
                 if trained[layer] == 0:
                     continue
-                bound = 2.0 * (doubt * (x + error) + r * ((B + 4.0) * u * x + error)) + tiny
+                bound = 2.0 * (doubt * (x + error) + r * ((B + 4.0) * u * x + error) + tiny)
                 j = weights + k * inner
                 if not any_below(grad, j, j + inner, bound + decay):
                     continue
                 for c in range(inner):
                     if abs(grad[j + c]) < bound + decay and not dead(chain, layer, k, c, X, here, B):
                         own = entry_bound(
-                            chain, layer, k, c, H, start, X, D, here, B, scratch, off, rho, spread, error
-                        )
+                            chain, layer, k, c, H, start, X, D, here, B, scratch, off, rho, spread, error,
+                            floor * (r + doubt),
+                        )  # fmt: skip
                         if abs(grad[j + c]) < 2.0 * (own + u * abs(coupled[j + c] * theta[j + c])):
                             return SUSPECTED
         if layer <= chain.lowest:
@@ -618,7 +716,7 @@ def alarm(chain, step, theta, grad, H, start, X, D, columns, B, room, cursor):
                         alive += X[here + k * B + i] > 0.0
                 doubt = alive * scratch[off + i]
             scratch[off + i] = w * (doubt + ((rows + 4.0) * u + slack) * scratch[column + i])
-            if doubt > 0.0:
+            if doubt > 0.0 or scratch[column + i] > 0.0:
                 scratch[off + i] += tiny
         if layer == 1:
             place = table[0, 0]
@@ -675,6 +773,7 @@ def doubtful_lanes(chain, coupled, theta, grad, H, start, X, D, B, lines, lane):
     table, trained, lanes, every = chain.table, chain.trained, chain.lanes, first(WIDTH)
     depth, K = table.shape[0] - 1, table[-1, 1]
     u, tiny = unit_round_off(X), smallest_normal(X)
+    most, edge = largest_finite(X), 4.0 * u * REACH * floor_of_units(X)
     here, error, logit, b, found = table[0, 1] * B * lanes, zeros(), zeros(), zeros(), zeros()
     for layer in range(1, depth + 1):
         rows, inner, row = table[layer, 1], table[layer, 2], 3 * layer * lanes + lane
@@ -683,11 +782,13 @@ def doubtful_lanes(chain, coupled, theta, grad, H, start, X, D, B, lines, lane):
             x, _ = extremes(X, here - inner * B * lanes + lane, inner * B, lanes)
         else:
             x, _ = extremes(H, start + lane, inner * B, lanes)
+        w, x = w + edge, x + edge
         store(lines, row, every, w)
         store(lines, row + lanes, every, x)
         store(lines, row + 2 * lanes, every, error)
-        error = inner * w * (error + (inner + 2.0) * u * x)
+        error = inner * w * (error + (inner + 2.0) * u * x) + tiny
         logit = inner * w * x
+        found = where(below(REACH * (rows + B) * larger(larger(w, x), error), most), found, 1.0)
         here += rows * B * lanes
     if chain.bias >= 0:
         b, _ = extremes(theta, chain.bias + lane, K, lanes)
@@ -697,8 +798,7 @@ def doubtful_lanes(chain, coupled, theta, grad, H, start, X, D, B, lines, lane):
     rho = 2.0 * error + slack
     kind, scale = chain.parameters[2], scale_of(chain, theta, B)
     more, spread = beside_probability(chain, scale), kind != ONE_HOT
-    if kind != SQUARED:
-        found = where(below(rho, LINEAR), found, 1.0)
+    found = where(below(rho, np.inf if kind == SQUARED else LINEAR), found, 1.0)
     here, off = logits_offset(chain, B) + lane, zeros()  # off: of dD in any column
     for layer in range(depth, 0, -1):
         weights, rows, inner = table[layer, 0], table[layer, 1], table[layer, 2]
@@ -706,18 +806,19 @@ def doubtful_lanes(chain, coupled, theta, grad, H, start, X, D, B, lines, lane):
         w, x = load(lines, row, every), load(lines, row + lanes, every)
         error = load(lines, row + 2 * lanes, every)
         r, column = sums(D, here, rows, B, lanes)
+        found = where(below(r * larger(1.0, larger(w, x)), most), found, 1.0)
         doubt = B * off
         if layer == depth:
             doubt = rho * (r + B * more)
             if chain.bias >= 0 and trained[depth + 1] == 1:
-                bound = doubt + (B + 4.0) * u * r + u * load(coupled, chain.bias + lane, every) * b
+                bound = doubt + (B + 4.0) * u * r + u * load(coupled, chain.bias + lane, every) * b + tiny
                 _, least = extremes(grad, chain.bias + lane, rows, lanes)
-                found = where(below(2.0 * bound + tiny, least), found, 1.0)
+                found = where(below(2.0 * bound, least), found, 1.0)
         if trained[layer] == 1:
             bound = doubt * (x + error) + r * ((B + 4.0) * u * x + error)
-            bound = bound + u * load(coupled, weights + lane, every) * w
+            bound = bound + u * load(coupled, weights + lane, every) * w + tiny
             _, least = extremes(grad, weights + lane, rows * inner, lanes)
-            found = where(below(2.0 * bound + tiny, least), found, 1.0)
+            found = where(below(2.0 * bound, least), found, 1.0)
         if layer <= chain.lowest:
             return found
         entries = rows * off

@@ -21,14 +21,17 @@ from ufm.kernels.doubt import (
     BY_ROWS,
     LINEAR,
     NOTHING,
+    OVERFLOWN,
     STRIDE,
     add_magnitudes,
     gradient,
     in_units,
     input_errors,
+    is_decided,
     larger,
     largest,
     line_units,
+    lost_decay,
     slack_of,
     smallest_normal,
     total,
@@ -103,7 +106,7 @@ def log_doubt(E, begin, B, slack, shift, size, unsure):
         for k in range(rows):
             error = max(error, E[begin + k * B + i])
         share = 2.0 * error + slack
-        doubt = math.log(share)
+        doubt = min(math.log(share), OVERFLOWN)
         for j in range(i, rows * B, B):
             unsure[j] = size[j] + doubt if share <= LINEAR else max(size[j] + doubt, shift)
 
@@ -125,15 +128,16 @@ def ratio(down):
 def join(grad, m, unit, start, count, lines, bounds, line, factor, low):
     """Bring the gradients of `count` coordinates and their buffers to one unit each; True if a sign may be undecided.
 
-    Gradients are in units exp(lines[line]), or a line each if that is -1, and as doubtful as `factor` times the bounds.
-    The unit is that of the larger, made smaller by a stride where both have fallen below `low`. Where a gradient is not
-    above its bound, buffer and unit say the same as before: the caller has the gradients worked out anew.
+    Gradients are in units exp(lines[line]), or a line each if that is -1, and as doubtful as `factor` times the bounds,
+    and by what underflow may be. The unit is that of the larger, made smaller by a stride where both have fallen below
+    `low`. Where a gradient is not above its bound, buffer and unit say the same as before: the caller has the gradients
+    worked out anew.
     """
-    doubtful = zeros()
+    doubtful, underflow = zeros(), 2.0 * smallest_normal(grad)
     for i in range(0, count, WIDTH):
         there, j = first(count - i), start + i
         own = load(lines, i, there) if line < 0 else zeros() + lines[line]
-        bound = factor * (load(bounds, i, there) if line < 0 else zeros() + bounds[line])
+        bound = factor * (load(bounds, i, there) if line < 0 else zeros() + bounds[line]) + underflow
         g, x, held = load(grad, j, there), load(m, j, there), load(unit, j, there)
         size, of_buffer = larger(g, 0.0 - g), larger(x, 0.0 - x)
         clear = below(bound, where(below(size, np.inf), size, 0.0))
@@ -227,9 +231,9 @@ def strides(exponent):
 @helper
 def moved(x, count):
     """x in a unit `count` strides smaller; exact unless it underflows."""
-    if count == 0 or x == 0.0:
-        return x
-    return x * POWERS[FAR + count] if count >= -FAR else 0.0
+    while count < -FAR and x != 0.0:
+        x, count = x * POWERS[0], count + FAR
+    return x * POWERS[FAR + count] if x != 0.0 else x
 
 
 @helper
@@ -248,22 +252,26 @@ def common_units(step, theta, grad, exponent, doubt, m, v, unit, cursor):
 
     The unit is that of the largest, made smaller only when all have fallen far below it.
     """
-    undecided, signs, u = 0, takes_signs(step), unit_round_off(theta)
-    low, top = math.sqrt(math.sqrt(smallest_normal(theta))), LOWEST
+    undecided, signs, u, tiny = 0, takes_signs(step), unit_round_off(theta), smallest_normal(theta)
+    low, top = math.sqrt(math.sqrt(tiny)), LOWEST
     for j in range(grad.size):
         g, decay = np.float64(grad[j]), np.float64(step.coupled[j] * theta[j])
         first, second, off = np.float64(m[j]), np.float64(v[j]), doubt[j]
-        if first != 0.0 and second == 0.0 and decay == 0.0 and abs(first) >= low:
+        # asked before buffers far larger make it vanish
+        doubtful, lost = not is_decided(g, off), lost_decay(step.coupled[j], theta[j], tiny)
+        if first != 0.0 and second == 0.0 and decay == 0.0 and lost == 0.0 and abs(first) >= low:
             # nearly always: the unit stays, and the gradient either has it or vanishes in it
             vanishes = exponent[j] - unit[j] < -FAR * STRIDE
             if vanishes or exponent[j] == unit[j]:
-                if signs and off > 0.0 and abs(g) <= off:
+                if signs and doubtful:
                     undecided += mark(cursor, j)
                 if vanishes:
                     grad[j] = 0.0
                 top = max(top, strides(unit[j]))
                 continue
         own, held, new = strides(exponent[j]), strides(unit[j]), LOWEST
+        # beside a decay that underflows no gradient as small decides
+        small = lost > 0.0 and moved(abs(g) - off, min(own, 0)) <= 2.0 * lost
         if g != 0.0 or off > 0.0:
             new = own
         if decay != 0.0:
@@ -272,13 +280,14 @@ def common_units(step, theta, grad, exponent, doubt, m, v, unit, cursor):
             new = max(new, held)
         if new == LOWEST:
             unit[j] = 0.0
+            if signs and (doubtful or small):
+                undecided += mark(cursor, j)
             continue
-        doubtful = off > 0.0 and abs(g) <= off  # asked before buffers far larger make it vanish
         g, off, decay = moved(g, own - new), moved(off, own - new), moved(decay, -new)
         first, second = moved(first, held - new), moved(second, 2 * (held - new))
         if decay != 0.0:
             doubtful = is_undecided(g, off, decay, STRIDE * new, u)
-        if signs and doubtful:
+        if signs and (doubtful or small):
             undecided += mark(cursor, j)
         g += decay
         while 0.0 < max(max(abs(g), abs(first)), math.sqrt(second)) < low:
@@ -342,6 +351,6 @@ def run(
         if not decided:
             input_errors(chain, theta, X, B, E)
             log_doubt(E, begin, B, slack, shift, of_batch[1], of_batch[2])
-            gradient(chain, theta, X, E, columns, B, *of_batch, slack, grad, exponent, doubt)
+            gradient(chain, theta, X, E, columns, B, *of_batch, slack, NOTHING, grad, exponent, doubt)
             note(common_units(step, theta, grad, exponent, doubt, m, v, unit, cursor), cursor)
         take_step(update, step, theta, grad, m, v, rates, t - start, t + 1)
