@@ -774,3 +774,16 @@ def test_no_sign_is_claimed_where_a_gradient_is_exactly_zero(seed):
     W[:, 2] = 0.1  # the same for all classes: the third row of H has no gradient
     found = ufm.UFM(4, 3).signs({"W1": W, "H": H})
     assert (found.undecided["H"][2] | (found.sign["H"][2] == 0)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_sample_without_soft_targets_is_decided(dtype):
+    """Its residuals are exactly 0, and so is its column of the gradient; the other has terms and round-off."""
+    problem = ufm.UFM(2, 2, 1, loss=ufm.CrossEntropy(targets=np.array([[1.0, 0.0], [0.5, 0.0]])))
+    state = {"W": [[1.0, 2.0], [-0.5, 0.25]], "H": [[1.0, 0.5], [0.3, -1.0]]}
+    found = problem.signs(state, dtype=dtype)
+    assert not found.undecided["H"].any()
+    assert (found.sign["H"][:, 1] == 0).all()
+    assert (found.sign["H"][:, 0] != 0).all()
+    run = ufm.simulate(problem, ufm.SignGD(0.01), steps=20, init=state, dtype=dtype)
+    assert run.stats["undecided_signs"] == 0

@@ -449,8 +449,11 @@ class Problem:
         They come from the loops of a run, exponents beyond underflow included. An entry is undecided where it is
         no larger than a bound of its own error, from the rounding of every product and sum that it is made of
         (`ufm.kernels.doubt` derives it); an entry whose terms cancel exactly is undecided, one whose terms are
-        all 0, as behind a dead ReLU unit, is decided. ``run.stats["undecided_signs"]`` of SignGD sums these
-        masks over the steps taken.
+        all 0, as behind a dead ReLU unit, is decided. Of a `UserLoss`, whose arithmetic is not known, the bound takes
+        residuals to be right to a few units in the last place of a sample's largest: near its minimum, where
+        they cancel, it is too small. ``run.stats["undecided_signs"]`` of SignGD sums these masks over the
+        steps taken; from where a run carries exponents on it goes on doing so, also at states that alone would
+        not need them.
 
         Parameters
         ----------

@@ -442,6 +442,10 @@ def residual_doubt(chain, D, here, B, columns, scale, rho, unsure):
         elif rho[i] > LINEAR and kind == SOFT:
             for k in range(K):
                 reach += scale * abs(chain.targets[k, columns[i]])
+        mass = 0.0
+        if kind == SOFT:
+            for k in range(K):
+                mass += abs(chain.targets[k, columns[i]])
         for k in range(K):
             more = 0.0
             if kind == SMOOTHED:
@@ -449,7 +453,8 @@ def residual_doubt(chain, D, here, B, columns, scale, rho, unsure):
                 if chain.labels[columns[i]] == k:
                     more = column + 2.0 * K * floor + vanished
             elif kind == SOFT:
-                more = 2.0 * scale * abs(chain.targets[k, columns[i]]) + vanished
+                # a sample without targets has residuals that are exactly 0
+                more = 2.0 * scale * abs(chain.targets[k, columns[i]]) + (vanished if mass > 0.0 else 0.0)
             elif kind == SQUARED:
                 more = scale
             elif kind != ONE_HOT:

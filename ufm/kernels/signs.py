@@ -43,4 +43,4 @@ def signs(
         why = advance(extended.run, np.zeros(size))
     if why == contract.NOT_FINITE:
         raise invalid("state", "a state without finite logits", "states whose logits are finite")
-    return np.sign(grad).astype(np.int8), cursor[loop.MARKS :] > 0
+    return np.nan_to_num(np.sign(grad)).astype(np.int8), cursor[loop.MARKS :] > 0
