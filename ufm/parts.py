@@ -22,6 +22,7 @@ COLUMNS, MOST_PARTS = 256, 64
 # K = 100, d = 512, n = 10 1.5 and 1.5. A meeting costs a microsecond where both have a processor of their own.
 LEAST_OPERATIONS = 3e6  # of a step
 TRIAL, ENOUGH = 16, 0.8  # the first 1/16 of the steps show whether threads have enough of their processors
+TELLING = 0.01  # seconds: in a shorter call the start of threads and the first use of memory weigh too much
 
 
 def ends_of_parts(problem: Problem) -> np.ndarray:
@@ -240,5 +241,5 @@ def _together(tasks: Sequence[Callable[[], None]], arrived: np.ndarray) -> float
     if failed:
         raise failed[0]
     wall = time.perf_counter() - clock
-    told = wall > 10 * time.get_clock_info("thread_time").resolution
+    told = wall > max(TELLING, 10 * time.get_clock_info("thread_time").resolution)
     return sum(seconds) / (wall * len(tasks)) if told else 1.0
