@@ -322,8 +322,8 @@ def test_threads_are_asked_how_much_of_their_processors_they_had():
         while time.thread_time() < until:
             pass
 
-    assert parts._together([work], arrived) > 0.5
-    assert parts._together([lambda: time.sleep(0.05), lambda: time.sleep(0.05)], arrived) < 0.3
+    assert parts._together([work], arrived) > 0.1  # others may want the processor, too
+    assert parts._together([lambda: time.sleep(0.05), lambda: time.sleep(0.05)], arrived) < 0.1
 
 
 def test_a_large_first_chunk_is_short():
