@@ -386,6 +386,7 @@ def plain_step(theta, g, m, v, lr, t, p):
         Run(ufm.UFM(10, 64, 20), ufm.GD(0.1)),
         Run(ufm.UFM(3, 4, 200), ufm.GD(0.1)),
         Run(ufm.UFM(500, 500), ufm.GD(0.1)),
+        Run(ufm.UFM(100, 512, 10), ufm.GD(0.1)),
         Run(PROBLEMS["ce"], ufm.SignGD(0.1)),
         Run(PROBLEMS["ce"], ufm.Adam(0.1, eps=0.0)),
         Run(PROBLEMS["ce"], ufm.NormalisedGD(0.1)),

@@ -17,10 +17,10 @@ from ufm.run import Run
 from ufm.threads import one_blas_thread
 
 COLUMNS, MOST_PARTS = 256, 64
-# Two threads against one as the parts are and as BLAS divides single products, in steps of the same time:
-# K = 10, d = 64, n = 50 1.4 and 1.0; K = 20, d = 64, n = 20 1.8 and 1.1; K = 100, d = 128, n = 10 1.7 and 1.5;
-# K = 100, d = 512, n = 10 1.5 and 1.5. A meeting costs a microsecond where both have a processor of their own.
+# How many times as fast two threads are as one, as parts and where BLAS divides each product: K = 20, d = 64, n = 20
+# 1.5 and 1.0; K = 100, d = 128, n = 10 1.5 and 1.4; K = 100, d = 512, n = 10 (305,000 numbers in a part) 1.4 and 1.7.
 LEAST_OPERATIONS = 3e6  # of a step
+LARGEST_PART = 200_000  # inputs and derivatives of all layers: what a second cache of 2 MiB has room for
 TRIAL, ENOUGH = 16, 0.8  # the first 1/16 of the steps show whether threads have enough of their processors
 TELLING = 0.01  # seconds: in a shorter call the start of threads and the first use of memory weigh too much
 
@@ -45,11 +45,14 @@ def runs_in_parts(run: Run) -> bool:
     The count of undecided signs looks at a whole state, so that methods that do not depend on the gradient's scale
     stay outside.
     """
+    ends, problem = ends_of_parts(run.problem), run.problem
+    numbers = 2 * (sum(problem.widths) + problem.classes) * np.diff(ends).max()
     return (
         run.separable
         and not run.optimizer.scale_free
         and run.operations >= LEAST_OPERATIONS
-        and len(ends_of_parts(run.problem)) > 2
+        and len(ends) > 2
+        and bool(numbers <= LARGEST_PART)
     )
 
 

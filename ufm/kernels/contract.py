@@ -144,9 +144,7 @@ class Share(NamedTuple):
     features: int  # offset of H in the state of the run
     samples: int  # of the run
     blocks: np.ndarray  # int64 (blocks but H, 3): offset in the state of the run, offset here, size
-    tables: (
-        np.ndarray
-    )  # int64 (parts, 1, 3): H of each part as a block of a step, none where H is not trained
+    tables: np.ndarray  # int64 (parts, 1, 3): H of each part as a block of a step, for where H is trained
     decay: np.ndarray  # of such a step
     X: np.ndarray  # room for inputs and derivatives of all layers, for one part
     D: np.ndarray

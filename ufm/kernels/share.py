@@ -63,7 +63,7 @@ def share_of(
 def copy_share(chain: Chain, share: Share, whole: np.ndarray, own: np.ndarray, back: bool) -> None:
     """Copy what a thread has of a vector laid out as the state of the run, or as its trained blocks; or `back`."""
     (here, d, _), samples, there = chain.table[0], share.samples, share.features
-    pairs = [(whole[a : a + n], own[b : b + n]) for a, b, n in share.blocks if b < own.size]
+    pairs = [(whole[a : a + n], own[b : b + n]) for a, b, n in share.blocks]
     if here < own.size:
         columns = whole[there : there + d * samples].reshape(d, samples)
         for begin, end in pairwise(share.ends):
