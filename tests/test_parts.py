@@ -15,7 +15,7 @@ import ufm
 from ufm import parts
 from ufm.ensemble import ensemble
 from ufm.errors import DivergedError
-from ufm.parts import COLUMNS, MOST_PARTS, ends_of_parts, runs_in_parts
+from ufm.parts import COLUMNS, MOST_PARTS, WHOLE, ends_of_parts, runs_in_parts
 from ufm.run import Run
 from ufm.simulate import advance, begin
 from ufm.threads import one_blas_thread
@@ -353,10 +353,11 @@ def test_parts_are_a_power_of_two_of_some_hundred_samples():
         widths = np.diff(ends)
         assert ends[0] == 0
         assert ends[-1] == samples + 9
-        assert widths.max() <= COLUMNS
-        assert widths.max() - widths.min() <= 1
+        assert widths.max() <= COLUMNS + WHOLE
+        assert widths.max() - widths.min() <= 2 * WHOLE
+        assert np.all(widths[:-1] % WHOLE == 0)
         assert len(widths) & (len(widths) - 1) == 0
-        assert len(widths) == 1 or widths.max() * 2 + 1 > COLUMNS
+        assert len(widths) == 1 or widths.sum() > COLUMNS * len(widths) / 2
     assert len(ends_of_parts(ufm.UFM(10, 64, per_class=10_000))) == MOST_PARTS + 1
 
 

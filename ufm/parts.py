@@ -17,6 +17,7 @@ from ufm.run import Run
 from ufm.threads import one_blas_thread
 
 COLUMNS, MOST_PARTS = 256, 64
+WHOLE = 24  # columns that products of a part take at a time, without a rest
 # How many times as fast two threads are as one, as parts and where BLAS divides each product: K = 20, d = 64, n = 20
 # 1.5 and 1.0; K = 100, d = 128, n = 10 1.5 and 1.4; K = 100, d = 512, n = 10 (305,000 numbers in a part) 1.4 and 1.7.
 LEAST_OPERATIONS = 3e6  # of a step
@@ -36,7 +37,9 @@ def ends_of_parts(problem: Problem) -> np.ndarray:
     parts = 1
     while samples > COLUMNS * parts and 2 * parts * weights <= d * samples and parts < MOST_PARTS:
         parts *= 2
-    return np.arange(parts + 1) * samples // parts
+    ends = WHOLE * np.rint(np.arange(parts + 1) * samples / parts / WHOLE).astype(int)
+    ends[-1] = samples
+    return ends
 
 
 def runs_in_parts(run: Run) -> bool:

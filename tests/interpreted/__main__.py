@@ -38,7 +38,7 @@ MACHINE_CODE = (
     "lanes",
     "meeting",
     "product",
-    "small_product",
+    "tiled_product",
     "vectors",
 )
 

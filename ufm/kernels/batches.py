@@ -17,7 +17,7 @@ from ufm.kernels.loop import (
     take_step,
     takes_signs,
 )
-from ufm.kernels.small_product import product
+from ufm.kernels.tiled_product import product
 
 
 @helper

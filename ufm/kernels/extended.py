@@ -40,7 +40,7 @@ from ufm.kernels.doubt import (
 )  # fmt: skip
 from ufm.kernels.exponential import exp
 from ufm.kernels.loop import AT, KEPT, MARKS, WHY, note, take_step, takes_signs
-from ufm.kernels.small_product import product
+from ufm.kernels.tiled_product import product
 from ufm.kernels.vectors import (
     SHIFTED,
     WIDTH,

@@ -24,7 +24,7 @@ from ufm.kernels.evaluate import evaluation
 from ufm.kernels.layout import buffers_of, chain_of, per_coordinate
 from ufm.kernels.loop import scale_of
 from ufm.kernels.losses import SQUARED, _softmax_unscaled
-from ufm.kernels.small_product import product
+from ufm.kernels.tiled_product import product
 from ufm.losses import MSE
 
 ONE_SIDED = 2.0

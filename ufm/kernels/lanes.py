@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from ufm.kernels.contract import apart, inline
+from ufm.kernels.vectors import LONG
 
 LANES = 16
 ALIGNMENT = 64  # bytes: a cache line, and the longest vector that a processor loads
@@ -52,18 +53,9 @@ def aligned(shape, dtype="float64"):
     return room[skip : skip + length].view(dtype).reshape(sizes)
 
 
-def _has_long_vectors():
-    if config.CPU_FEATURES is not None or config.CPU_NAME is not None:
-        return "+avx512f" in (config.CPU_FEATURES or "")
-    try:
-        return bool(binding.get_host_cpu_features().get("avx512f", False))
-    except RuntimeError:  # LLVM does not know this processor's features
-        return False
-
-
 # Tiles of TALL x WIDE entries with VECTOR lanes each fill the registers: 24 of 32 with AVX-512 or NEON, 12 of 16 with
 # AVX2. The bits do not depend on the choice.
-VECTOR, TALL, WIDE = (16, 4, 3) if _has_long_vectors() else (8, 2, 3)
+VECTOR, TALL, WIDE = (16, 4, 3) if LONG else (8, 2, 3)
 
 
 def _emit_tile(builder, height, width, real, x, x_row, x_inner, y, y_inner, y_col, out, out_row, inner):

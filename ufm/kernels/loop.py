@@ -12,7 +12,7 @@ import numpy as np
 from ufm.kernels import lanes
 from ufm.kernels.chain import backward, forward
 from ufm.kernels.contract import DOUBT, EXPONENTS, NOT_FINITE, helper, inline
-from ufm.kernels.small_product import product
+from ufm.kernels.tiled_product import product
 
 # entries of the cursor; from MARKS on, if it is that long, how often each coordinate's sign was undecided
 AT, KEPT, WHY, UNDECIDED, FIRST_UNDECIDED, MARKS = 0, 1, 2, 3, 4, 5

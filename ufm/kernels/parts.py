@@ -14,7 +14,7 @@ from ufm.kernels.chain import backward, forward, logits_offset
 from ufm.kernels.contract import NOT_FINITE, helper
 from ufm.kernels.loop import AT, KEPT, WHY
 from ufm.kernels.meeting import meet
-from ufm.kernels.small_product import product
+from ufm.kernels.tiled_product import product_of_thread
 
 # what each part says at a meeting
 FLAG, FIT, PENALTY = 0, 1, 2
@@ -87,7 +87,7 @@ def run(
             Z, R = X[logits : logits + K * B].reshape((K, B)), D[logits : logits + K * B].reshape((K, B))
             targets = share.targets[classes * before : classes * (before + B)].reshape((classes, B))
             mine = said[share.first + part]
-            forward(product, chain, theta, theta, here, X, B)
+            forward(product_of_thread, chain, theta, theta, here, X, B)
             mine[FLAG] = head(Z, share.spans[part], targets, chain.parameters, scale, R, share.work)
             if recorded:
                 mine[FIT] = value(Z, share.spans[part], targets, chain.parameters, scale)
@@ -96,7 +96,7 @@ def run(
                     keep_features(records.states[0, kept], share, theta, here, d, begin, end)
             if t < stop:
                 of_weights = gradients[share.first + part]
-                backward(product, chain, theta, of_weights, theta, here, grad, here, X, D, B)
+                backward(product_of_thread, chain, theta, of_weights, theta, here, grad, here, X, D, B)
                 if trains == 1:
                     update(
                         theta,

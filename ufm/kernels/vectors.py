@@ -15,7 +15,7 @@ from __future__ import annotations
 import operator
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import config, types
 from numba.core import cgutils
 from numba.core.datamodel import models
@@ -26,6 +26,18 @@ WIDTH = 8
 SHIFTED = (
     1.5 * 2.0**52 + 1023.0
 )  # added to x it leaves in the low bits what `power_of_two` makes 2^n of, n next to x
+
+
+def _has_long_vectors():
+    if config.CPU_FEATURES is not None or config.CPU_NAME is not None:
+        return "+avx512f" in (config.CPU_FEATURES or "")
+    try:
+        return bool(binding.get_host_cpu_features().get("avx512f", False))
+    except RuntimeError:  # LLVM does not know this processor's features
+        return False
+
+
+LONG = _has_long_vectors()  # whether one register holds WIDTH numbers of double precision
 
 _double, _word, _int32 = ir.DoubleType(), ir.IntType(64), ir.IntType(32)
 _vector, _mask, _words = (ir.VectorType(of, WIDTH) for of in (_double, ir.IntType(1), _word))
