@@ -1,14 +1,30 @@
 """The product of one run by tiles: the numbers of BLAS or those of plain sums, nothing beside the result."""
 
+import ctypes
+import mmap
+import sys
+
 import numba
 import numpy as np
 import pytest
 from numba.extending import intrinsic
+from threadpoolctl import threadpool_limits
 
 from ufm.kernels import product as by_blas
 from ufm.kernels import tiled_product
 from ufm.kernels.product import pointers, product_signature
-from ufm.kernels.tiled_product import DEPTH, ENTRIES, FEW, HEIGHTS, MANY, ROWS, SHORT, WIDE
+from ufm.kernels.tiled_product import (
+    DEPTH,
+    ENTRIES,
+    FEW,
+    HEIGHTS,
+    LARGEST_FACTOR,
+    MANY,
+    PER_NUMBER,
+    ROWS,
+    SHORT,
+    WIDE,
+)
 from ufm.kernels.vectors import LONG, WIDTH, multiply_add
 from ufm.parts import WHOLE
 
@@ -133,51 +149,86 @@ def test_nan_stays_in_its_row_and_column(rng, way):
     assert np.array_equal(found[~touched], clean[~touched])
 
 
-# shapes on both sides of where the fastest way changes
-SHAPES = [
-    (4, 4, 4),
-    (10, 7, 13),
-    (40, 30, 20),
-    (ROWS, SHORT - 1, 45),
-    (ROWS, SHORT, 45),
-    (ROWS - 1, 60, ENTRIES // ROWS + 20),
-    (ROWS, 200, ENTRIES // ROWS),
-    (ROWS, 200, ENTRIES // ROWS - 1),
-    (64, 65, 64),
-    (100, MANY // 10_000, 100),
-    (100, MANY // 10_000 + 1, 100),
-    (40, 5_000, 7),
+PAGE = mmap.PAGESIZE
+
+
+def before_forbidden_memory(count, dtype):
+    """Room for so many numbers; whoever reads or writes beyond them crashes."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    size = count * np.dtype(dtype).itemsize
+    pages = -(-size // PAGE)
+    memory = mmap.mmap(-1, (pages + 1) * PAGE)
+    begin = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    assert libc.mprotect(ctypes.c_void_p(begin + pages * PAGE), ctypes.c_size_t(PAGE), 0) == 0
+    return np.frombuffer(memory, np.uint8)[pages * PAGE - size : pages * PAGE].view(dtype)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no mprotect")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_beyond_the_factors_is_read(rng, way, dtype):
+    for shape in ((1, 1, 1), (9, DEPTH + 3, PANEL + WIDTH + 5), (3, 2 * WIDTH + 1, PANEL), (11, 5, 3)):
+        (rows, inner, cols), (left, right) = shape, factors(rng, *shape, dtype)
+        x, y, out = (before_forbidden_memory(size, dtype) for size in (left.size, right.size, rows * cols))
+        x[:] = (left.T if way[1] else left).ravel()
+        y[:] = (right.T if way[2] else right).ravel()
+        WAYS[way](x, 0, way[1], y, 0, way[2], out, 0, rows, inner, cols)
+        assert_within_round_off(out.reshape(rows, cols), left, right, dtype)
+
+
+@numba.njit
+def blas(x, ox, tx, y, oy, ty, out, oo, rows, inner, cols):
+    by_blas.product(x, ox, tx, y, oy, ty, out, oo, rows, inner, cols)
+
+
+# form and shape on both sides of where the fastest way of long registers changes: of loops, and of threads
+TILES, BLAS = "tiles", "BLAS"
+CHOICES = [
+    ((0, 1), (4, SHORT, 44), BLAS, BLAS),
+    ((0, 1), (ROWS, 200, ENTRIES // ROWS), TILES, TILES),
+    ((0, 1), (ROWS, 200, ENTRIES // ROWS - 1), BLAS, BLAS),
+    ((0, 1), (ROWS - 1, 200, ENTRIES // ROWS + 20), BLAS, BLAS),
+    ((0, 1), (20, 40, PER_NUMBER * 2), TILES, TILES),
+    ((0, 1), (20, 40, PER_NUMBER * 2 - 1), BLAS, BLAS),
+    ((0, 0), (10, 300, 1), TILES, BLAS),
+    ((0, 0), (10, 301, 1), BLAS, BLAS),
+    ((0, 0), (20, 500, MANY // 10_000), BLAS, BLAS),
+    ((0, 0), (20, 500, MANY // 10_000 + 1), BLAS, TILES),
+    ((1, 0), (20, 500, MANY // 10_000), BLAS, BLAS),
+    ((1, 0), (20, 500, MANY // 10_000 + 1), BLAS, TILES),
+    ((0, 0), (256, LARGEST_FACTOR // 256, 30), BLAS, TILES),
+    ((0, 0), (256, LARGEST_FACTOR // 256 + 1, 30), BLAS, BLAS),
 ]
+
+
+@pytest.mark.skipif(not LONG, reason="the rule of long registers")
+@pytest.mark.parametrize(("form", "shape", "of_loop", "of_a_thread"), CHOICES)
+def test_the_way_is_chosen_by_size(rng, form, shape, of_loop, of_a_thread):
+    """Told from the bits, where BLAS sums in another order."""
+    left, right = factors(rng, *shape)
+    with threadpool_limits(1, "blas"):
+        bits = {TILES: in_order(left, right), BLAS: multiply(left, right, *form, function=blas)}
+        if np.array_equal(bits[TILES], bits[BLAS]):
+            pytest.skip("this BLAS sums in order too")
+        for function, way in ((compiled, of_loop), (of_thread, of_a_thread)):
+            assert np.array_equal(multiply(left, right, *form, function=function), bits[way])
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("tx", "ty"), [*FORMS, (1, 1)])
 @pytest.mark.parametrize("function", [compiled, of_thread])
 def test_all_forms_by_the_fastest_way(rng, function, dtype, tx, ty):
-    for shape in SHAPES:
+    for shape in ((4, 4, 4), (10, 7, 13), (40, 30, 20), *(shape for _, shape, *_ in CHOICES)):
         left, right = factors(rng, *shape, dtype)
         assert_within_round_off(multiply(left, right, tx, ty, dtype, function), left, right, dtype)
-
-
-def taken(function, name):
-    """Whether machine code of a function holds one of the ways."""
-    return any(f"ufm_{name}" in code for code in function.inspect_llvm().values())
-
-
-@pytest.mark.skipif(not LONG, reason="panels are for long registers")
-def test_panels_are_part_of_what_loops_and_threads_call(rng):
-    multiply(*factors(rng, 2, 2, 2), 0, 0)
-    multiply(*factors(rng, 2, 2, 2), 0, 0, function=of_thread)
-    assert taken(compiled, "dgemm_panel_3")
-    assert taken(of_thread, "dgemm_panel_3")
 
 
 def test_limits_for_both_precisions_name_the_same_forms():
     assert set(FEW["dgemm"]) == set(FEW["sgemm"]) == {(bool(tx), bool(ty)) for tx, ty in FORMS}
 
 
-def test_parts_end_where_panels_do():
-    assert WHOLE == PANEL
+def test_parts_end_where_vectors_do():
+    assert WHOLE == WIDTH
 
 
 def test_error_bound_refuses_a_transposed_factor(rng):

@@ -17,7 +17,7 @@ from ufm.run import Run
 from ufm.threads import one_blas_thread
 
 COLUMNS, MOST_PARTS = 256, 64
-WHOLE = 24  # columns that products of a part take at a time, without a rest
+WHOLE = 8  # columns that products of a part take at a time, without a rest
 # How many times as fast two threads are as one, as parts and where BLAS divides each product: K = 20, d = 64, n = 20
 # 1.5 and 1.0; K = 100, d = 128, n = 10 1.5 and 1.4; K = 100, d = 512, n = 10 (305,000 numbers in a part) 1.4 and 1.7.
 LEAST_OPERATIONS = 3e6  # of a step
@@ -29,8 +29,9 @@ TELLING = 0.01  # seconds: in a shorter call the start of threads and the first 
 def ends_of_parts(problem: Problem) -> np.ndarray:
     """Where the parts end: samples of part p are ends[p] ... ends[p+1] - 1.
 
-    Parts are a power of two, lest one of two or four threads has more to do, and few enough that their gradients by
-    the weights, which are added up at every step, have no more numbers than H.
+    Parts are a power of two, lest one of two or four threads has much more to do (3 % at most, for no part but the
+    last leaves a rest of WHOLE columns), and few enough that their gradients by the weights, which are added up at
+    every step, have no more numbers than H.
     """
     d, samples = problem.shapes["H"]
     weights = sum(int(np.prod(shape)) for name, shape in problem.shapes.items() if name != "H")

@@ -6,12 +6,13 @@ entries of a row of the result side by side. A large one it copies into an order
 pays for larger matrices than those of one layer.
 
 Here a tile of the result stays in registers while the inner index runs, over entries of y that are adjacent, or
-collected: one by one for a few, else for a whole panel of columns at a time. Sums run in order of the inner index in
-every way but BLAS's, so that their bits do not depend on the size of the tile.
+collected: one by one for a few, else for a whole panel of columns at a time, where registers are long enough for it.
+Sums run in order of the inner index in every way but BLAS's, so that their bits do not depend on the size of the tile.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -29,9 +30,9 @@ WIDE = 3
 HEIGHTS = {1: (10, 4, 2, 1), WIDE: (8, 4, 2, 1)}
 DEPTH = 128  # of a panel of collected entries: it stays in the first cache
 
-# What is faster was measured on one thread, against OpenBLAS 0.3.30 with AVX-512 and with AVX2. By what is stored
-# transposed, (x, y), and the precision: multiplications up to which tiles row by row are faster than BLAS. With
-# AVX-512 it has ways of its own for small matrices.
+# What is faster was measured on one thread, against OpenBLAS 0.3.30 with AVX-512 and, for FEW, with AVX2. By precision
+# and by what is stored transposed, (x, y): multiplications up to which tiles row by row are faster. With AVX-512 BLAS
+# has ways of its own for small matrices.
 FEW = {
     "dgemm": {(False, True): 14_000, (False, False): 3_000, (True, False): 3_000},
     "sgemm": {
@@ -40,15 +41,15 @@ FEW = {
         (True, False): 300 if LONG else 3_000,
     },
 }
-SHORT = 32  # sums of fewer numbers BLAS cannot take WIDTH at a time, if only y is transposed
-# Rows of the result from which panels are faster, if only y is transposed, and entries of it: the fewer, the shorter
-# the sums.
-ROWS, ENTRIES, PER_NUMBER = 10, 1_100, 15
-MANY = 1_000_000  # multiplications from which panels are faster, if not
+# All that follows is for long registers. Where only y is transposed:
+SHORT = 32  # tiles row by row are faster for sums of fewer numbers only: BLAS takes longer ones a vector at a time
+ROWS = 10  # of the result from which panels are faster, if it has ENTRIES, or PER_NUMBER for each number of a sum
+ENTRIES, PER_NUMBER = 1_100, 15
+# Where y is not:
+MANY = 1_000_000  # multiplications above which panels are faster
 LARGEST_FACTOR = 131_072  # entries of x, which each panel goes through: half of a second cache of 2 MiB
-THREADS_FROM = (
-    262_144  # multiplications from which OpenBLAS shares a product out, if it may have several threads
-)
+# Everywhere: multiplications above which OpenBLAS shares a product out, if it may have several threads
+THREADS_ABOVE = 262_144
 
 
 class _Matrix(NamedTuple):
@@ -171,6 +172,13 @@ def _emit_tile(builder, height, vectors, count, x, y, out, inner, begun=None):
             _store(builder, numbers, place, there)
 
 
+@contextmanager
+def _every(builder, begin, step, end):
+    """Loop over begin, begin + step, ... below the end."""
+    with cgutils.for_range_slice(builder, begin, end, ir.Constant(_word, step), _word) as (now, _):
+        yield now
+
+
 def _emit_while(builder, name, at, step, end, emit):
     """While `at` + `step` is at most `end`: `emit(at)`, then go on by `step`."""
     test, body, after = (builder.append_basic_block(f"{name}.{part}") for part in ("left", "body", "done"))
@@ -208,7 +216,7 @@ def _by_rows(builder, name, real, tx, ty):
         x = _Matrix(x, _one, rows) if tx else _Matrix(x, inner, _one)
         y = _Matrix(y, _one, inner) if ty else _Matrix(y, cols, _one)
         out = _Matrix(out, cols, _one)
-        with cgutils.for_range_slice(builder, _zero, cols, ir.Constant(_word, WIDTH), _word) as (j, _):
+        with _every(builder, _zero, WIDTH, cols) as j:
             of_panel = x, y.moved(builder, _zero, j), out.moved(builder, _zero, j)
             _emit_rows(builder, 1, builder.sub(cols, j), *of_panel, rows, inner)
 
@@ -217,7 +225,7 @@ def _by_rows(builder, name, real, tx, ty):
 
 
 def _panel(builder, name, real, vectors):
-    """Function that fills `vectors` times WIDTH adjacent columns of the result, of which one vector may lack some.
+    """Function that fills `vectors` times WIDTH adjacent columns of the result; a panel of one vector may lack some.
 
     Its arguments: x, down, right, y and its row length, out and its row length, rows, inner, columns, begun.
     """
@@ -260,7 +268,7 @@ def _collect(builder, name, real, vectors):
     def emit(builder, arguments):
         y, of_y, depth, count, room = arguments
         room = _Matrix(room, width, _one)
-        with cgutils.for_range_slice(builder, _zero, depth, ir.Constant(_word, WIDTH), _word) as (p, _):
+        with _every(builder, _zero, WIDTH, depth) as p:
             there, matrix = _first(builder, builder.sub(depth, p)), _Matrix(builder.gep(y, [p]), _one, of_y)
             for v in range(vectors):
                 columns = _columns(builder, matrix, v * WIDTH, count if vectors == 1 else None)
@@ -281,9 +289,8 @@ def _by_panels(builder, name, real, tx, ty):
         x, y, out, rows, inner, cols = arguments
         x = _Matrix(x, _one, rows) if tx else _Matrix(x, inner, _one)
         at = cgutils.alloca_once_value(builder, _zero)
-        room = (
-            cgutils.alloca_once(builder, real, size=ir.Constant(_word, WIDE * WIDTH * DEPTH)) if ty else None
-        )
+        numbers = ir.Constant(_word, WIDE * WIDTH * DEPTH)
+        room = cgutils.alloca_once(builder, real, numbers) if ty else None
 
         def fill(vectors, j):
             count, of_panel = builder.sub(cols, j), builder.gep(out, [j])
@@ -293,7 +300,7 @@ def _by_panels(builder, name, real, tx, ty):
                 builder.call(panel, [*there, of_panel, cols, rows, inner, count, no])
                 return
             collect, across = _collect(builder, name, real, vectors), ir.Constant(_word, vectors * WIDTH)
-            with cgutils.for_range_slice(builder, _zero, inner, ir.Constant(_word, DEPTH), _word) as (p, _):
+            with _every(builder, _zero, DEPTH, inner) as p:
                 left, most = builder.sub(inner, p), ir.Constant(_word, DEPTH)
                 depth = builder.select(builder.icmp_signed("<", left, most), left, most)
                 begin = builder.gep(y, [builder.add(builder.mul(j, inner), p)])
@@ -303,44 +310,44 @@ def _by_panels(builder, name, real, tx, ty):
                 builder.call(panel, [*there, of_panel, cols, rows, depth, count, begun])
 
         _emit_while(builder, "panel", at, WIDE * WIDTH, cols, lambda j: fill(WIDE, j))
-        with cgutils.for_range_slice(builder, builder.load(at), cols, ir.Constant(_word, WIDTH), _word) as (
-            j,
-            _,
-        ):
+        with _every(builder, builder.load(at), WIDTH, cols) as j:
             fill(1, j)
 
     shape = ir.FunctionType(ir.VoidType(), [pointer] * 3 + [_word] * 3)
     return shared(builder, f"ufm_{name}_by_panels_{'nt'[tx]}{'nt'[ty]}", shape, emit)
 
 
+def _at_most(builder, number, limit):
+    return builder.icmp_signed("<=", number, ir.Constant(_word, limit))
+
+
 def _ways_of_loop(builder, name, tx, ty, rows, inner, cols):
-    """Functions that are faster than BLAS, each with the condition; BLAS may have several threads."""
+    """Functions that are faster than BLAS, which may have several threads, each with the condition."""
     size = builder.mul(builder.mul(rows, inner), cols)
-    few = builder.icmp_signed("<=", size, ir.Constant(_word, FEW[name][tx, ty]))
+    few = _at_most(builder, size, FEW[name][tx, ty])
     if not (LONG and ty):
         return [(_by_rows, few)]
-    few = builder.and_(few, builder.icmp_signed("<", inner, ir.Constant(_word, SHORT)))
-    alone = builder.icmp_signed("<=", size, ir.Constant(_word, THREADS_FROM))
-    panels = [
-        (way, builder.and_(when, alone))
-        for way, when in _ways_of_thread(builder, name, tx, ty, rows, inner, cols)
-    ]
-    return [(_by_rows, few), *panels]
+    few = builder.and_(few, _at_most(builder, inner, SHORT - 1))
+    alone = _at_most(builder, size, THREADS_ABOVE)
+    ways = _ways_of_thread(builder, name, tx, ty, rows, inner, cols)
+    return [(_by_rows, few), *((way, builder.and_(when, alone)) for way, when in ways)]
 
 
 def _ways_of_thread(builder, name, tx, ty, rows, inner, cols):
-    """The same where BLAS has one thread, and many columns."""
-    if not (LONG and name == "dgemm"):
-        return []
+    """The same where BLAS has one thread and the matrices many columns."""
     entries = builder.mul(rows, cols if ty else inner)
+    size = builder.mul(entries, inner if ty else cols)
+    if not LONG:
+        return [(_by_rows, _at_most(builder, size, FEW[name][tx, ty]))]
+    if name != "dgemm":
+        return []
     if ty:
         enough = builder.icmp_signed(">=", entries, ir.Constant(_word, ENTRIES))
         for_sums = builder.icmp_signed(">=", entries, builder.mul(inner, ir.Constant(_word, PER_NUMBER)))
         tall = builder.icmp_signed(">=", rows, ir.Constant(_word, ROWS))
         return [(_by_panels, builder.and_(builder.or_(enough, for_sums), tall))]
-    when = builder.icmp_signed(">", builder.mul(entries, cols), ir.Constant(_word, MANY))
-    small = builder.icmp_signed("<=", entries, ir.Constant(_word, LARGEST_FACTOR))
-    return [(_by_panels, builder.and_(when, small))]
+    many = builder.not_(_at_most(builder, size, MANY))
+    return [(_by_panels, builder.and_(many, _at_most(builder, entries, LARGEST_FACTOR)))]
 
 
 def _choosing(ways):
