@@ -344,6 +344,24 @@ def test_in_the_child_of_a_fork_nobody_is_inside():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def test_parts_that_nobody_has_begun_are_taken_by_those_who_are_done(monkeypatch):
+    """Of two threads only one comes, and all parts are its own in the end."""
+    run = Run(ufm.UFM(20, 64, 50), ufm.Adam(0.1), ufm.Coupled(1e-3), steps=20, record=ufm.Every(5))
+    assert len(ends_of_parts(run.problem)) == 5
+    expected = advance(run, begin(run), None, True, threads=1)
+    meeting, together, shares = parts.Parts._meeting, parts._together, []
+
+    def alone(self):
+        shares.append([list(held.share.order) for held in self._held])
+        return meeting(self)._replace(threads=1)
+
+    monkeypatch.setattr(parts.Parts, "_meeting", alone)
+    monkeypatch.setattr(parts, "_together", lambda tasks, arrived: together(tasks[:1], arrived))
+    found = advance(run, begin(run), None, True, threads=2)
+    assert shares[0] == [[0, 1, 3, 2], [2, 3, 1, 0]]
+    assert_same_bits(found, expected)
+
+
 # ------------------------------------------------------------------------------------------------ which runs
 
 

@@ -89,11 +89,13 @@ class Parts:
 
     def __init__(self, run: Run, chain: Any, step: Any, threads: int | None) -> None:
         from ufm.kernels import contract, meeting, parts
+        from ufm.kernels.share import columns_of
 
         self._kernel = contract.compiled(parts.run, "parts", run.dtype)
         self._problem, self._chain, self._step = run.problem, chain, step
         self._most = 1 if meeting.ALONE else threads
         self._ends = ends_of_parts(run.problem)
+        self._columns = columns_of(run.problem, chain, step, self._ends)
         self._held: list[_Held] = []
 
     def advance(
@@ -155,11 +157,14 @@ class Parts:
 
     def _copy(self, state: tuple[np.ndarray, ...], back: bool = False) -> None:
         """Copy the state of the run to what the threads have of it, or `back`."""
-        from ufm.kernels.share import copy_share
+        from ufm.kernels.share import copy_columns, copy_weights
 
-        for held in self._held:
-            for whole, own in zip(state[: 1 + self._step.buffers], held.state, strict=False):
-                copy_share(held.chain, held.share, whole, own, back)
+        columns, d = self._columns, int(self._chain.table[0, 1])
+        of_columns = columns.H, columns.m, columns.v
+        for number, whole in enumerate(state[: 1 + self._step.buffers]):
+            copy_columns(columns, d, whole, of_columns[number], back)
+            for held in self._held[:1] if back else self._held:  # all have the same
+                copy_weights(held.share, whole, held.state[number], back)
 
     def _call(
         self, functions: tuple[Any, ...], records: Any, rates: np.ndarray, start: int, stop: int, cursor: Any
@@ -171,7 +176,8 @@ class Parts:
             cursors.append(cursor.copy())
             tasks.append(
                 partial(
-                    self._kernel, *functions, held.chain, held.step, records, held.share, meeting,
+                    self._kernel, *functions, held.chain, held.step, records, self._columns, held.share,
+                    meeting,
                     theta, held.grad, m, v, rates, start, stop, cursors[-1],
                 )
             )  # fmt: skip
@@ -188,10 +194,10 @@ class Parts:
             return
         self._held = []
         for first, last in pairwise([parts * i // threads for i in range(threads + 1)]):
-            ends = self._ends[first : last + 1]
-            chain, step, share = share_of(self._problem, self._chain, self._step, ends, first)
+            own = share_of(self._problem, self._chain, self._step, self._columns, range(first, last))
+            chain, step, share = own
             dtype, trained = step.coupled.dtype, step.coupled.size
-            theta = np.zeros(int(np.prod(chain.table[0, 1:])) + share.blocks[:, 2].sum(), dtype)
+            theta = np.zeros(share.blocks[:, 2].sum(), dtype)
             m, v, grad = (np.zeros(trained, dtype) for _ in range(3))
             self._held.append(_Held(chain, step, share, (theta, m, v), grad))
 
@@ -204,6 +210,7 @@ class Parts:
         return Meeting(
             threads=len(self._held),
             arrived=np.zeros(1, np.int64),
+            taken=np.zeros(parts, np.int64),
             said=np.zeros((2, parts, 3)),
             gradients=np.zeros((2, parts, weights), self._step.coupled.dtype),
         )

@@ -131,21 +131,29 @@ class Records(NamedTuple):
     penalty: np.ndarray
 
 
-class Share(NamedTuple):
-    """What one thread does of a run: some of the parts that its samples are cut into, one after the other.
+class Columns(NamedTuple):
+    """The parts that the samples of a run are cut into: their columns of H, and what goes with them."""
 
-    Its state holds the trained blocks but H, the columns of H part by part, and the frozen blocks.
-    """
-
-    first: int  # the number of its first part
     ends: np.ndarray  # int64 (parts + 1,): samples of part p are ends[p] ... ends[p+1] - 1
     spans: np.ndarray  # int64 (parts, K + 1): segments of each
     targets: np.ndarray  # flat, those of each part as the head reads them
-    features: int  # offset of H in the state of the run
-    samples: int  # of the run
-    blocks: np.ndarray  # int64 (blocks but H, 3): offset in the state of the run, offset here, size
-    tables: np.ndarray  # int64 (parts, 1, 3): H of each part as a block of a step, for where H is trained
+    H: np.ndarray  # flat, part by part
+    m: np.ndarray  # of H in the same places, empty where H is frozen
+    v: np.ndarray
+    tables: np.ndarray  # int64 (parts, 1, 3): H of each part as the one block of a step
     decay: np.ndarray  # of such a step
+    coupled: np.ndarray  # (1,): coupled decay of H
+    offset: int  # of H in the state of the run
+    samples: int  # of the run
+
+
+class Share(NamedTuple):
+    """What one thread has to itself. Its state holds all blocks but H, the trained ones first."""
+
+    first: int  # 1 for the thread that writes the records of the weights
+    order: np.ndarray  # int64 (parts,): in which it looks for parts that nobody has taken
+    blocks: np.ndarray  # int64 (blocks but H, 3): offset in the state of the run, offset here, size
+    G: np.ndarray  # room for the gradient by H of one part
     X: np.ndarray  # room for inputs and derivatives of all layers, for one part
     D: np.ndarray
     work: np.ndarray
@@ -156,6 +164,7 @@ class Meeting(NamedTuple):
 
     threads: int
     arrived: np.ndarray  # int64 (1,): arrivals so far
+    taken: np.ndarray  # int64 (parts,): of how many steps each part was taken by some thread
     said: np.ndarray  # float64 (2, parts, 3): what the head reports, fit and coupled penalty
     gradients: np.ndarray  # (2, parts, trained numbers but H): of each part
 
@@ -203,10 +212,11 @@ def signatures(dtype: str) -> Signatures:
         function(head), function(value), function(update), function(watch), chain, step, records, buffers,
         vec, vec, vec, vec, float64[::1], vec, table, int64, int64, ints,
     )  # fmt: skip
-    share = numba.typeof(Share(0, index, indices, some, 0, 0, indices, indices[None], some, some, some, some))
-    meeting = numba.typeof(Meeting(1, index, np.zeros((2, 1, 3)), np.zeros((2, 1, 1), dtype)))
+    columns = numba.typeof(Columns(index, indices, some, some, some, some, indices[None], some, some, 0, 0))
+    share = numba.typeof(Share(0, index, indices, some, some, some, some))
+    meeting = numba.typeof(Meeting(1, index, index, np.zeros((2, 1, 3)), np.zeros((2, 1, 1), dtype)))
     parts = types.void(
-        function(head), function(value), function(update), chain, step, records, share, meeting,
+        function(head), function(value), function(update), chain, step, records, columns, share, meeting,
         vec, vec, vec, vec, vec, int64, int64, ints,
     )  # fmt: skip
     evaluate = float64(function(head), function(value), chain, buffers, vec, vec)

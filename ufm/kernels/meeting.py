@@ -1,8 +1,8 @@
-"""Where the threads of one run wait for each other: a number that only grows, and a loop that watches it.
+"""Where the threads of one run wait for each other and share out its parts: numbers that grow in one piece.
 
 A step of a large run takes less than a millisecond; to put a thread to sleep and to wake it takes a good part of that.
-So those who are early look again and again. Only when some others have been kept from running for long do they let
-them have the processor: another program, once let in, keeps it for many steps.
+So those who are early look again and again at how many have arrived. Only when some others have been kept from running
+for long do they let them have the processor: another program, once let in, keeps it for many steps.
 """
 
 from __future__ import annotations
@@ -77,6 +77,25 @@ def _let_others_run(typingctx):
     return types.void(), codegen
 
 
+@intrinsic
+def _exchange(typingctx, counters, index, expected):
+    """Add 1 to one of the numbers if it is as expected, in one piece; whether it was."""
+    _checked(counters)
+
+    def codegen(context, builder, signature, arguments):
+        place = builder.gep(_place(context, builder, signature, arguments), [arguments[1]])
+        following = builder.add(arguments[2], ir.Constant(ir.IntType(64), 1))
+        pair = builder.cmpxchg(place, arguments[2], following, "seq_cst", "seq_cst")
+        return builder.extract_value(pair, 1)
+
+    return types.boolean(counters, types.int64, types.int64), codegen
+
+
+@helper
+def _take(counters, index, expected):
+    return _exchange(counters, index, expected)
+
+
 @helper
 def _meet(counter, expected):
     _arrive(counter)
@@ -93,5 +112,12 @@ def _interpreted(counter, expected):
     assert counter[0] == expected
 
 
+def _interpreted_take(counters, index, expected):
+    counters[index] += 1
+    return True
+
+
+# take(counters, index, expected): if one of the numbers is as expected, add 1; whether it was: for one thread only
+take = _interpreted_take if ALONE else _take
 # meet(counter, expected): add 1 to the counter and wait until it has grown to what is expected
 meet = _interpreted if ALONE else _meet

@@ -1,9 +1,10 @@
 """The time loop of a large run, whose samples are cut into parts that several threads share out.
 
-A thread holds the columns of H in its parts and a copy of everything else. At each step it takes the gradient of its
-parts, one after the other, meets the others, adds up all parts' gradients by the weights, in the order of the parts,
-and takes the same step of the weights as everybody. So no bit depends on how many threads there are, and what is
-done to a part is done while it is in the second cache.
+Each thread holds a copy of everything but H. At each step it takes its parts, one after the other, and then those of
+others that nobody has begun, for a processor that does something else for a while holds up everybody. Then it meets
+the others, adds up all parts' gradients by the weights, in the order of the parts, and takes the same step of the
+weights as everybody. So no bit depends on how many threads there are or on who took which part, and what is done to a
+part is done while it is in the second cache.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from ufm.kernels.chain import backward, forward, logits_offset
 from ufm.kernels.contract import NOT_FINITE, helper
 from ufm.kernels.loop import AT, KEPT, WHY
-from ufm.kernels.meeting import meet
+from ufm.kernels.meeting import meet, take
 from ufm.kernels.tiled_product import product_of_thread
 
 # what each part says at a meeting
@@ -21,13 +22,24 @@ FLAG, FIT, PENALTY = 0, 1, 2
 
 
 @helper
-def penalty_of(step, theta, start, stop):
-    """Coupled penalty of some numbers of the state."""
+def penalty_of_weights(step, theta, weights):
+    """Coupled penalty of the trained blocks but H."""
+    total = 0.0
+    if step.has_coupled == 1:
+        for j in range(weights):
+            number = np.float64(theta[j])
+            total += 0.5 * np.float64(step.coupled[j]) * (number * number)
+    return total
+
+
+@helper
+def penalty_of_features(step, columns, start, stop):
+    """Coupled penalty of some numbers of H."""
     total = 0.0
     if step.has_coupled == 1:
         for j in range(start, stop):
-            number = np.float64(theta[j])
-            total += 0.5 * np.float64(step.coupled[j]) * (number * number)
+            number = np.float64(columns.H[j])
+            total += 0.5 * np.float64(columns.coupled[0]) * (number * number)
     return total
 
 
@@ -42,13 +54,13 @@ def keep_weights(state, share, theta, weights):
 
 
 @helper
-def keep_features(state, share, theta, here, d, begin, end):
-    """Put the columns begin ... end - 1 of H, which stand at theta[here:], into a record."""
+def keep_features(state, columns, d, begin, end):
+    """Put the columns begin ... end - 1 of H into a record."""
     B = end - begin
     for j in range(d):
-        there = share.features + j * share.samples + begin
+        there, here = columns.offset + j * columns.samples + begin, d * begin + j * B
         for i in range(B):
-            state[np.uintp(there + i)] = theta[np.uintp(here + j * B + i)]
+            state[np.uintp(there + i)] = columns.H[np.uintp(here + i)]
 
 
 @helper
@@ -63,7 +75,7 @@ def add_up(gradients, grad):
 
 
 def run(
-    head, value, update, chain, step, records, share, meeting,
+    head, value, update, chain, step, records, columns, share, meeting,
     theta, grad, m, v, rates, start, stop, cursor,
 ):  # fmt: skip
     """As `loop.run`, of one thread; all of them return at the same step, for the same reason.
@@ -73,45 +85,50 @@ def run(
     one, so that there is room for two.
     """
     K, d, X, D = chain.table[-1, 1], chain.table[0, 1], share.X, share.D
-    H, trains, classes = chain.table[0, 0], chain.trained[0], chain.targets.shape[0]
+    trains, classes = chain.trained[0], chain.targets.shape[0]
     scale = theta.dtype.type(chain.scale)
     kept = cursor[KEPT]
     for t in range(start, stop + 1):
         cursor[AT] = t
         recorded = kept < records.when.size and records.when[kept] == t
         said, gradients = meeting.said[t % 2], meeting.gradients[t % 2]
-        for part in range(share.spans.shape[0]):
-            begin, end = share.ends[part], share.ends[part + 1]
-            before, B = begin - share.ends[0], end - begin
-            here, logits = H + d * before, logits_offset(chain, B)
+        for which in range(share.order.size):
+            part = share.order[which]
+            if not take(meeting.taken, part, t - start):
+                continue
+            begin, end = columns.ends[part], columns.ends[part + 1]
+            B, here = end - begin, d * begin
+            logits, last = logits_offset(chain, B), d * end
             Z, R = X[logits : logits + K * B].reshape((K, B)), D[logits : logits + K * B].reshape((K, B))
-            targets = share.targets[classes * before : classes * (before + B)].reshape((classes, B))
-            mine = said[share.first + part]
-            forward(product_of_thread, chain, theta, theta, here, X, B)
-            mine[FLAG] = head(Z, share.spans[part], targets, chain.parameters, scale, R, share.work)
+            targets = columns.targets[classes * begin : classes * end].reshape((classes, B))
+            mine = said[part]
+            forward(product_of_thread, chain, theta, columns.H, here, X, B)
+            mine[FLAG] = head(Z, columns.spans[part], targets, chain.parameters, scale, R, share.work)
             if recorded:
-                mine[FIT] = value(Z, share.spans[part], targets, chain.parameters, scale)
-                mine[PENALTY] = penalty_of(step, theta, here, here + trains * d * B)
+                mine[FIT] = value(Z, columns.spans[part], targets, chain.parameters, scale)
+                mine[PENALTY] = 0.0
                 if trains == 1:
-                    keep_features(records.states[0, kept], share, theta, here, d, begin, end)
+                    mine[PENALTY] = penalty_of_features(step, columns, here, last)
+                    keep_features(records.states[0, kept], columns, d, begin, end)
             if t < stop:
-                of_weights = gradients[share.first + part]
-                backward(product_of_thread, chain, theta, of_weights, theta, here, grad, here, X, D, B)
+                backward(
+                    product_of_thread, chain, theta, gradients[part], columns.H, here, share.G, 0, X, D, B
+                )
                 if trains == 1:
                     update(
-                        theta,
-                        grad,
-                        m,
-                        v,
+                        columns.H[here:last],
+                        share.G[: d * B],
+                        columns.m[here:last],
+                        columns.v[here:last],
                         rates,
                         t - start,
                         t + 1,
                         step.hyper,
-                        share.decay,
-                        share.tables[part],
+                        columns.decay,
+                        columns.tables[part],
                     )
         meet(meeting.arrived, (t - start + 1) * meeting.threads)
-        fit, penalty = 0.0, penalty_of(step, theta, 0, gradients.shape[1]) if recorded else 0.0
+        fit, penalty = 0.0, penalty_of_weights(step, theta, gradients.shape[1]) if recorded else 0.0
         for part in range(said.shape[0]):
             if said[part, FLAG] == NOT_FINITE:
                 cursor[WHY] = NOT_FINITE
@@ -123,7 +140,7 @@ def run(
             if not (abs(fit) < np.inf):
                 cursor[WHY] = NOT_FINITE
                 return
-            if share.first == 0:
+            if share.first == 1:
                 keep_weights(records.states[0, kept], share, theta, gradients.shape[1])
                 records.fit[0, kept], records.penalty[0, kept] = fit, penalty
             kept += 1
