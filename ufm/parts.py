@@ -18,10 +18,10 @@ from ufm.threads import one_blas_thread
 
 COLUMNS, MOST_PARTS = 256, 64
 WHOLE = 8  # columns that products of a part take at a time, without a rest
-# How many times as fast two threads are as one, as parts and where BLAS divides each product: K = 20, d = 64, n = 20
-# 1.5 and 1.0; K = 100, d = 128, n = 10 1.5 and 1.4; K = 100, d = 512, n = 10 (305,000 numbers in a part) 1.4 and 1.7.
+# How many times as long a step takes where BLAS divides each product among two threads: K = 20, d = 64, n = 20 1.3 to
+# 1.6; K = 100, n = 10 and d = 128 1.3 to 1.4, d = 400 1.05, d = 512 (306,000 numbers in a part) .9 to 1.1, d = 1024 .8.
 LEAST_OPERATIONS = 3e6  # of a step
-LARGEST_PART = 200_000  # inputs and derivatives of all layers: what a second cache of 2 MiB has room for
+LARGEST_PART = 300_000  # inputs and derivatives of all layers
 TRIAL, ENOUGH = 16, 0.8  # the first 1/16 of the steps show whether threads have enough of their processors
 TELLING = 0.01  # seconds: in a shorter call the start of threads and the first use of memory weigh too much
 
