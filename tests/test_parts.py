@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import replace
 
+import numba
 import numpy as np
 import pytest
 from test_ensemble import assert_same_bits
@@ -15,6 +16,9 @@ import ufm
 from ufm import parts
 from ufm.ensemble import ensemble
 from ufm.errors import DivergedError
+from ufm.kernels.contract import FINE
+from ufm.kernels.loop import WHY
+from ufm.kernels.meeting import meet, take
 from ufm.parts import COLUMNS, MOST_PARTS, WHOLE, ends_of_parts, runs_in_parts
 from ufm.run import Run
 from ufm.simulate import advance, begin
@@ -48,6 +52,8 @@ DECAYS = {
     "coupled": ufm.Coupled(1e-3),
     "decoupled": ufm.Decoupled(1e-2),
     "mixed": ufm.Mixed(1e-3, 1e-2, shrink="after"),
+    "coupled by block": ufm.Coupled(H=1e-4, W=1e-2),
+    "decoupled by block": ufm.Decoupled(H=1e-1, W=1e-3),
 }
 FIELDS = ("steps", "states", "fit", "penalty")
 
@@ -116,9 +122,18 @@ def test_a_run_in_parts_is_that_of_the_plain_loop_on_any_threads(problem, rule, 
         run = some_run(problem, rule, decay)
         assert runs_in_parts(run)
         found = on(1, run)
-        for threads in (2, 3):
+        for threads in (2, 4):
             assert_same_bits(on(threads, run), found)
         assert_within_round_off(found, by_the_plain_loop(run, monkeypatch))
+
+
+def test_eight_parts_on_three_threads():
+    run = some_run(rule="adam", steps=10)
+    run = replace(run, problem=ufm.UFM(10, 64, per_class=(1200, 100, 50, 20, 10, 5, 5, 5, 4, 1)))
+    assert len(ends_of_parts(run.problem)) == 9
+    found = on(1, run)
+    for threads in (3, 8):
+        assert_same_bits(on(threads, run), found)
 
 
 def test_float32_in_parts(monkeypatch):
@@ -233,7 +248,7 @@ def test_a_thread_that_fails_frees_the_others(monkeypatch):
             on(2, run)
         assert blas_threads() == {2}
     assert failed
-    assert not any(thread.name.startswith("ufm_") for thread in threading.enumerate())
+    assert not any(thread.name == "ufm" for thread in threading.enumerate())
 
 
 def test_where_no_thread_starts_one_does_all(monkeypatch):
@@ -251,6 +266,71 @@ def test_where_no_thread_starts_one_does_all(monkeypatch):
     assert_same_bits(on(3, run), expected)
     assert len(started) == 1
     assert not started[0].is_alive()
+
+
+@pytest.mark.parametrize("error", [MemoryError, TimeoutError])
+@pytest.mark.parametrize("after", [False, True])
+def test_whatever_befalls_a_start_nobody_waits_for_ever(monkeypatch, error, after):
+    """Memory that is short, or a signal's handler that raises before or after the second thread has begun."""
+    run, start, started = some_run(), threading.Thread.start, []
+
+    def second_fails(thread):
+        fails = thread.name == "ufm" and bool(started)
+        if not fails or after:
+            start(thread)
+        if thread.name == "ufm":
+            started.append(thread)
+        if fails:
+            raise error("at a start")
+
+    monkeypatch.setattr(threading.Thread, "start", second_fails)
+    with pytest.raises(error, match="at a start"):
+        on(4, run)
+    assert len(started) == 2
+    assert not any(thread.is_alive() for thread in started)
+
+
+def test_a_run_that_diverges_is_repeated_though_no_thread_starts(monkeypatch):
+    run = Run(ufm.UFM(10, 64, 60), ufm.Momentum(1010, 0.5), ufm.Coupled(0.1), steps=400, record=ufm.Every(7))
+    expected = on(1, run)
+    assert expected.status.name == "diverged"
+    call, start, diverged = parts.Parts._call, threading.Thread.start, []
+
+    def noting(self, *arguments):
+        answer = call(self, *arguments)
+        diverged.append(answer[0][WHY] != FINE)
+        return answer
+
+    def none_after_that(thread):
+        if thread.name == "ufm" and any(diverged):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(parts.Parts, "_call", noting)
+    monkeypatch.setattr(threading.Thread, "start", none_after_that)
+    assert_same_bits(on(4, run), expected)
+    assert any(diverged)
+
+
+@numba.njit(nogil=True)
+def take_each(taken, won, arrived, threads, steps):
+    for step in range(steps):
+        meet(arrived, threads * (step + 1))
+        for part in range(taken.size):
+            won[0] += take(taken, part, step)
+
+
+def test_each_part_is_taken_once():
+    """By one of two threads that want it at the same moment."""
+    taken, won, arrived = np.zeros(8, np.int64), np.zeros((2, 1), np.int64), np.zeros(1, np.int64)
+    take_each(taken, won[0], arrived, 1, 0)
+    threads = [threading.Thread(target=take_each, args=(taken, mine, arrived, 2, 3000)) for mine in won]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert np.all(taken == 3000)
+    assert won.sum() == taken.sum()
 
 
 def test_blas_has_one_thread_and_we_as_many_as_it_may_have(calls):

@@ -144,13 +144,13 @@ class Parts:
         self._copy(state)
         try:
             after, had = self._call(functions, records, rates, start, stop, cursor)
+            if after[WHY] != FINE:  # H has gone on from where the run ends
+                self._copy(state)
+                after, had = self._call(functions, records, rates, start, int(after[AT]), cursor)
         except _NoThreadError:  # nothing is lost
             self._most = 1
             self._share_out(1)
             return self._advance(functions, records, state, rates, start, stop, cursor)
-        if after[WHY] != FINE:  # H has gone on from where the run ends
-            self._copy(state)
-            after, had = self._call(functions, records, rates, start, int(after[AT]), cursor)
         self._copy(state, back=True)
         cursor[:] = after
         return had
@@ -185,7 +185,7 @@ class Parts:
         return cursors[0], had
 
     def _share_out(self, threads: int) -> None:
-        """Give each of so many threads its parts, but no thread to wait for others that have as many as they."""
+        """Give each of so many threads its parts, or of fewer, if none has more parts for that."""
         from ufm.kernels.share import share_of
 
         parts = len(self._ends) - 1
@@ -245,10 +245,14 @@ def _together(tasks: Sequence[Callable[[], None]], arrived: np.ndarray) -> float
             try:
                 thread.start()
             except RuntimeError:
-                nobody_waits()
                 raise _NoThreadError from None
-            threads.append(thread)
+            finally:
+                if thread.ident is not None:  # it runs, whatever came after
+                    threads.append(thread)
         call(tasks[0])
+    except BaseException:
+        nobody_waits()
+        raise
     finally:
         for thread in threads:
             thread.join()

@@ -3,8 +3,8 @@
 Each thread holds a copy of everything but H. At each step it takes its parts, one after the other, and then those of
 others that nobody has begun, for a processor that does something else for a while holds up everybody. Then it meets
 the others, adds up all parts' gradients by the weights, in the order of the parts, and takes the same step of the
-weights as everybody. So no bit depends on how many threads there are or on who took which part, and what is done to a
-part is done while it is in the second cache.
+weights as everybody. So no bit depends on how many threads there are or on who took which part, and a part is small
+enough for most of it to stay in the second cache from one product to the next.
 """
 
 from __future__ import annotations
@@ -106,7 +106,6 @@ def run(
             mine[FLAG] = head(Z, columns.spans[part], targets, chain.parameters, scale, R, share.work)
             if recorded:
                 mine[FIT] = value(Z, columns.spans[part], targets, chain.parameters, scale)
-                mine[PENALTY] = 0.0
                 if trains == 1:
                     mine[PENALTY] = penalty_of_features(step, columns, here, last)
                     keep_features(records.states[0, kept], columns, d, begin, end)
