@@ -78,7 +78,7 @@ def _let_others_run(typingctx):
 
 
 @intrinsic
-def _exchange(typingctx, counters, index, expected):
+def _take(typingctx, counters, index, expected):
     """Add 1 to one of the numbers if it is as expected, in one piece; whether it was."""
     _checked(counters)
 
@@ -92,11 +92,6 @@ def _exchange(typingctx, counters, index, expected):
 
 
 @helper
-def _take(counters, index, expected):
-    return _exchange(counters, index, expected)
-
-
-@helper
 def _meet(counter, expected):
     _arrive(counter)
     looks = 0
@@ -106,7 +101,7 @@ def _meet(counter, expected):
             _let_others_run()
 
 
-def _interpreted(counter, expected):
+def _interpreted_meet(counter, expected):
     """One thread alone waits for nobody."""
     counter[0] += 1
     assert counter[0] == expected
@@ -117,7 +112,7 @@ def _interpreted_take(counters, index, expected):
     return True
 
 
-# take(counters, index, expected): if one of the numbers is as expected, add 1; whether it was: for one thread only
+# take(counters, index, expected): add 1 to one of the numbers if it is as expected; True for the one thread that did
 take = _interpreted_take if ALONE else _take
 # meet(counter, expected): add 1 to the counter and wait until it has grown to what is expected
-meet = _interpreted if ALONE else _meet
+meet = _interpreted_meet if ALONE else _meet

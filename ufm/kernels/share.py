@@ -11,11 +11,16 @@ from ufm.kernels.contract import Chain, Columns, Share, Step
 from ufm.kernels.lanes import aligned
 
 
+def _decay(problem: Any, step: Step, features: bool) -> np.ndarray:
+    """The decay of the step of H, or of all other trained blocks."""
+    wanted = np.array([(name == "H") == features for name in problem.trained])
+    return step.decay.reshape(len(problem.trained), -1)[wanted].ravel()
+
+
 def columns_of(problem: Any, chain: Chain, step: Step, ends: np.ndarray) -> Columns:
     """The parts between `ends`, with room for the columns of H."""
     (offset, d, samples), parts = (int(number) for number in chain.table[0]), list(pairwise(ends))
     dtype, trains = step.coupled.dtype, "H" in problem.trained
-    is_features = np.array([name == "H" for name in problem.trained])
     H, m, v = (np.zeros(size, dtype) for size in (d * samples, *[trains * d * samples] * 2))
     return Columns(
         ends=ends,
@@ -25,7 +30,7 @@ def columns_of(problem: Any, chain: Chain, step: Step, ends: np.ndarray) -> Colu
         m=m,
         v=v,
         tables=np.array([[(0, d, end - begin)] for begin, end in parts], np.int64),
-        decay=step.decay.reshape(len(problem.trained), -1)[is_features].ravel(),
+        decay=_decay(problem, step, features=True),
         coupled=step.coupled[offset : offset + 1].copy() if trains else np.zeros(1, dtype),
         offset=offset,
         samples=samples,
@@ -45,7 +50,6 @@ def share_of(
     here = dict(zip(names, np.cumsum([0, *sizes][:-1]).tolist(), strict=True))
     weights = [(here[f"W{layer}"], *problem.shapes[f"W{layer}"]) for layer in range(1, problem.depth + 1)]
     trained = [name for name in problem.trained if name != "H"]
-    is_features = np.array([name == "H" for name in problem.trained])
     coupled = [
         np.repeat(step.coupled[problem.offsets[name]], np.prod(problem.shapes[name])) for name in trained
     ]
@@ -58,7 +62,7 @@ def share_of(
     )
     own_step = step._replace(
         hyper=step.hyper.copy(),  # Adam writes its corrections there
-        decay=step.decay.reshape(len(problem.trained), -1)[~is_features].ravel(),
+        decay=_decay(problem, step, features=False),
         coupled=np.concatenate([np.zeros(0, dtype), *coupled]),
         table=np.array(blocks, np.int64).reshape(-1, 3),
     )

@@ -86,10 +86,8 @@ def _bits(real):
 def _load(builder, place, mask):
     """The WIDTH numbers from a place on, 0 where the mask does not hold."""
     vector = ir.VectorType(place.type.pointee, WIDTH)
-    zeros, alignment = (
-        ir.Constant(vector, [0.0] * WIDTH),
-        ir.Constant(ir.IntType(32), _bits(vector.element) // 8),
-    )
+    zeros = ir.Constant(vector, [0.0] * WIDTH)
+    alignment = ir.Constant(ir.IntType(32), _bits(vector.element) // 8)
     place = builder.bitcast(place, vector.as_pointer())
     return _call(builder, "llvm.masked.load.{}.p0", vector, vector, place, alignment, mask, zeros)
 
